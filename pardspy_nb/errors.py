@@ -1,0 +1,133 @@
+"""Every error the package raises on purpose, and what each means for a retry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class PardspyError(Exception):
+    """Base of all errors of this package."""
+
+
+class AttemptError(PardspyError):
+    """One attempt at one row went wrong.
+
+    Attributes:
+        retryable: another attempt may succeed.
+        retry_after_s: seconds the endpoint asked to wait, or None.
+        fatal: every other row would fail alike, so the run stops.
+        usage: the `Usage` billed for the attempt, or None.
+    """
+
+    retryable: bool = False
+    fatal: bool = False
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, usage: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.usage = usage
+
+
+class LMError(AttemptError):
+    """The endpoint did not answer the request."""
+
+
+class RateLimitError(LMError):
+    """429: too many requests or tokens a minute."""
+
+    retryable = True
+
+
+class QuotaError(LMError):
+    """429 with `insufficient_quota`: the account has nothing left to spend."""
+
+    fatal = True
+
+
+class ServerError(LMError):
+    """5xx, 408 or 409: the endpoint's own trouble, or a body that is not JSON."""
+
+    retryable = True
+
+
+class EndpointConnectionError(LMError):
+    """The connection could not be made, or broke off."""
+
+    retryable = True
+
+
+class AuthenticationError(LMError):
+    """401 or 403: the key is missing, wrong, or may not use this model."""
+
+    fatal = True
+
+
+class ModelNotFoundError(LMError):
+    """404: no such model or no such URL at this endpoint."""
+
+    fatal = True
+
+
+class BadRequestError(LMError):
+    """Any other 4xx: the endpoint refuses this very request (too long, bad parameter)."""
+
+
+class InvalidOutputError(AttemptError):
+    """The answer does not fit the signature (not JSON, a wrong type, an unknown label)."""
+
+    retryable = True
+
+
+class TruncatedOutputError(InvalidOutputError):
+    """The answer was cut at `max_tokens` (`finish_reason="length"`)."""
+
+
+class EmptyOutputError(InvalidOutputError):
+    """The answer has no text."""
+
+
+class RefusedOutputError(InvalidOutputError):
+    """The model or its content filter declined to answer; asking again does not help."""
+
+    retryable = False
+
+
+class ModuleOutputError(AttemptError):
+    """A module returned something that cannot become columns."""
+
+
+class LocalModelError(PardspyError):
+    """The embedded model cannot be fetched, verified or started."""
+
+
+class ParallelError(PardspyError):
+    """A run ended early. Nothing that was paid for is lost.
+
+    Attributes:
+        df: every row of the run with its status, as `run_parallel` would return it.
+        errors: the failed rows' exceptions, in row order.
+    """
+
+    def __init__(self, message: str, *, df: Any = None, errors: Sequence[BaseException] = ()):
+        super().__init__(message)
+        self.df = df
+        self.errors = list(errors)
+
+
+class FailFast(ParallelError):
+    """A row failed under `fail_fast=True`."""
+
+
+class TooManyFailures(ParallelError):
+    """More rows failed than `max_failures` tolerates."""
+
+
+class AllFailed(ParallelError):
+    """No row succeeded, so there is no primary output."""
+
+
+class RunStopped(ParallelError):
+    """A fatal error (a refused key, an unknown model) would have failed every row alike."""

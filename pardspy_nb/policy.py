@@ -1,0 +1,69 @@
+"""Decisions without side effects: which errors to try again, when, and when to give up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_RETRYABLE_STATUS = frozenset({408, 409, 429})
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether another attempt may succeed.
+
+    An error that says so itself (`retryable`) is believed; errors of HTTP clients used inside
+    plain functions are judged by their `status_code`; else timeouts and broken connections.
+    """
+    own = getattr(error, "retryable", None)
+    if own is not None:
+        return bool(own)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status in _RETRYABLE_STATUS or status >= 500
+    return isinstance(error, TimeoutError | ConnectionError)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Exponential backoff with full-range jitter; the endpoint's `Retry-After`, when given, replaces it.
+
+    The n-th wait is `base_s * 2**(n-1)`, at most `cap_s`, times a random factor in [0.5, 1].
+    """
+
+    max_attempts: int = 4
+    base_s: float = 0.5
+    cap_s: float = 30.0
+    rand: Callable[[], float] = field(default=random.random)
+
+    def wait_s(self, attempt: int, error: BaseException) -> float | None:
+        """Seconds to wait after failed attempt number `attempt`, None to give the row up."""
+        if attempt >= self.max_attempts or not is_retryable(error):
+            return None
+        backoff = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 30))
+        backoff *= 0.5 + 0.5 * self.rand()
+        asked: float | None = getattr(error, "retry_after_s", None)
+        return backoff if asked is None else asked
+
+
+# With a stream the number of rows is unknown: a share is then judged from this many rows on.
+_MIN_ROWS_FOR_SHARE = 100
+
+
+@dataclass(frozen=True)
+class FailurePolicy:
+    """How many failed rows a run tolerates: a count, a share in (0, 1), or any number (None)."""
+
+    max_failures: float | None = 0
+    fail_fast: bool = False
+
+    def exceeded(self, failures: int, done: int, total: int | None) -> bool:
+        """Whether `failures` of `done` settled rows (of `total`, if known) are too many."""
+        limit = self.max_failures
+        if limit is None:
+            return False
+        if isinstance(limit, int):
+            return failures > limit
+        if total is not None:
+            return failures > limit * total
+        return done >= _MIN_ROWS_FOR_SHARE and failures > limit * done

@@ -1,0 +1,70 @@
+"""Tokens, cost and time of model calls, and a scope that counts nested calls once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+def _add(a: float | None, b: float | None) -> float | None:
+    """A sum with an unknown part is unknown."""
+    return None if a is None or b is None else a + b
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one or more model calls used.
+
+    Tokens are counts, `cost_usd` US dollars, `latency_ms` milliseconds spent in calls. A figure
+    the endpoint did not report, or a price nobody knows, is None and makes the sum None.
+    """
+
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    total_tokens: int | None = 0
+    cost_usd: float | None = 0.0
+    latency_ms: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        return Usage(
+            _add(self.prompt_tokens, other.prompt_tokens),  # type: ignore[arg-type]
+            _add(self.completion_tokens, other.completion_tokens),  # type: ignore[arg-type]
+            _add(self.total_tokens, other.total_tokens),  # type: ignore[arg-type]
+            _add(self.cost_usd, other.cost_usd),
+            self.latency_ms + other.latency_ms,
+        )
+
+    def __radd__(self, other: object) -> Usage:
+        # sum() starts from the integer 0
+        return self if other == 0 else NotImplemented
+
+
+def total(usages: Iterable[Usage | None]) -> Usage | None:
+    """The sum of the usages that exist, or None when there is none."""
+    known = [u for u in usages if u is not None]
+    return sum(known[1:], known[0]) if known else None
+
+
+_scope: ContextVar[list[Usage] | None] = ContextVar("pardspy_usage_scope", default=None)
+
+
+@contextmanager
+def usage_scope() -> Iterator[list[Usage]]:
+    """Collect the usage of every model call made inside, in whatever module or nested run."""
+    calls: list[Usage] = []
+    token = _scope.set(calls)
+    try:
+        yield calls
+    finally:
+        _scope.reset(token)
+
+
+def record(usage: Usage) -> None:
+    """Tell the enclosing scope, if there is one, of a billed call."""
+    calls = _scope.get()
+    if calls is not None:
+        calls.append(usage)
