@@ -91,7 +91,7 @@ class Engine:
         self._due: list[tuple[float, int, _Flight]] = []  # heap of rows that wait for a retry
         self._buffer: deque[Row] = deque()  # rows a blocking source has delivered
         self._blocking, self._feeding = blocking_source, False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _Flight] = {}  # and the row each began with
         self._timer: asyncio.TimerHandle | None = None
         self._exhausted = self._paused = False
         self._stop_reason: str | None = None
@@ -154,7 +154,7 @@ class Engine:
         """Start workers while there is work for them; notice the end."""
         while len(self._tasks) < self._workers_wanted and (flight := self._take()):
             task = self._loop.create_task(self._work(flight))
-            self._tasks.add(task)
+            self._tasks[task] = flight
             task.add_done_callback(self._worker_left)
         self._arm_timer()
         waiting = self._stop_reason is None and (
@@ -164,8 +164,10 @@ class Engine:
             self._idle.set()
 
     def _worker_left(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
+        first = self._tasks.pop(task)
+        if task.cancelled():  # before it took its first step
+            self._settle(first, "cancelled" if first.attempts else "not_run")
+        elif (error := task.exception()):
             self.stop("crashed", error, now=True)  # the engine's own error must not hang the run
         self._fill()
 

@@ -1,0 +1,140 @@
+"""One field of a signature: its type, its labels, its words."""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BeforeValidator, PydanticSchemaGenerationError, TypeAdapter
+
+# The columns `run_parallel` writes beside inputs and outputs, in their order.
+RESERVED = (
+    "sample", "status", "error_type", "error", "attempts", "cached", "latency_ms", "queued_ms",
+    "waited_ms", "started_at", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd",
+    "model", "finish_reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """What `InputField` / `OutputField` hold until the class is made."""
+
+    kind: Literal["input", "output"]
+    description: str
+    optional: bool
+    aliases: Mapping[str, str]
+
+
+def InputField(description: str = "", *, optional: bool = False) -> Any:  # noqa: N802 - as in DSPy
+    """Declare an input of a `Signature` class."""
+    return FieldInfo("input", description, optional, {})
+
+
+def OutputField(  # noqa: N802 - the field's usual name, as in DSPy
+    description: str = "", *, optional: bool = False, aliases: Mapping[str, str] | None = None
+) -> Any:
+    """Declare an output of a `Signature` class; `aliases` maps other spellings to a label."""
+    return FieldInfo("output", description, optional, dict(aliases or {}))
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named, typed input or output. Raises ValueError / TypeError when it cannot be used."""
+
+    name: str
+    type: Any = str
+    description: str = ""
+    optional: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"field name {self.name!r} is not a Python identifier")
+        if self.name in RESERVED:
+            raise ValueError(
+                f"field name {self.name!r} is the name of a result column; choose another, "
+                f"e.g. {self.name + '_text'!r} (reserved: {', '.join(RESERVED)})"
+            )
+        try:
+            self.adapter  # noqa: B018 - built now so that a bad type is refused here
+        except PydanticSchemaGenerationError:
+            raise TypeError(f"field {self.name!r} has type {self.type!r}, which is no data type; "
+                            "use str, int, float, bool, datetime, Literal, Enum, list, dict or a "
+                            "pydantic model") from None  # fmt: skip
+        for alias, label in self.aliases.items():
+            if label not in (self.labels or ()):
+                raise ValueError(
+                    f"alias {alias!r} of field {self.name!r} names {label!r}, which is not one of "
+                    f"its labels {list(self.labels or ())}"
+                )
+
+    @cached_property
+    def labels(self) -> tuple[Any, ...] | None:
+        """The declared values of a class field in order, None for any other type."""
+        kind = self._bare_type
+        if get_origin(kind) is Literal:
+            return get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, enum.Enum):
+            return tuple(member.value for member in kind)
+        return None
+
+    @cached_property
+    def _bare_type(self) -> Any:
+        """The type without `| None`."""
+        if get_origin(self.type) in (Union, types.UnionType):
+            rest = [a for a in get_args(self.type) if a is not type(None)]
+            if len(rest) == 1:
+                return rest[0]
+        return self.type
+
+    @cached_property
+    def annotation(self) -> Any:
+        """The type pydantic validates: labels forgiven in case and whitespace, None if optional."""
+        kind = self._bare_type
+        if self.labels is not None:
+            kind = Annotated[kind, BeforeValidator(self._to_label)]
+        nullable = self.optional or self._bare_type is not self.type
+        return kind | None if nullable else kind
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        """Validates one value of this field."""
+        return TypeAdapter(self.annotation)
+
+    @cached_property
+    def is_listlike(self) -> bool:
+        """Whether one value is itself a list."""
+        return get_origin(self._bare_type) in (list, tuple, set) or self._bare_type in (list, tuple)
+
+    @cached_property
+    def type_name(self) -> str:
+        """The type in the words of a prompt."""
+        if self.labels is not None:
+            return "one of: " + ", ".join(str(label) for label in self.labels)
+        kind = self._bare_type
+        return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+
+    @cached_property
+    def _spellings(self) -> dict[str, Any]:
+        spellings = {str(label).strip().casefold(): label for label in self.labels or ()}
+        return spellings | {a.strip().casefold(): label for a, label in self.aliases.items()}
+
+    def _to_label(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._spellings.get(value.strip().casefold(), value)
+        return value
+
+    def render(self, value: Any) -> str:
+        """An input value as the text of a prompt."""
+        if isinstance(value, str):
+            return value
+        dumped = self.adapter.dump_python(self.adapter.validate_python(value), mode="json")
+        if isinstance(dumped, str):
+            return dumped
+        import json
+
+        return json.dumps(dumped, ensure_ascii=False)
