@@ -1,0 +1,199 @@
+"""Any module in, one shape out: the inputs it takes, and how to make one attempt at a row."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .errors import ModuleOutputError
+from .events import Answer, Row
+from .fields import RESERVED, Field
+from .predict import Predict
+from .prediction import Prediction
+from .threads import DaemonPool
+from .usage import total, usage_scope
+
+ASYNC_WORKERS = 32
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a module takes: fields by name; `open` if it takes any other name too."""
+
+    fields: Mapping[str, Field]
+    open: bool = False
+
+    @property
+    def required(self) -> list[str]:
+        """Names without which a row is refused."""
+        return [name for name, field in self.fields.items() if not field.optional]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module made ready for the engine."""
+
+    name: str
+    inputs: Inputs
+    outputs: Mapping[str, Field]  # empty where the module declares none
+    source: Any
+    lanes: int | None = None
+    waits: bool = True  # waits on an endpoint; False for synchronous functions
+    timeout_s: float | None = None
+    lms: Sequence[Any] = ()
+    _instances: Sequence[Any] = field(default=(), repr=False)
+    _factory: Callable[[int], Any] | None = field(default=None, repr=False)
+
+    def auto_workers(self, cpus: int) -> int:
+        """Rows in flight where the user names no number."""
+        if self.lanes:
+            return self.lanes
+        if not self.waits:
+            return cpus
+        known = [n for lm in self.lms if (n := getattr(lm, "concurrency", None))]
+        return min(known, default=ASYNC_WORKERS)
+
+    def caller(self, loop: asyncio.AbstractEventLoop) -> tuple[Callable[..., Any], DaemonPool]:
+        """The engine's callable on this loop, and the threads to close afterwards."""
+        pool = DaemonPool(loop)
+        attempts: dict[int, Callable[[Row], Awaitable[Answer]]] = {}
+
+        def attempt_of(module: Any) -> Callable[[Row], Awaitable[Answer]]:
+            return _attempt_of(module, pool)
+
+        if self._factory is not None:
+            factory = self._factory
+
+            async def call(row: Row) -> Answer:
+                return await attempt_of(factory(row.number))(row)
+
+        elif self._instances:
+            attempts = {i: attempt_of(m) for i, m in enumerate(self._instances)}
+
+            async def call(row: Row) -> Answer:
+                return await attempts[row.number % len(attempts)](row)
+
+        else:
+            call = attempt_of(self.source)  # type: ignore[assignment]
+        return call, pool
+
+
+def from_module(module: Any) -> Module:
+    """One module for all rows. TypeError if it is none."""
+    return _describe(module, module)
+
+
+def from_instances(instances: Sequence[Any]) -> Module:
+    """Row i goes to `instances[i % n]`, never two rows to one instance at once."""
+    if not instances:
+        raise ValueError("from_instances needs at least one module")
+    described = _describe(instances[0], instances[0])
+    for other in instances[1:]:
+        if _describe(other, other).inputs.fields.keys() != described.inputs.fields.keys():
+            raise ValueError("the instances take different inputs")
+    lms = [lm for m in instances for lm in _lms(m)]
+    return replace(described, source=instances, lanes=len(instances), lms=lms,
+                    _instances=tuple(instances))  # fmt: skip
+
+
+def from_factory(factory: Callable[[int], Any]) -> Module:
+    """One module a row. The factory is called once here, to learn the inputs and outputs."""
+    if not callable(factory):
+        raise TypeError(f"from_factory needs a function i -> module, not {factory!r}")
+    sample = factory(0)
+    return replace(_describe(sample, sample), source=factory, _factory=factory)
+
+
+
+
+def _lms(module: Any) -> list[Any]:
+    lm = getattr(module, "lm", None)
+    return [lm] if lm is not None else []
+
+
+def _describe(module: Any, source: Any) -> Module:
+    name = getattr(module, "__name__", type(module).__name__)
+    signature = getattr(module, "signature", None)
+    if callable(getattr(module, "acall", None)) and hasattr(signature, "inputs"):
+        return Module(name, Inputs(signature.inputs), signature.outputs, source,
+                      timeout_s=getattr(module, "timeout_s", None), lms=_lms(module))  # fmt: skip
+    function = getattr(module, "acall", module)
+    if not callable(function) or isinstance(module, type):
+        raise TypeError(
+            f"{module!r} is not a module: expected Predict(…), a function f(**inputs), or an "
+            "object with acall(**inputs)"
+        )
+    return Module(name, _parameters(function), {}, source, waits=_is_async(function))
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object's own async __call__
+    )
+
+
+def _parameters(function: Any) -> Inputs:
+    """The inputs a function takes, from its parameters."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some builtins have no signature
+        return Inputs({}, open=True)
+    fields: dict[str, Field] = {}
+    open_ = False
+    for p in parameters:
+        if p.kind is p.VAR_KEYWORD:
+            open_ = True
+        elif p.kind is p.POSITIONAL_ONLY and p.default is p.empty:
+            raise TypeError(f"{function!r} takes {p.name!r} by position; inputs go by name")
+        elif p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+            fields[p.name] = Field(p.name, Any, optional=p.default is not p.empty)
+    return Inputs(fields, open_)
+
+
+def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
+    if isinstance(module, Predict) and type(module).acall is Predict.acall:
+        return lambda row: module.ask(row.inputs)  # the plain case, without a Prediction a row
+    function = getattr(module, "acall", module)
+    is_async = _is_async(function)
+
+    async def attempt(row: Row) -> Answer:
+        with usage_scope() as calls:
+            try:
+                if is_async:
+                    result = await function(**row.inputs)
+                else:
+                    result = await pool.run(lambda: function(**row.inputs))
+                    if inspect.isawaitable(result):
+                        result = await result
+            except Exception as error:
+                _attach(error, total(calls))
+                raise
+            return _answer(result, total(calls))
+
+    return attempt
+
+
+def _attach(error: Exception, usage: Any) -> None:
+    """Let a failed module's error carry what its calls were billed."""
+    if usage is not None:
+        try:
+            error.usage = usage  # type: ignore[attr-defined]
+        except AttributeError:  # an exception with __slots__
+            error.add_note(f"billed: {usage}")
+
+
+def _answer(result: Any, counted: Any) -> Answer:
+    """A module's result as an Answer. Calls made inside were counted; else believe the result."""
+    if isinstance(result, Prediction):
+        return Answer(result.outputs, counted if counted is not None else result.usage)
+    outputs = dict(result) if isinstance(result, Mapping) else {"output": result}
+    if clash := [name for name in outputs if name in RESERVED]:
+        raise ModuleOutputError(f"the module returned {clash}, the names of result columns; "
+                                "rename them", usage=counted)  # fmt: skip
+    if odd := [name for name in outputs if not isinstance(name, str)]:
+        raise ModuleOutputError(f"the module returned keys that are no strings: {odd}",
+                                usage=counted)  # fmt: skip
+    return Answer(outputs, counted)

@@ -1,0 +1,164 @@
+"""Predict: one row's inputs through a model, back as typed outputs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .answers import AnswerParser
+from .errors import RefusedOutputError
+from .events import Answer
+from .fields import Field
+from .history import History
+from .lm import LM, LanguageModel
+from .portal import run_sync
+from .prediction import Prediction
+from .signature import Signature, as_signature
+
+
+class Predict:
+    """Ask a model for the outputs of a signature.
+
+    Args:
+        signature: a `Signature`, a declared class, or a string such as `"text -> label"`.
+        lm: an `LM` or any `LanguageModel`; None for `LM()`.
+        demos: worked examples, dicts with every required input and output.
+        history: a `History` that this module reads and extends.
+        instructions: replaces the signature's.
+        params: sent with every request (`temperature`, `max_tokens`, `seed`, …).
+
+    Raises:
+        ValueError: a demo lacks a field, or the signature is not usable.
+    """
+
+    def __init__(
+        self,
+        signature: Any,
+        lm: LanguageModel | None = None,
+        *,
+        demos: Iterable[Mapping[str, Any]] = (),
+        history: History | None = None,
+        instructions: str | None = None,
+        **params: Any,
+    ) -> None:
+        signature = self._prepare(as_signature(signature))
+        if instructions is not None:
+            signature = signature.with_instructions(instructions)
+        self.signature: Signature = signature
+        self.lm: LanguageModel = LM() if lm is None else lm
+        if not callable(getattr(self.lm, "complete", None)):
+            raise TypeError(f"lm has no method complete(messages, …): {self.lm!r}; use pn.LM(name)")
+        self.history = history
+        self.params = params
+        self._parser = AnswerParser(signature)
+        self._system = {"role": "system", "content": _system_text(signature)}
+        self.demos = [dict(demo) for demo in demos]
+        self._examples = [m for i, demo in enumerate(self.demos) for m in self._example(i, demo)]
+
+    def _prepare(self, signature: Signature) -> Signature:
+        """What a subclass adds to the signature."""
+        return signature
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Wall clock for one call: the LM's own."""
+        return getattr(self.lm, "timeout_s", None)
+
+    async def ask(self, inputs: Mapping[str, Any]) -> Answer:
+        """One attempt, without a wall clock. Raises an `AttemptError`, which carries usage."""
+        user = self._user_text(inputs)
+        past = self.history.messages if self.history is not None else []
+        messages = [self._system, *self._examples, *past, {"role": "user", "content": user}]
+        completion = await self.lm.complete(
+            messages, schema=self._parser.schema, strict=self._parser.strict, **self.params
+        )
+        if completion.refusal:
+            raise RefusedOutputError(
+                f"the model declined: {completion.refusal[:200]}", usage=completion.usage
+            )
+        outputs = self._parser.parse(completion.text, completion.finish_reason, completion.usage)
+        if self.history is not None:
+            self.history.add(user, completion.text or "")
+        return Answer(outputs, completion.usage, completion.model, completion.finish_reason)
+
+    async def acall(self, **inputs: Any) -> Prediction:
+        """Ask for one row.
+
+        Raises:
+            ValueError: inputs are missing, unknown or of a wrong type; nothing was sent.
+            AttemptError: the endpoint failed, or the answer does not fit the signature.
+            TimeoutError: no answer within `timeout_s`.
+        """
+        self._check(inputs)
+        async with asyncio.timeout(self.timeout_s):
+            answer = await self.ask(inputs)
+        return Prediction(
+            answer.outputs, inputs=inputs, usage=answer.usage, module_name=type(self).__name__
+        )
+
+    def __call__(self, **inputs: Any) -> Prediction:
+        """`acall`, from synchronous code; works inside a running event loop too."""
+        return run_sync(self.acall(**inputs))
+
+    def _check(self, inputs: Mapping[str, Any]) -> None:
+        fields = self.signature.inputs
+        missing = [n for n, f in fields.items() if n not in inputs and not f.optional]
+        unknown = [n for n in inputs if n not in fields]
+        if missing or unknown:
+            raise ValueError(
+                f"missing inputs {missing}, unknown inputs {unknown}; the signature takes "
+                f"{list(fields)}"
+            )
+        for name, value in inputs.items():
+            fields[name].adapter.validate_python(value)  # pydantic's ValidationError: ValueError
+
+    def _user_text(self, inputs: Mapping[str, Any]) -> str:
+        lines = []
+        for name, field in self.signature.inputs.items():
+            value = inputs.get(name)
+            if value is not None:
+                lines.append(f"{name}: {field.render(value)}")
+        return "\n".join(lines)
+
+    def _example(self, index: int, demo: Mapping[str, Any]) -> list[dict[str, str]]:
+        fields = self.signature.inputs | self.signature.outputs
+        missing = [n for n, f in fields.items() if n not in demo and not f.optional]
+        if missing:
+            raise ValueError(f"demo {index} lacks {', '.join(missing)}")
+        answer = {
+            name: field.adapter.dump_python(field.adapter.validate_python(demo[name]), mode="json")
+            for name, field in self.signature.outputs.items()
+            if name in demo
+        }
+        return [
+            {"role": "user", "content": self._user_text(demo)},
+            {"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)},
+        ]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.signature!r}, {self.lm!r})"
+
+
+class ChainOfThought(Predict):
+    """`Predict` that reasons first, into an extra output `reasoning`."""
+
+    def _prepare(self, signature: Signature) -> Signature:
+        return signature.with_output_first(Field("reasoning", str, "Think step by step"))
+
+
+def _system_text(signature: Signature) -> str:
+    """Instructions and fields; the same for every row, so providers can cache it."""
+
+    def lines(fields: Mapping[str, Field]) -> list[str]:
+        return [
+            f"- {f.name} ({f.type_name}{', optional' if f.optional else ''})"
+            + (f": {f.description}" if f.description else "")
+            for f in fields.values()
+        ]
+
+    parts = [signature.instructions, "", "Inputs:", *lines(signature.inputs), ""]
+    parts += ["Outputs:", *lines(signature.outputs), ""]
+    parts += ["Answer with one JSON object with the keys " + ", ".join(signature.outputs) + "."]
+    return "\n".join(parts)
