@@ -60,6 +60,8 @@ def expand(
     index = getattr(data, "index", None) if hasattr(data, "tolist") else None
     if values and all(isinstance(v, Mapping) for v in values):
         return _from_dicts(values, inputs, repeat)
+    if not values:
+        return _from_columns({name: [] for name in inputs.fields}, 0, inputs, repeat, index=index)
     name = _only_input(inputs)
     return _from_columns({name: values}, len(values), inputs, repeat, index=index)
 
@@ -181,8 +183,11 @@ def _from_columns(
     table: Any = None,
 ) -> Batch:
     _check_names(columns.keys(), inputs)
+    columns = dict(columns)
     for name, values in columns.items():
         _check_values(name, values, inputs)
+        if name in inputs.fields and inputs.fields[name].optional:
+            columns[name] = [None if _is_missing(v) else v for v in values]
     names = [n for n in inputs.fields if n in columns]
     names += [n for n in columns if n not in names]
     tuples = zip(*(columns[n] for n in names), strict=True) if names else ((),) * length

@@ -91,6 +91,11 @@ class Field:
                 return rest[0]
         return self.type
 
+    @property
+    def value_type(self) -> Any:
+        """The declared type without `| None`."""
+        return self._bare_type
+
     @cached_property
     def annotation(self) -> Any:
         """The type pydantic validates: labels forgiven in case and whitespace, None if optional."""

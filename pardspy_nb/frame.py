@@ -1,0 +1,203 @@
+"""Events to a DataFrame, one row per completion. The only importer of pandas."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .batch import Batch
+from .events import STATUSES, Answer, RowFinished
+from .fields import RESERVED, Field
+from .metrics import Latency, ParallelMetrics
+from .usage import Usage, total
+
+_READERS = {
+    ".csv": pd.read_csv,
+    ".parquet": pd.read_parquet,
+    ".jsonl": lambda path: pd.read_json(path, lines=True),
+}
+_SCALARS: dict[Any, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "str"}
+
+
+def as_table(data: Any) -> Any:
+    """A DataFrame of a file's path or of another library's table; anything else as it is.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or not a .csv, .parquet or .jsonl.
+    """
+    if isinstance(data, Path) or (isinstance(data, str) and Path(data).suffix in _READERS):
+        reader = _READERS.get(Path(data).suffix)
+        if reader is None:
+            raise ValueError(f"cannot read {data}; use {', '.join(_READERS)}")
+        return reader(data)
+    if not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__"):
+        if hasattr(data, "column_names") or hasattr(data, "columns"):  # pyarrow, polars
+            return pd.DataFrame.from_arrow(data)
+    return data
+
+
+def check_columns(table: Any, outputs: Iterable[str]) -> None:
+    """Refuse a table whose columns the run would write over."""
+    taken = {*RESERVED, *outputs}
+    if clash := [str(name) for name in getattr(table, "columns", ()) if name in taken]:
+        raise ValueError(
+            f"the DataFrame already has columns {clash}, which this run writes; rename them, or "
+            "pass only the inputs: df[['…']]"
+        )
+
+
+def build(
+    finished: Sequence[RowFinished], batch: Batch, outputs: Mapping[str, Field]
+) -> pd.DataFrame:
+    """The frame of these rows, in input order, with the input's index.
+
+    Columns: inputs (all columns of an input table), outputs, `sample` (with `repeat` > 1),
+    outcome, time (ms; `started_at` UTC), usage (tokens, USD).
+    """
+    rows = sorted(finished, key=lambda f: f.row.number)
+    positions = [f.row.position for f in rows]
+    index = _index(batch.index, positions)
+    columns: dict[str, Any] = {}
+    if batch.table is not None:
+        carried = batch.table.iloc[positions]
+        columns = {str(name): carried[name].array for name in carried.columns}
+    for name in batch.names:
+        if name not in columns:
+            columns[name] = _infer([f.row.inputs.get(name) for f in rows])
+    columns |= _outputs([f.answer for f in rows], outputs)
+    if batch.repeat > 1:
+        columns["sample"] = [f.row.sample for f in rows]
+    columns |= _outcome(rows) | _time(rows) | _usage(rows)
+    return pd.DataFrame(columns, index=index)
+
+
+def _index(index: Any, positions: list[int]) -> Any:
+    if index is not None:
+        return index.take(positions)
+    return pd.RangeIndex(len(positions)) if positions == list(range(len(positions))) else positions
+
+
+def _outputs(answers: list[Answer | None], fields: Mapping[str, Field]) -> dict[str, Any]:
+    columns = {}
+    for name, field in fields.items():
+        values = [None if a is None else a.outputs.get(name) for a in answers]
+        columns[name] = _typed(values, field)
+    for name in dict.fromkeys(n for a in answers if a is not None for n in a.outputs):
+        if name not in columns:
+            columns[name] = _infer([None if a is None else a.outputs.get(name) for a in answers])
+    return columns
+
+
+def _typed(values: list[Any], field: Field) -> Any:
+    if field.labels is not None:
+        plain = [v.value if isinstance(v, enum.Enum) else v for v in values]
+        return pd.Categorical(plain, categories=list(field.labels), ordered=True)
+    dtype = _SCALARS.get(field.value_type)
+    return _objects(values) if dtype is None else pd.array(values, dtype=dtype)
+
+
+def _infer(values: list[Any]) -> Any:
+    """The dtype that fits what a module without declared types returned."""
+    kinds = {type(v) for v in values if v is not None}
+    if len(kinds) == 1 and (dtype := _SCALARS.get(next(iter(kinds)))):
+        return pd.array(values, dtype=dtype)
+    if kinds == {int, float}:
+        return pd.array(values, dtype="Float64")
+    return _objects(values)
+
+
+def _objects(values: list[Any]) -> Any:
+    return pd.Series(values, dtype=object).array
+
+
+def _outcome(rows: Sequence[RowFinished]) -> dict[str, Any]:
+    errors = [f.error if f.status != "ok" else None for f in rows]
+    names = [None if e is None else type(e).__name__ for e in errors]
+    return {
+        "status": pd.Categorical([f.status for f in rows], categories=list(STATUSES)),
+        "error_type": pd.array(names, dtype="str"),
+        "error": pd.array([None if e is None else str(e) for e in errors], dtype="str"),
+        "attempts": pd.array([f.attempts for f in rows], dtype="int64"),
+        "cached": pd.array([False] * len(rows), dtype="bool"),
+    }
+
+
+def _time(rows: Sequence[RowFinished]) -> dict[str, Any]:
+    stamps = pd.to_datetime(pd.Series([f.started_at for f in rows], dtype="float64"), unit="s")
+    return {
+        "latency_ms": pd.array([f.latency_ms for f in rows], dtype="float64"),
+        "queued_ms": pd.array([f.queued_ms for f in rows], dtype="float64"),
+        "waited_ms": pd.array([f.waited_ms for f in rows], dtype="float64"),
+        "started_at": stamps.dt.as_unit("us").dt.tz_localize("UTC").array,
+    }
+
+
+def _usage(rows: Sequence[RowFinished]) -> dict[str, Any]:
+    usages = [f.usage if f.usage is not None else _NO_USAGE for f in rows]
+    models = [f.answer.model if f.answer else None for f in rows]
+    reasons = [f.answer.finish_reason if f.answer else None for f in rows]
+    return {
+        "prompt_tokens": pd.array([u.prompt_tokens for u in usages], dtype="Int64"),
+        "completion_tokens": pd.array([u.completion_tokens for u in usages], dtype="Int64"),
+        "total_tokens": pd.array([u.total_tokens for u in usages], dtype="Int64"),
+        "cost_usd": pd.array([u.cost_usd for u in usages], dtype="float64"),
+        "model": pd.array(models, dtype="str"),
+        "finish_reason": pd.array(reasons, dtype="str"),
+    }
+
+
+_NO_USAGE = Usage(None, None, None, None)
+
+
+def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
+    """The metrics of the run that made `df`; where its `attrs` were lost, those of its rows.
+
+    From rows alone, `elapsed_s` spans the first start to the last end and `max_in_flight` is 0.
+    """
+    kept = df.attrs.get("pardspy", {}).get("metrics")
+    if kept is not None:
+        usage = None if kept["usage"] is None else Usage(**kept["usage"])
+        return ParallelMetrics(**kept | {"latency": Latency(**kept["latency"]), "usage": usage})
+    counts = df["status"].value_counts()
+    ok = df["status"] == "ok"
+    ends = df["started_at"] + pd.to_timedelta(df["latency_ms"] + df["waited_ms"], unit="ms")
+    span = (ends.max() - df["started_at"].min()).total_seconds()
+    elapsed = 0.0 if pd.isna(span) else float(span)
+    done = int(len(df) - counts.get("not_run", 0))
+    return ParallelMetrics(
+        total=len(df),
+        successes=int(counts.get("ok", 0)),
+        failures=int(counts.get("failed", 0)),
+        cached=int(df["cached"].sum()),
+        not_run=int(counts.get("not_run", 0)),
+        cancelled=int(counts.get("cancelled", 0)),
+        latency=Latency.of(df.loc[ok & ~df["cached"], "latency_ms"]),
+        elapsed_s=elapsed,
+        rows_per_s=done / elapsed if elapsed else 0.0,
+        usage=_usage_of(df),
+        max_in_flight=0,
+    )
+
+
+def _usage_of(df: pd.DataFrame) -> Usage | None:
+    reported = df[df["prompt_tokens"].notna() | df["cost_usd"].notna()]
+    usages = [
+        Usage(*(None if pd.isna(v) else v for v in values))
+        for values in zip(
+            reported["prompt_tokens"], reported["completion_tokens"], reported["total_tokens"],
+            reported["cost_usd"], reported["latency_ms"], strict=True,
+        )
+    ]  # fmt: skip
+    return total(usages)
+
+
+def error_groups(df: pd.DataFrame) -> list[tuple[str, int, Any, str]]:
+    """Failures by error: (type, rows, index of an example, its message), largest first."""
+    failed = df[df["status"] == "failed"]
+    groups = failed.groupby("error_type", sort=False)
+    found = [(str(k), len(g), g.index[0], str(g["error"].iloc[0])) for k, g in groups]
+    return sorted(found, key=lambda group: -group[1])

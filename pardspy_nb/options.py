@@ -1,0 +1,98 @@
+"""The options of a run, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from .events import Event
+
+ProgressChoice = Literal["auto", "widget", "tqdm", "none"] | Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a batch is run.
+
+    Attributes:
+        max_workers: rows in flight. `"auto"`: what the embedded model works on at once, 32 for
+            other modules that wait on an endpoint, `os.cpu_count()` for synchronous functions,
+            the number of instances for `from_instances`.
+        max_failures: failed rows tolerated: a count, a share of the rows in (0, 1), or None for
+            any number. Once exceeded no new row starts, rows in flight finish and are kept.
+        fail_fast: the first failure cancels all that is in flight or waiting.
+        return_all: all rows' outputs in the result, else only the first successful row.
+        only_successful: leave failed rows out of the result.
+        batch_key: key of an input dict that holds an explicit list of input dicts.
+        repeat: each row n times.
+        timeout_s: seconds for one attempt; None for the LM's own, plain functions have none.
+        max_attempts: attempts per row on retryable errors.
+        columns: which DataFrame column feeds which input, `{"review": "text"}`.
+        store: rows are not remembered between runs in this version: None or False.
+        progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
+
+    Raises:
+        ValueError: a value out of range; the message names the option and what it takes.
+    """
+
+    max_workers: int | Literal["auto"] = "auto"
+    max_failures: float | None = 0
+    fail_fast: bool = False
+    return_all: bool = True
+    only_successful: bool = False
+    batch_key: str = "_batch"
+    repeat: int = 1
+    timeout_s: float | None = None
+    max_attempts: int = 4
+    columns: Mapping[str, str] | None = None
+    store: Literal[False] | None = None
+    progress: ProgressChoice = "auto"
+
+    def __post_init__(self) -> None:
+        if self.max_workers != "auto":
+            _at_least_one("max_workers", self.max_workers, " or 'auto'")
+        _at_least_one("repeat", self.repeat)
+        _at_least_one("max_attempts", self.max_attempts)
+        limit = self.max_failures
+        if limit is not None and not (
+            (_is_int(limit) and limit >= 0) or (isinstance(limit, float) and 0 < limit < 1)
+        ):
+            raise ValueError(f"max_failures must be a count (0, 1, …), a share between 0 and 1, "
+                             f"or None for any number; got {limit!r}")  # fmt: skip
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise ValueError(f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}")
+        if self.store not in (None, False):
+            raise ValueError("store: this version does not remember rows between runs yet; "
+                             "use store=None")  # fmt: skip
+        if not callable(self.progress) and self.progress not in ("auto", "widget", "tqdm", "none"):
+            raise ValueError("progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
+                             f"an event; got {self.progress!r}")  # fmt: skip
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """From keyword arguments; TypeError names an unknown one and the nearest known."""
+        known = [f.name for f in fields(cls)]
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+                raise TypeError(f"unknown option {name!r}; {hint}")
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON-able values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if callable(self.progress):
+            values["progress"] = "callable"
+        return values | {"columns": dict(self.columns) if self.columns else None}
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _at_least_one(name: str, value: Any, more: str = "") -> None:
+    if not _is_int(value) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1{more}, got {value!r}")

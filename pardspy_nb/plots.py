@@ -1,0 +1,124 @@
+"""Pictures of a run. Figures are computed first (frame to frame), drawing comes last.
+
+Text and grid take matplotlib's current colours, the data colours are chosen to stand out on
+light and on dark, so `plt.style.use("dark_background")` works.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BLUE, _ORANGE, _GREY = "#4c8fd6", "#e8743b", "#8a8f98"
+_QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+
+
+def latency_marks(df: pd.DataFrame) -> dict[str, float]:
+    """p50, p90 and p99 of the successful, uncached rows' `latency_ms`; empty without any."""
+    values = df.loc[(df["status"] == "ok") & ~df["cached"], "latency_ms"].dropna()
+    return {name: float(values.quantile(q)) for name, q in _QUANTILES} if len(values) else {}
+
+
+def label_counts(df: pd.DataFrame, column: str) -> pd.Series:
+    """Rows per label, in declared order with zeros; by frequency where none is declared."""
+    if column not in df.columns:
+        raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
+    values = df[column]
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.value_counts(sort=False).reindex(values.cat.categories, fill_value=0)
+    return values.value_counts()
+
+
+def in_flight(df: pd.DataFrame) -> pd.Series:
+    """Rows under way over time: a step function, indexed by seconds since the first start.
+
+    A row counts from its first attempt to its end, its waits included.
+    """
+    ran = df[df["started_at"].notna()]
+    start = (ran["started_at"] - ran["started_at"].min()).dt.total_seconds()
+    end = start + (ran["latency_ms"] + ran["waited_ms"]) / 1e3
+    steps = pd.concat([pd.Series(1, index=start), pd.Series(-1, index=end)])
+    return steps.groupby(level=0).sum().sort_index().cumsum()
+
+
+def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """The distribution of `latency_ms`, failures apart, with p50, p90 and p99 marked."""
+    ax = _axes(ax)
+    ran = df[df["latency_ms"].notna() & ~df["cached"]]
+    ok, failed = ran[ran["status"] == "ok"], ran[ran["status"] == "failed"]
+    groups = [(f"ok ({len(ok)})", ok, _BLUE), (f"failed ({len(failed)})", failed, _ORANGE)]
+    groups = [group for group in groups if len(group[1])]
+    if groups:
+        ax.hist([g["latency_ms"] for _, g, _ in groups], bins=min(40, max(8, len(ran) // 4)),
+                stacked=True, color=[c for *_, c in groups],
+                label=[n for n, *_ in groups])  # fmt: skip
+    top = ax.get_ylim()[1]
+    ax.set_ylim(0, top * 1.22)  # room for the marks' names
+    for i, (name, value) in enumerate(latency_marks(df).items()):
+        ax.axvline(value, color=_text_color(), lw=1, ls=(0, (4, 3)), alpha=0.8)
+        ax.annotate(f" {name} {value:,.0f}", (value, top * (1.15 - 0.07 * i)), fontsize="small")
+    _finish(ax, "Latency", "milliseconds", "rows")
+    if len(groups) > 1:
+        ax.legend(frameon=False, loc="center right")
+    return ax
+
+
+def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
+    """Rows per label of `column`, in declared order, zeros shown."""
+    counts = label_counts(df, column)
+    ax = _axes(ax)
+    names = [str(name) for name in counts.index]
+    bars = ax.bar(names, counts.to_numpy(), color=_BLUE, width=0.65)
+    whole = counts.sum() or 1
+    ax.bar_label(bars, [f"{n:,} ({n / whole:.0%})" for n in counts], padding=3)
+    ax.margins(y=0.15)
+    missing = int(df[column].isna().sum())
+    _finish(ax, f"{column}" + (f" ({missing} without an answer)" if missing else ""), "", "rows")
+    return ax
+
+
+def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Rows in flight over time, with the ends of failed rows marked."""
+    ax = _axes(ax)
+    steps = in_flight(df)
+    if len(steps):
+        ax.fill_between(steps.index, steps, step="post", color=_BLUE, alpha=0.35, lw=0)
+        ax.step(steps.index, steps, where="post", color=_BLUE, lw=1.2)
+    failed = df[(df["status"] == "failed") & df["started_at"].notna()]
+    if len(failed):
+        first = df["started_at"].min()
+        spent = (failed["latency_ms"] + failed["waited_ms"]) / 1e3
+        ends = (failed["started_at"] - first).dt.total_seconds() + spent
+        ax.plot(ends, [0] * len(ends), "|", color=_ORANGE, ms=14, mew=2, label="failed")
+        ax.legend(frameon=False)
+    ax.set_ylim(bottom=0)
+    _finish(ax, "Rows in flight", "seconds since the start", "rows")
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6.4, 3.2), layout="constrained")[1]
+
+
+def _text_color() -> Any:
+    import matplotlib as mpl
+
+    return mpl.rcParams["text.color"]
+
+
+def _finish(ax: Axes, title: str, x: str, y: str) -> None:
+    ax.set_title(title, loc="left")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
+    ax.set_axisbelow(True)

@@ -1,0 +1,21 @@
+"""`progress=function`: every event, in order, on the thread that waits for the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..events import Event, Progress
+
+
+class CallbackSink:
+    """Hands each event to the user's function."""
+
+    def __init__(self, function: Callable[[Event], None]) -> None:
+        self._function = function
+
+    def update(self, state: Progress, events: Sequence[Event]) -> None:
+        for event in events:
+            self._function(event)
+
+    def close(self, state: Progress, summary_html: str) -> None:
+        pass
