@@ -1,0 +1,65 @@
+"""`df.parallel`: the figures and pictures of a result, and a run over an input frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from . import frame, plots
+from .metrics import ParallelMetrics
+from .run import run_parallel
+from .summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@pd.api.extensions.register_dataframe_accessor("parallel")
+class ParallelAccessor:
+    """Reached as `df.parallel`."""
+
+    def __init__(self, df: pd.DataFrame) -> None:
+        self._df = df
+
+    def run(self, module: Any, **options: Any) -> pd.DataFrame:
+        """`run_parallel(module, df, **options)`."""
+        return run_parallel(module, self._df, **options)
+
+    @property
+    def metrics(self) -> ParallelMetrics:
+        """The run's metrics; of the rows alone where `df.attrs` was lost (merge, csv)."""
+        return frame.metrics_of(self._result())
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """The rows that are not `ok`."""
+        return self._result().loc[lambda df: df["status"] != "ok"]
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars, None if unknown."""
+        usage = self.metrics.usage
+        return None if usage is None else usage.cost_usd
+
+    def summary(self) -> Summary:
+        """The run at a glance; HTML in a notebook, text elsewhere."""
+        return Summary(self.metrics, frame.error_groups(self._result()))
+
+    def plot_latency(self, ax: Axes | None = None) -> Axes:
+        """See `plots.plot_latency`."""
+        return plots.plot_latency(self._result(), ax)
+
+    def plot_counts(self, column: str, ax: Axes | None = None) -> Axes:
+        """See `plots.plot_counts`."""
+        return plots.plot_counts(self._result(), column, ax)
+
+    def plot_timeline(self, ax: Axes | None = None) -> Axes:
+        """See `plots.plot_timeline`."""
+        return plots.plot_timeline(self._result(), ax)
+
+    def _result(self) -> pd.DataFrame:
+        if "status" not in self._df.columns:
+            raise ValueError("this frame is not the result of a run; make one with "
+                             "df.parallel.run(module)")  # fmt: skip
+        return self._df

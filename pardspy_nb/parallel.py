@@ -1,0 +1,92 @@
+"""`Parallel`: a module made into one that takes a batch, in the manner of DSGo and DSPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .errors import AllFailed
+from .modules import Module, from_factory, from_instances, from_module
+from .options import Options
+from .prediction import Prediction
+from .run import Run
+
+
+class Parallel:
+    """Runs a module over a batch; call it with any input shape of `run_parallel`.
+
+    Args:
+        module: what runs each row.
+        options: see `Options`.
+
+    Raises:
+        TypeError, ValueError: not a module, an unknown option, a value out of range.
+    """
+
+    def __init__(self, module: Any, **options: Any) -> None:
+        self._module: Module = from_module(module)
+        self.options = Options.of(options)
+
+    @classmethod
+    def from_factory(cls, factory: Callable[[int], Any], **options: Any) -> Parallel:
+        """One module a row: `factory(i)` for row i. For modules that keep state."""
+        return cls._of(from_factory(factory), options)
+
+    @classmethod
+    def from_instances(cls, instances: Sequence[Any], **options: Any) -> Parallel:
+        """Row i goes to `instances[i % n]`; an instance never serves two rows at once."""
+        return cls._of(from_instances(list(instances)), options)
+
+    @classmethod
+    def _of(cls, module: Module, options: dict[str, Any]) -> Parallel:
+        parallel = cls.__new__(cls)
+        parallel._module, parallel.options = module, Options.of(options)
+        return parallel
+
+    def __call__(self, batch: Any = None, **inputs: Any) -> Prediction:
+        """Run the batch, given as one object or as keyword inputs.
+
+        Raises:
+            ValueError: no rows, or bad input.
+            AllFailed: no row succeeded; it and the errors of `run_parallel` carry `.df`.
+        """
+        run = self._run(batch, inputs)
+        run.result()
+        return self._prediction(run)
+
+    async def acall(self, batch: Any = None, **inputs: Any) -> Prediction:
+        """`__call__`, awaited."""
+        run = self._run(batch, inputs)
+        await run.aresult()
+        return self._prediction(run)
+
+    def _run(self, batch: Any, inputs: dict[str, Any]) -> Run:
+        if batch is not None and inputs:
+            raise ValueError("give the batch as one object or as keywords, not both")
+        run = Run(self._module, inputs if batch is None else batch, self.options)
+        if run.is_empty:
+            raise ValueError("the batch has no rows")
+        return run.start()
+
+    def _prediction(self, run: Run) -> Prediction:
+        rows = run.in_order()
+        successes = [r for r in rows if r.answer is not None]
+        if not successes:
+            raise run.explained(AllFailed, None)
+        kept = successes if self.options.only_successful else rows
+        kept = kept if self.options.return_all else successes[:1]
+        first = successes[0]
+        assert first.answer is not None
+        return Prediction(
+            first.answer.outputs,
+            inputs=dict(first.row.inputs),
+            usage=run.metrics.usage,
+            completions=[None if r.answer is None else r.answer.outputs for r in kept],
+            metrics=run.metrics,
+            errors=[r.error for r in rows if r.status == "failed" and r.error is not None],
+            module_name=self._module.name,
+            frame=run.df,
+        )
+
+    def __repr__(self) -> str:
+        return f"Parallel({self._module.name}, {self.options})"
