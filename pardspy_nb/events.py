@@ -96,6 +96,7 @@ class Progress(Protocol):
     failed: int
     cancelled: int
     in_flight: int
+    started: bool
     finished: bool
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -102,6 +104,8 @@ class LM:
             LocalModelError: the embedded model cannot be fetched or started.
             EndpointConnectionError, AuthenticationError: as `Endpoint.check`.
         """
+        # the first use imports these, half a second that would hold up every row in flight
+        await asyncio.to_thread(_import_clients)
         if self._local:
             await local.serve(self._local)
         else:
@@ -165,6 +169,11 @@ class LM:
     def __repr__(self) -> str:
         where = "" if self._local else f", base_url={self._endpoint.url!r}"
         return f"LM({self.model!r}{where})"
+
+
+def _import_clients() -> None:
+    for name in ("openai", "genai_prices"):
+        importlib.import_module(name)
 
 
 def _default_model(base_url: str | None) -> str:

@@ -69,7 +69,7 @@ class Tally:
         self.done = self.ok = self.failed = self.cancelled = self.not_run = self.in_flight = 0
         self.retries = self.max_in_flight = 0
         self.usage: Usage | None = None
-        self.finished = False
+        self.started = self.finished = False
         self.latencies_ms = array("d")
         self._began = time.monotonic()
         self._elapsed_s: float | None = None
@@ -85,6 +85,7 @@ class Tally:
             self.retries += 1
         elif isinstance(event, RunStarted):
             self.total = event.total
+            self.started = True
             self._began = time.monotonic()
         elif isinstance(event, RunFinished):
             self.finished = True

@@ -24,13 +24,14 @@ class BarSink:
 
     def update(self, state: Progress, events: Sequence[Event]) -> None:
         now = time.monotonic()
-        if now - self._painted >= self._every_s:
+        if state.started and now - self._painted >= self._every_s:
             self._painted = now
             self._paint(state)
 
     def close(self, state: Progress, summary_html: str) -> None:
-        self._paint(state)
-        self._bar.close()
+        if state.started:
+            self._paint(state)
+            self._bar.close()
 
     def _paint(self, state: Progress) -> None:
         if self._bar is None:

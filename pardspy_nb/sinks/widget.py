@@ -45,6 +45,7 @@ class WidgetSink:
         if self._handle is not None:
             self._handle.update(HTML(summary_html))
         for widget in (self._box, self._bar, self._text):
+            widget.layout.close()
             widget.close()
 
 

@@ -1,0 +1,36 @@
+# make demo: the main job on the embedded model.   make test: everything, as CI runs it.
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: demo test lint browser clean
+
+$(PY):
+	python3.11 -m venv $(VENV)
+
+$(VENV)/.demo: $(PY) pyproject.toml constraints.txt
+	$(PIP) --editable ".[demo]"
+	touch $@
+
+$(VENV)/.test: $(PY) pyproject.toml constraints.txt
+	$(PIP) --editable ".[test]"
+	touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(PY) examples/sentiment.py
+
+lint: $(VENV)/.test
+	$(PY) -m ruff format --check pardspy_nb tests examples
+	$(PY) -m ruff check pardspy_nb tests examples
+	$(PY) -m mypy
+
+browser:
+	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium; }
+
+# the notebooks keep their outputs from the default model; here they run on the small one
+test: lint browser
+	PARDSPY_MODEL=local:smollm2-135m $(PY) -m pytest tests --nbmake notebooks
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output

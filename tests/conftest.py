@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import pardspy_nb as pn
+from server import ScriptedServer
+
+LABELS = ["positive", "neutral", "negative"]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own key or model must not change what is tested."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "EXAMPLES_DEFAULT_MODEL", "PARDSPY_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer().start()
+    yield scripted
+    scripted.stop()
+
+
+@pytest.fixture
+def signature() -> pn.Signature:
+    return (
+        pn.Signature("Analyze customer review sentiment")
+        .add_input("review", str, "Customer review text")
+        .add_class_output("sentiment", LABELS, "Overall sentiment")
+        .add_output("reason", str, "Brief explanation")
+    )
+
+
+@pytest.fixture
+def lm(server: ScriptedServer) -> pn.LM:
+    return pn.LM("gpt-4o-mini", base_url=server.url, api_key="sk-test-secret-key")
+
+
+@pytest.fixture
+def predict(signature: pn.Signature, lm: pn.LM) -> pn.Predict:
+    return pn.Predict(signature, lm)
+
+
+@pytest.fixture
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off in milliseconds, where a test is about what happens and not about when."""
+    from pardspy_nb import policy, run
+
+    def quick(max_attempts: int) -> Any:
+        return policy.RetryPolicy(max_attempts, base_s=0.01, cap_s=0.05)
+
+    monkeypatch.setattr(run, "RetryPolicy", quick)
+
+
+@pytest.fixture
+def reviews() -> list[str]:
+    return [f"row-{i} is a review" for i in range(12)]

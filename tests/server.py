@@ -1,0 +1,129 @@
+"""A scripted OpenAI-compatible server on loopback: what it answers is chosen per row and attempt.
+
+Rows are told apart by a marker `row-<n>` in the last user message. The server keeps its own
+count of requests, tokens and requests in flight, against which the client's books are checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+Script = Callable[[int, int], "Reply"]
+PROMPT_TOKENS, COMPLETION_TOKENS = 11, 7
+
+
+class Reply:
+    """One scripted answer. `kind` names a fault; `ok` answers with the row's marker."""
+
+    def __init__(self, kind: str = "ok", **more: Any) -> None:
+        self.kind, self.more = kind, more
+
+
+def content_for(kind: str, marker: int) -> str:
+    good = {"sentiment": ["positive", "neutral", "negative"][marker % 3], "reason": f"row-{marker}"}
+    return {
+        "garbage": "this is no JSON",
+        "truncated": json.dumps(good)[:-9],
+        "wrong_label": json.dumps(good | {"sentiment": "splendid"}),
+        "wrong_type": json.dumps(good | {"reason": 12}),
+        "empty": "",
+        "alias": json.dumps(good | {"sentiment": "  POSITIVE ", "extra": 1}),
+    }.get(kind, json.dumps(good))
+
+
+class ScriptedServer:
+    """Runs in a thread from `start` to `stop`; `url` is the base URL."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.script: Script = script or (lambda marker, attempt: Reply())
+        self.attempts: Counter[int] = Counter()
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.billed_prompt = self.billed_completion = 0
+        self.in_flight = self.max_in_flight = 0
+        self.delay_s = 0.0
+        self.gate: threading.Event | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> ScriptedServer:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result(10)
+        return self
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._chat)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{port}/v1"
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.headers.append(dict(request.headers))
+        self.requests.append(body)
+        found = re.search(r"row-(\d+)", body["messages"][-1]["content"])
+        marker = int(found.group(1)) if found else -1
+        self.attempts[marker] += 1
+        reply = self.script(marker, self.attempts[marker])
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            while self.gate is not None and not self.gate.is_set():
+                await asyncio.sleep(0.01)
+            return await self._answer(request, reply, marker, body)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer(
+        self, request: web.Request, reply: Reply, marker: int, body: dict[str, Any]
+    ) -> web.StreamResponse:
+        kind = reply.kind
+        if kind == "stall":
+            await asyncio.sleep(reply.more.get("seconds", 30))
+        if kind == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        if kind == "status":
+            error = {"message": reply.more.get("message", "scripted"), **reply.more.get("body", {})}
+            headers = reply.more.get("headers", {})
+            return web.json_response({"error": error}, status=reply.more["code"], headers=headers)
+        if kind == "not_json":
+            return web.Response(text="<html>oops</html>", content_type="text/html")
+        answer: dict[str, Any] = {
+            "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
+            "choices": [{
+                "index": 0, "finish_reason": "length" if kind == "length" else "stop",
+                "message": {"role": "assistant", "content": content_for(kind, marker)},
+            }],
+        }  # fmt: skip
+        if kind == "refusal":
+            answer["choices"][0]["message"] |= {"content": None, "refusal": "I must not"}
+        if kind != "no_usage":
+            self.billed_prompt += PROMPT_TOKENS
+            self.billed_completion += COMPLETION_TOKENS
+            answer["usage"] = {
+                "prompt_tokens": PROMPT_TOKENS, "completion_tokens": COMPLETION_TOKENS,
+                "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+            }  # fmt: skip
+        return web.json_response(answer)

@@ -1,0 +1,600 @@
+"""Runs over real HTTP against the scripted server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import pardspy_nb as pn
+from pardspy_nb.endpoint import parse_retry_after
+from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+
+LABELS = ["positive", "neutral", "negative"]
+KEY = "sk-test-secret-key"
+QUIET: dict[str, Any] = {"progress": "none"}
+
+# what each scripted fault is to a row whose every attempt meets it
+FAULTS = {
+    "length": "TruncatedOutputError", "garbage": "InvalidOutputError",
+    "truncated": "InvalidOutputError", "wrong_label": "InvalidOutputError",
+    "wrong_type": "InvalidOutputError", "empty": "EmptyOutputError",
+    "refusal": "RefusedOutputError", "reset": "EndpointConnectionError",
+    "not_json": "ServerError",
+}  # fmt: skip
+UNBILLED = {"reset", "not_json", "status", "no_usage"}
+
+
+def test_the_frame_has_the_columns_and_types_of_the_contract(
+    predict: pn.Predict, reviews: list[str]
+) -> None:
+    df = pn.run_parallel(predict, reviews, **QUIET)
+    assert list(df.columns) == [
+        "review", "sentiment", "reason", "status", "error_type", "error", "attempts", "cached",
+        "latency_ms", "queued_ms", "waited_ms", "started_at", "prompt_tokens",
+        "completion_tokens", "total_tokens", "cost_usd", "model", "finish_reason",
+    ]  # fmt: skip
+    assert list(df["reason"]) == [f"row-{i}" for i in range(12)]
+    assert df["sentiment"].cat.ordered
+    assert list(df["sentiment"].cat.categories) == LABELS
+    assert [str(df[c].dtype) for c in ("reason", "total_tokens", "attempts", "cached")] == [
+        "str", "Int64", "int64", "bool",
+    ]  # fmt: skip
+    assert list(df["status"].cat.categories) == ["ok", "failed", "cancelled", "not_run"]
+    assert str(df["started_at"].dt.tz) == "UTC"
+    assert df["cost_usd"].iloc[0] == pytest.approx((11 * 0.15 + 7 * 0.6) / 1e6)
+
+
+def test_500_rows_under_a_mix_of_faults_end_in_their_own_answer_or_true_error(
+    predict: pn.Predict, server: ScriptedServer, fast_retries: None
+) -> None:
+    """Every fault once or for ever; attempts and usage as the server counted them."""
+    kinds = [*FAULTS, "429", "500", "no_usage", "ok", "ok", "ok"]
+
+    def script(marker: int, attempt: int) -> Reply:
+        kind = kinds[marker % len(kinds)]
+        forever = (marker // len(kinds)) % 3 == 0
+        if attempt > 1 and not forever:
+            return Reply()
+        if kind in ("429", "500"):
+            return Reply("status", code=int(kind), headers={"retry-after-ms": "5"})
+        return Reply(kind)
+
+    server.script = script
+    texts = [f"row-{i} is a review" for i in range(500)]
+    df = pn.run_parallel(predict, texts, max_workers=32, max_failures=None, **QUIET)
+
+    assert list(df["review"]) == texts
+    names = FAULTS | {"429": "RateLimitError", "500": "ServerError"}
+    billed = 0
+    for i, row in enumerate(df.itertuples()):
+        kind, forever = kinds[i % len(kinds)], (i // len(kinds)) % 3 == 0
+        fails = kind in names and (forever or kind == "refusal")
+        assert row.attempts == server.attempts[i]
+        if fails:
+            assert (row.status, row.error_type) == ("failed", names[kind]), (i, row.error)
+            assert row.attempts == (1 if kind == "refusal" else 4)
+        else:
+            assert (row.status, row.reason) == ("ok", f"row-{i}")
+        billed += 0 if pd.isna(row.total_tokens) else row.total_tokens
+    assert billed == server.billed_prompt + server.billed_completion
+    assert df.parallel.metrics.failures == (df["status"] == "failed").sum()
+
+
+def test_stalled_requests_meet_the_wall_clock_and_are_tried_again(
+    predict: pn.Predict, server: ScriptedServer, fast_retries: None
+) -> None:
+    server.script = lambda marker, attempt: Reply("stall" if attempt == 1 else "ok")
+    df = pn.run_parallel(predict, ["row-0", "row-1"], timeout_s=0.3, **QUIET)
+    assert list(df["status"]) == ["ok", "ok"]
+    assert list(df["attempts"]) == [2, 2]
+
+
+def test_a_timeout_that_persists_is_the_rows_error(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: Reply("stall")
+    df = pn.run_parallel(
+        predict, ["row-0"], timeout_s=0.1, max_attempts=1, max_failures=1, **QUIET
+    )
+    assert list(df["error_type"]) == ["TimeoutError"]
+
+
+def test_the_lms_own_timeout_holds_where_the_run_names_none(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: Reply("stall")
+    lm = pn.LM("m", base_url=server.url, api_key=KEY, timeout_s=0.1)
+    predict = pn.Predict(signature, lm)
+    df = pn.run_parallel(predict, ["row-0"], max_attempts=1, max_failures=1, **QUIET)
+    assert list(df["error_type"]) == ["TimeoutError"]
+    with pytest.raises(TimeoutError):
+        predict(review="row-1")
+
+
+def test_retry_after_is_waited_and_counted(predict: pn.Predict, server: ScriptedServer) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=429, headers={"Retry-After": "1"}) if attempt == 1 else Reply()
+    )
+    df = pn.run_parallel(predict, ["row-0"], **QUIET)
+    assert df["waited_ms"][0] >= 1000
+    assert df["attempts"][0] == 2
+
+
+def test_retry_after_reads_seconds_milliseconds_and_dates() -> None:
+    assert parse_retry_after({"retry-after": "3"}) == 3
+    assert parse_retry_after({"retry-after-ms": "250", "retry-after": "3"}) == 0.25
+    assert parse_retry_after({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0
+    assert parse_retry_after({"retry-after": "soon"}) is None
+    assert parse_retry_after({}) is None
+
+
+# -- options -----------------------------------------------------------------------------------
+
+
+def test_max_workers_bounds_what_the_server_sees(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.delay_s = 0.05
+    df = pn.run_parallel(predict, reviews, max_workers=3, **QUIET)
+    assert server.max_in_flight == 3
+    assert df.parallel.metrics.max_in_flight == 3
+
+
+def test_auto_workers_is_32_for_modules_that_wait(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.delay_s = 0.1
+    pn.run_parallel(predict, [f"row-{i}" for i in range(64)], **QUIET)
+    assert server.max_in_flight == 32
+
+
+def broken(marker: int, attempt: int) -> Reply:
+    return Reply("status", code=400) if marker in (2, 3) else Reply()
+
+
+def test_max_failures_zero_raises_and_keeps_every_row(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = broken
+    with pytest.raises(pn.TooManyFailures, match=r"rows done, 1 failed.*BadRequestError") as info:
+        pn.run_parallel(predict, reviews, max_workers=1, **QUIET)
+    df = info.value.df
+    assert list(df["review"]) == reviews
+    assert list(df["status"]) == ["ok", "ok", "failed"] + ["not_run"] * 9
+    assert len(info.value.errors) == 1
+
+
+def test_tolerated_failures_keep_their_place(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = broken
+    df = pn.run_parallel(predict, reviews, max_failures=2, **QUIET)
+    assert list(df["status"][2:4]) == ["failed", "failed"]
+    assert (df["status"] == "ok").sum() == 10
+    prediction = pn.Parallel(predict, max_failures=0.2, **QUIET)(review=reviews)
+    assert prediction.completions[2] is None
+    assert prediction.completions[4] == {"sentiment": "neutral", "reason": "row-4"}
+    assert len(prediction.errors) == 2
+
+
+def test_fail_fast_cancels_rows_in_flight(predict: pn.Predict, server: ScriptedServer) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400) if marker == 1 else Reply("stall")
+    )
+    with pytest.raises(pn.FailFast) as info:
+        pn.run_parallel(predict, [f"row-{i}" for i in range(9)], fail_fast=True, max_workers=3,
+                        max_failures=None, **QUIET)  # fmt: skip
+    assert list(info.value.df["status"][:3]) == ["cancelled", "failed", "cancelled"]
+
+
+def test_return_all_and_only_successful(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = lambda marker, attempt: broken(marker + 2, attempt)  # rows 0 and 1 fail
+    options = {"max_failures": None, **QUIET}
+    ok = pn.Parallel(predict, only_successful=True, **options)(review=reviews)
+    assert len(ok.completions) == 10
+    assert list(ok.to_frame().index) == list(range(2, 12))
+    one = pn.Parallel(predict, return_all=False, **options)(review=reviews)
+    assert one.completions == [{"sentiment": "negative", "reason": "row-2"}]
+    assert one.outputs == {"sentiment": "negative", "reason": "row-2"}
+    assert one.inputs == {"review": reviews[2]}
+    assert len(one.to_frame()) == 1
+
+
+def test_all_failed_has_no_primary_output(predict: pn.Predict, server: ScriptedServer) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=400)
+    with pytest.raises(pn.AllFailed) as info:
+        pn.Parallel(predict, max_failures=None, **QUIET)(review=["row-0", "row-1"])
+    assert len(info.value.df) == 2
+    df = pn.run_parallel(predict, ["row-0"], max_failures=None, **QUIET)
+    assert list(df["status"]) == ["failed"]
+
+
+def test_batch_key_repeat_and_columns(predict: pn.Predict) -> None:
+    df = pn.run_parallel(predict, {"items": [{"review": "row-1"}]}, batch_key="items", **QUIET)
+    assert list(df["reason"]) == ["row-1"]
+    reviews = pd.DataFrame({"text": ["row-4", "row-5"], "id": [7, 8]}, index=["a", "b"])
+    df = pn.run_parallel(predict, reviews, columns={"review": "text"}, repeat=2, **QUIET)
+    assert list(df.index) == ["a", "a", "b", "b"]
+    assert list(df["sample"]) == [0, 1, 0, 1]
+    assert list(df["id"]) == [7, 7, 8, 8]
+    assert list(df["reason"]) == ["row-4", "row-4", "row-5", "row-5"]
+
+
+def test_max_attempts(predict: pn.Predict, server: ScriptedServer, fast_retries: None) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=500)
+    df = pn.run_parallel(predict, ["row-0"], max_attempts=2, max_failures=1, **QUIET)
+    assert server.attempts[0] == df["attempts"][0] == 2
+
+
+def test_progress_takes_a_callable_that_sees_every_event(
+    predict: pn.Predict, reviews: list[str]
+) -> None:
+    seen: list[Any] = []
+    pn.run_parallel(predict, reviews, progress=seen.append)
+    kinds = [type(event).__name__ for event in seen]
+    assert (kinds[0], kinds[-1]) == ("RunStarted", "RunFinished")
+    assert kinds.count("RowStarted") == kinds.count("RowFinished") == 12
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_workers": 0}, {"max_workers": True}, {"max_workers": "many"}, {"repeat": 0},
+        {"max_failures": -1}, {"max_failures": 1.5}, {"timeout_s": 0}, {"max_attempts": 0},
+        {"progress": "bar"}, {"store": "somewhere.sqlite"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_out_of_range_are_refused_by_name(
+    predict: pn.Predict, server: ScriptedServer, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        pn.run_parallel(predict, ["row-0"], **options)
+    assert not server.requests
+
+
+def test_an_unknown_option_names_the_nearest(predict: pn.Predict) -> None:
+    with pytest.raises(TypeError, match="did you mean 'max_workers'"):
+        pn.run_parallel(predict, ["row-0"], max_worker=3)
+
+
+# -- modules -----------------------------------------------------------------------------------
+
+
+def test_sync_and_async_functions_are_modules() -> None:
+    def shout(text: str) -> dict[str, Any]:
+        return {"loud": text.upper(), "n": len(text)}
+
+    async def plain(text: str) -> str:
+        return text[::-1]
+
+    df = pn.run_parallel(shout, ["ab", "c"], **QUIET)
+    assert list(df["loud"]) == ["AB", "C"]
+    assert str(df["n"].dtype) == "Int64"
+    assert list(pn.run_parallel(plain, ["ab"], **QUIET)["output"]) == ["ba"]
+
+
+def test_sync_functions_run_max_workers_at_once() -> None:
+    barrier = threading.Barrier(4, timeout=10)
+
+    def meet(i: int) -> int:
+        return barrier.wait()
+
+    df = pn.run_parallel(meet, [1, 2, 3, 4], max_workers=4, **QUIET)
+    assert sorted(df["output"]) == [0, 1, 2, 3]
+
+
+def test_a_function_that_hangs_does_not_hold_up_the_run() -> None:
+    release = threading.Event()
+
+    def hang(i: int) -> int:
+        if i == 0:
+            release.wait(30)
+        return i
+
+    df = pn.run_parallel(
+        hang, [0, 1, 2], max_workers=1, timeout_s=0.2, max_attempts=1, max_failures=1, **QUIET
+    )
+    release.set()
+    assert list(df["status"]) == ["failed", "ok", "ok"]
+
+
+def test_context_variables_of_the_caller_are_seen() -> None:
+    from contextvars import ContextVar
+
+    tenant: ContextVar[str] = ContextVar("tenant")
+    tenant.set("acme")
+
+    def who(i: int) -> str:
+        return tenant.get()
+
+    assert list(pn.run_parallel(who, [1], **QUIET)["output"]) == ["acme"]
+
+
+def test_a_factory_makes_a_module_a_row_and_instances_take_turns(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer, reviews: list[str]
+) -> None:
+    made: list[int] = []
+
+    def factory(i: int) -> pn.Predict:
+        made.append(i)
+        return pn.Predict(signature, lm, history=pn.History())
+
+    prediction = pn.Parallel.from_factory(factory, **QUIET)(review=reviews)
+    assert [c["reason"] for c in prediction.completions] == [f"row-{i}" for i in range(12)]
+    assert sorted(made[1:]) == list(range(12))
+    assert {len(r["messages"]) for r in server.requests} == {2}, "a history was shared"
+
+    server.requests.clear()
+    server.delay_s = 0.02
+    instances = [pn.Predict(signature, lm, history=pn.History()) for _ in range(3)]
+    pn.Parallel.from_instances(instances, **QUIET)(review=reviews)
+    assert server.max_in_flight <= 3
+    for i, instance in enumerate(instances):
+        asked = [m["content"] for m in instance.history.messages if m["role"] == "user"]  # type: ignore[union-attr]
+        assert asked == [f"review: row-{n} is a review" for n in range(i, 12, 3)]
+
+
+def test_a_shared_history_is_refused(signature: pn.Signature, lm: pn.LM) -> None:
+    predict = pn.Predict(signature, lm, history=pn.History())
+    with pytest.raises(ValueError, match="from_factory"):
+        pn.run_parallel(predict, ["row-0", "row-1"], **QUIET)
+
+
+def test_nested_runs_count_their_usage_once(predict: pn.Predict) -> None:
+    def outer(topic: str) -> dict[str, Any]:
+        inner = pn.run_parallel(predict, [f"row-{topic}", "row-9"], progress="none")
+        return {"first": inner["reason"].iloc[0]}
+
+    df = pn.run_parallel(outer, ["1", "2"], **QUIET)
+    assert list(df["first"]) == ["row-1", "row-2"]
+    assert list(df["total_tokens"]) == [2 * (PROMPT_TOKENS + COMPLETION_TOKENS)] * 2
+
+
+@pytest.mark.parametrize("module", [3, None, "x", pn.Predict], ids=str)
+def test_what_is_no_module_is_refused(module: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        pn.run_parallel(module, ["a"])
+    with pytest.raises(ValueError, match="at least one"):
+        pn.Parallel.from_instances([])
+
+
+def test_a_module_that_returns_a_result_columns_name_fails_its_row() -> None:
+    df = pn.run_parallel(lambda x: {"status": 1}, ["a"], max_failures=1, **QUIET)
+    assert df["error_type"][0] == "ModuleOutputError"
+
+
+# -- where it runs -----------------------------------------------------------------------------
+
+
+async def everywhere(predict: pn.Predict, reviews: list[str]) -> None:
+    inside = pn.run_parallel(predict, reviews, **QUIET)
+    awaited = await pn.arun_parallel(predict, reviews, **QUIET)
+    prediction = await pn.Parallel(predict, **QUIET).acall(review=reviews)
+    single = await predict.acall(review="row-5")
+    blocked = predict(review="row-6")
+    assert list(inside["reason"]) == list(awaited["reason"])
+    assert prediction.usage is not None
+    assert prediction.usage.total_tokens == 12 * (PROMPT_TOKENS + COMPLETION_TOKENS)
+    assert (single.reason, blocked["reason"]) == ("row-5", "row-6")
+
+
+def test_the_same_inside_a_running_event_loop(predict: pn.Predict, reviews: list[str]) -> None:
+    asyncio.run(everywhere(predict, reviews))
+
+
+def test_the_background_handle(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.gate = threading.Event()
+    run = pn.start_parallel(predict, reviews, max_workers=2, **QUIET)
+    assert pn.last_run() is run
+    assert not run.done
+    run.pause()
+    run.max_workers = 4
+    server.gate.set()
+    run.resume()
+    df = run.result()
+    assert list(df["reason"]) == [f"row-{i}" for i in range(12)]
+    assert run.df is df
+    assert run.metrics.successes == 12
+
+
+def test_cancel_returns_the_frame_as_it_stands(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str], capsys: Any
+) -> None:
+    server.script = lambda marker, attempt: Reply("stall" if marker >= 2 else "ok")
+    run = pn.start_parallel(predict, reviews, max_workers=2, **QUIET)
+    completions = run.iter()
+    got = {next(completions).reason, next(completions).reason}
+    run.cancel()
+    df = run.result()
+    assert got == {"row-0", "row-1"}
+    assert list(df["status"]) == ["ok"] * 2 + ["cancelled"] * 2 + ["not_run"] * 8
+    assert "Stopped before the end: 2 of 12 rows" in capsys.readouterr().err
+
+
+def test_a_keyboard_interrupt_returns_the_partial_frame(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    import _thread
+
+    server.script = lambda marker, attempt: Reply("stall" if marker >= 2 else "ok")
+
+    def interrupt(event: Any) -> None:
+        if type(event).__name__ == "RowStarted" and event.row.number == 3:
+            _thread.interrupt_main()
+
+    df = pn.run_parallel(predict, reviews, max_workers=2, progress=interrupt)
+    assert list(df["status"][:4]) == ["ok", "ok", "cancelled", "cancelled"]
+
+
+def test_zero_rows(predict: pn.Predict, server: ScriptedServer) -> None:
+    df = pn.run_parallel(predict, [], **QUIET)
+    assert len(df) == 0
+    assert list(df.columns[:3]) == ["review", "sentiment", "reason"]
+    with pytest.raises(ValueError, match="no rows"):
+        pn.Parallel(predict)(review=[])
+    assert not server.requests
+
+
+def test_tables_of_other_libraries_and_files(predict: pn.Predict, tmp_path: Path) -> None:
+    import polars
+    import pyarrow
+
+    table = pd.DataFrame({"review": ["row-1", "row-2"], "id": [1, 2]})
+    table.to_parquet(tmp_path / "r.parquet")
+    table.to_csv(tmp_path / "r.csv", index=False)
+    table.to_json(tmp_path / "r.jsonl", orient="records", lines=True)
+    shapes = [
+        pyarrow.table(table), polars.DataFrame({"review": ["row-1", "row-2"], "id": [1, 2]}),
+        str(tmp_path / "r.parquet"), tmp_path / "r.csv", tmp_path / "r.jsonl",
+    ]  # fmt: skip
+    for data in shapes:
+        df = pn.run_parallel(predict, data, **QUIET)
+        assert list(df["reason"]) == ["row-1", "row-2"]
+        assert list(df["id"]) == [1, 2]
+
+
+def test_a_table_with_a_result_column_is_refused(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    with pytest.raises(ValueError, match="sentiment"):
+        pn.run_parallel(predict, pd.DataFrame({"review": ["a"], "sentiment": ["x"]}))
+    assert not server.requests
+
+
+# -- endpoints ---------------------------------------------------------------------------------
+
+
+def test_a_refused_key_stops_the_run_after_the_first_rows(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda m, a: Reply("status", code=401, message=f"bad key {KEY}")
+    with pytest.raises(pn.RunStopped, match="OPENAI_API_KEY") as info:
+        pn.run_parallel(
+            predict, [f"row-{i}" for i in range(200)], max_workers=4, max_failures=None, **QUIET
+        )
+    assert len(server.requests) <= 4
+    everything = str(info.value) + repr(info.value.df.to_dict()) + str(info.value.df.attrs)
+    assert KEY not in everything
+
+
+def test_the_key_is_in_no_repr_frame_or_attrs(predict: pn.Predict, reviews: list[str]) -> None:
+    df = pn.run_parallel(predict, reviews, **QUIET)
+    for shown in (repr(predict), repr(predict.lm), str(vars(predict.lm)), str(df.attrs), df.to_csv()):
+        assert KEY not in shown
+
+
+def test_an_unreachable_endpoint_is_told_before_any_call(signature: pn.Signature) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    predict = pn.Predict(signature, pn.LM("m", base_url=f"http://127.0.0.1:{port}/v1"))
+    with pytest.raises(pn.LMError, match=r"cannot reach.*base_url"):
+        pn.run_parallel(predict, ["a"], **QUIET)
+
+
+def test_unknown_prices_and_unreported_tokens_are_missing_never_zero(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    unknown = pn.Predict(signature, pn.LM("no-such-model-at-all", base_url=server.url))
+    df = pn.run_parallel(unknown, ["row-0"], **QUIET)
+    assert df["cost_usd"].isna().all()
+    assert df.parallel.cost is None
+    priced = pn.Predict(signature, pn.LM("x", base_url=server.url, price=(1.0, 2.0)))
+    df = pn.run_parallel(priced, ["row-0"], **QUIET)
+    assert df["cost_usd"][0] == pytest.approx((PROMPT_TOKENS + 2 * COMPLETION_TOKENS) / 1e6)
+    server.script = lambda marker, attempt: Reply("no_usage")
+    df = pn.run_parallel(priced, ["row-0"], **QUIET)
+    assert df["total_tokens"].isna().all()
+
+
+def test_the_request_is_a_strict_schema_with_the_lms_parameters(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    lm = pn.LM("m", base_url=server.url, temperature=0.3, max_tokens=50, seed=7)
+    demo = {"review": "fine", "sentiment": "neutral", "reason": "meh"}
+    predict = pn.ChainOfThought(signature, lm, demos=[demo | {"reasoning": "so"}], top_p=0.5)
+    server.script = lambda marker, attempt: Reply("ok")
+    with pytest.raises(pn.InvalidOutputError, match="reasoning"):
+        predict(review="row-0")
+    body = server.requests[0]
+    assert (body["temperature"], body["max_tokens"], body["seed"], body["top_p"]) == (0.3, 50, 7, 0.5)
+    schema = body["response_format"]["json_schema"]
+    assert schema["strict"] is True
+    assert list(schema["schema"]["properties"]) == ["reasoning", "sentiment", "reason"]
+    assert [m["role"] for m in body["messages"]] == ["system", "user", "assistant", "user"]
+    assert body["messages"][0]["content"].startswith("Analyze customer review sentiment")
+
+
+def test_history_grows_and_forgets(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer
+) -> None:
+    predict = pn.Predict(signature, lm, history=pn.History(max_messages=2))
+    for i in range(3):
+        predict(review=f"row-{i}")
+    assert [len(r["messages"]) for r in server.requests] == [2, 4, 4]
+    assert "row-1" in server.requests[2]["messages"][1]["content"]
+
+
+def test_a_custom_lm_is_one_async_method(signature: pn.Signature) -> None:
+    class Echo:
+        async def complete(
+            self, messages: Any, *, schema: Any = None, strict: bool = True, **params: Any
+        ) -> pn.Completion:
+            text = '{"sentiment": "neutral", "reason": "' + messages[-1]["content"] + '"}'
+            return pn.Completion(text, pn.Usage(1, 2, 3, None, 5.0), "echo")
+
+    df = pn.run_parallel(pn.Predict(signature, Echo()), ["a"], **QUIET)
+    assert (df["reason"][0], df["model"][0], df["total_tokens"][0]) == ("review: a", "echo", 3)
+    with pytest.raises(TypeError, match="complete"):
+        pn.Predict(signature, object())  # type: ignore[arg-type]
+
+
+def test_missing_demo_fields_and_unknown_inputs_are_refused(
+    signature: pn.Signature, predict: pn.Predict, server: ScriptedServer
+) -> None:
+    with pytest.raises(ValueError, match="demo 0 lacks reason"):
+        pn.Predict(signature, predict.lm, demos=[{"review": "x", "sentiment": "neutral"}])
+    with pytest.raises(ValueError, match="unknown inputs"):
+        predict(text="x")
+    assert not server.requests
+
+
+def test_metrics_are_those_of_the_rows(predict: pn.Predict, reviews: list[str]) -> None:
+    prediction = pn.Parallel(predict, **QUIET)(review=reviews)
+    metrics, df = prediction.metrics, prediction.to_frame()
+    assert metrics is not None
+    assert (metrics.total, metrics.successes, metrics.failures) == (12, 12, 0)
+    latency = df["latency_ms"]
+    assert metrics.latency.min_ms == latency.min()
+    assert metrics.latency.max_ms == latency.max()
+    assert metrics.latency.avg_ms == pytest.approx(latency.mean())
+    assert metrics.latency.p50_ms == pytest.approx(np.percentile(latency, 50))
+    assert df.parallel.metrics == metrics
+    df.attrs.clear()
+    assert df.parallel.metrics.latency == metrics.latency
+    assert df.parallel.metrics.usage == pn.Usage(
+        metrics.usage.prompt_tokens, metrics.usage.completion_tokens,  # type: ignore[union-attr]
+        metrics.usage.total_tokens, pytest.approx(metrics.usage.cost_usd),  # type: ignore[union-attr]
+        pytest.approx(latency.sum()),
+    )  # fmt: skip
+
+
+def test_attrs_survive_parquet(predict: pn.Predict, reviews: list[str], tmp_path: Path) -> None:
+    df = pn.run_parallel(predict, reviews, **QUIET)
+    df.to_parquet(tmp_path / "a.parquet")
+    back = pd.read_parquet(tmp_path / "a.parquet")
+    assert back.attrs["pardspy"] == df.attrs["pardspy"]
+    assert back.parallel.metrics == df.parallel.metrics
+    assert list(back["sentiment"].cat.categories) == LABELS
