@@ -16,7 +16,8 @@ from .prices import Price, cost_usd
 from .usage import Usage, record
 
 DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
-_LOCAL_DEFAULTS = {"temperature": 0.0, "max_tokens": 384}
+# small models run in circles without the penalty
+_LOCAL_DEFAULTS = {"temperature": 0.0, "max_tokens": 256, "repeat_penalty": 1.1}
 Message = Mapping[str, Any]
 
 
@@ -55,7 +56,7 @@ class LM:
         base_url: the endpoint; None for `OPENAI_BASE_URL` or OpenAI's own.
         api_key: None for `OPENAI_API_KEY`. Never shown anywhere.
         temperature: passed on when given. The embedded model's default is 0.
-        max_tokens: upper bound of an answer's tokens. The embedded model's default is 384.
+        max_tokens: upper bound of an answer's tokens. The embedded model's default is 256.
         timeout_s: wall clock for one call, seconds.
         price: (USD per 1M prompt tokens, USD per 1M completion tokens); None for the table.
         params: passed on in every request (`seed`, `top_p`, …). For an embedded model
@@ -88,7 +89,7 @@ class LM:
             self._local = local.LocalModel.named(self.model, **settings)
             self.price = price or (0.0, 0.0)
             for name, value in _LOCAL_DEFAULTS.items():
-                if self.params[name] is None:
+                if self.params.get(name) is None:
                     self.params[name] = value
         self.params = {k: v for k, v in self.params.items() if v is not None} | params
 

@@ -44,7 +44,7 @@ def _start(settings: dict[str, Any]) -> Any:
     params.port = 0
     params.n_parallel = settings["slots"]
     params.n_ctx = settings["context_tokens"]
-    params.kv_unified = True  # slots share the context: one long row may use what others do not
+    params.kv_unified = True  # slots share the context: a long row may use what others do not
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.cont_batching = True
     params.ctx_shift = False

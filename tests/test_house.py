@@ -1,0 +1,138 @@
+"""The public door, the direction of imports, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pardspy_nb as pn
+
+PACKAGE = Path(pn.__file__).parent
+
+# each module may import those named here and nothing else of the package
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "usage": set(),
+    "events": set(),
+    "clock": set(),
+    "testing": set(),
+    "threads": set(),
+    "prices": set(),
+    "history": set(),
+    "fields": set(),
+    "policy": set(),
+    "signature": {"fields"},
+    "answers": {"errors", "signature"},
+    "endpoint": {"errors"},
+    "portal": {"endpoint"},
+    "local.catalogue": set(),
+    "local.weights": {"errors", "local.catalogue"},
+    "local.child": set(),
+    "local.server": {"errors", "local.catalogue", "local.weights"},
+    "local": {"local.server"},
+    "lm": {"endpoint", "errors", "local", "prices", "usage"},
+    "metrics": {"events", "usage"},
+    "prediction": {"metrics", "usage"},
+    "predict": {
+        "answers", "errors", "events", "fields", "history", "lm", "portal", "prediction",
+        "signature",
+    },
+    "modules": {"errors", "events", "fields", "predict", "prediction", "threads", "usage"},
+    "batch": {"events", "fields", "modules"},
+    "engine": {"clock", "events", "policy"},
+    "options": {"events"},
+    "summary": {"metrics"},
+    "sinks": {"events", "sinks.bar", "sinks.callback", "sinks.widget"},
+    "sinks.bar": {"events", "summary"},
+    "sinks.callback": {"events"},
+    "sinks.widget": {"events", "summary"},
+    "frame": {"batch", "events", "fields", "metrics", "usage"},
+    "plots": set(),
+    "run": {
+        "batch", "clock", "endpoint", "engine", "errors", "events", "frame", "metrics",
+        "modules", "options", "policy", "prediction", "sinks", "summary",
+    },
+    "parallel": {"errors", "modules", "options", "prediction", "run"},
+    "accessor": {"frame", "metrics", "plots", "run", "summary"},
+}  # fmt: skip
+
+# who may import these libraries, wherever in the file
+ONLY = {
+    "openai": {"endpoint"},
+    "pandas": {"frame", "plots", "accessor"},
+    "xllamacpp": {"local.child"},
+    "ipywidgets": {"sinks.widget"},
+    "tqdm": {"sinks.bar"},
+    "matplotlib": {"plots"},
+    "genai_prices": {"prices"},
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if parts:
+            found[".".join(parts)] = path
+    return found
+
+
+def imports(name: str, path: Path) -> tuple[set[str], set[str]]:
+    """(modules of the package, top-level libraries) that a file imports."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    ours, theirs = set(), set()
+    known = modules()
+    # breadth first: an if is met before what is inside it
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body.clear()  # types only: nothing is loaded
+        elif isinstance(node, ast.Import):
+            theirs |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+            base = [part for part in base if part]
+            for alias in node.names:
+                deeper = ".".join([*base, alias.name])
+                ours.add(deeper if deeper in known else ".".join(base))
+        elif isinstance(node, ast.ImportFrom):
+            theirs.add((node.module or "").split(".")[0])
+    return ours - {name}, theirs
+
+
+def test_imports_point_one_way() -> None:
+    found = {name: imports(name, path)[0] for name, path in modules().items()}
+    assert found.keys() == ALLOWED.keys()
+    assert {n: i for n, i in found.items() if not i <= ALLOWED[n]} == {}
+
+
+def test_the_allowed_table_has_no_cycle() -> None:
+    from graphlib import TopologicalSorter
+
+    list(TopologicalSorter(ALLOWED).static_order())
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_one_room_per_library(library: str) -> None:
+    users = {name for name, path in modules().items() if library in imports(name, path)[1]}
+    assert users <= ONLY[library]
+
+
+def test_the_public_names_are_sorted_and_exist() -> None:
+    assert pn.__all__ == sorted(pn.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n))
+    assert all(hasattr(pn, name) for name in pn.__all__)
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = ["openai", "matplotlib", "ipywidgets", "xllamacpp", "tqdm", "genai_prices", "IPython"]
+    program = (
+        "import json, sys, pardspy_nb;"
+        f"print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
