@@ -22,7 +22,7 @@ class ParallelAccessor:
     def __init__(self, df: pd.DataFrame) -> None:
         self._df = df
 
-    def run(self, module: Any, **options: Any) -> pd.DataFrame:
+    def run(self, module: Any, **options: Any) -> Any:
         """`run_parallel(module, df, **options)`."""
         return run_parallel(module, self._df, **options)
 

@@ -42,7 +42,9 @@ class AnswerParser:
                 usage=usage,
             )
         if finish_reason == "content_filter":
-            raise RefusedOutputError("the endpoint's content filter stopped the answer", usage=usage)
+            raise RefusedOutputError(
+                "the endpoint's content filter stopped the answer", usage=usage
+            )
         if not text or not text.strip():
             raise EmptyOutputError("the answer is empty", usage=usage)
         try:

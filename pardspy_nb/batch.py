@@ -77,7 +77,7 @@ def _as_list(value: Any) -> list[Any] | None:
     if isinstance(value, list | tuple | range):
         return list(value)
     for method in ("tolist", "to_pylist", "to_list"):
-        if hasattr(value, method) and getattr(value, "ndim", 1):
+        if hasattr(value, method) and getattr(value, "ndim", True):
             listed = getattr(value, method)()
             return listed if isinstance(listed, list) else None
     return None
@@ -112,8 +112,7 @@ def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, s
             f"{{{missing[0]!r}: {names[0] if names else 'column'!r}}}"
         )
     values = {name: table[column].tolist() for name, column in feeding.items()}
-    batch = _from_columns(values, len(table), inputs, repeat, index=table.index, table=table)
-    return batch
+    return _from_columns(values, len(table), inputs, repeat, index=table.index, table=table)
 
 
 def _from_explicit(data: Mapping[str, Any], inputs: Inputs, key: str, repeat: int) -> Batch:
@@ -145,7 +144,9 @@ def _from_mapping(data: Mapping[str, Any], inputs: Inputs, repeat: int) -> Batch
 
 def _is_one_value(values: list[Any], field: Field | None) -> bool:
     """Whether a list is one row's value: its field is a list and its items are none."""
-    return bool(field and field.is_listlike and not any(isinstance(v, list | tuple) for v in values))
+    return bool(
+        field and field.is_listlike and not any(isinstance(v, list | tuple) for v in values)
+    )
 
 
 def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, repeat: int) -> Batch:

@@ -55,7 +55,7 @@ class Endpoint:
             )
         return key or _NO_KEY
 
-    def _client(self) -> openai.AsyncOpenAI:
+    def _client(self) -> Any:
         import openai
 
         clients = _clients.setdefault(asyncio.get_running_loop(), {})

@@ -167,7 +167,7 @@ class Engine:
         first = self._tasks.pop(task)
         if task.cancelled():  # before it took its first step
             self._settle(first, "cancelled" if first.attempts else "not_run")
-        elif (error := task.exception()):
+        elif error := task.exception():
             self.stop("crashed", error, now=True)  # the engine's own error must not hang the run
         self._fill()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .fields import RESERVED, Field
 from .metrics import Latency, ParallelMetrics
 from .usage import Usage, total
 
-_READERS = {
+_READERS: dict[str, Callable[[Any], Any]] = {
     ".csv": pd.read_csv,
     ".parquet": pd.read_parquet,
     ".jsonl": lambda path: pd.read_json(path, lines=True),
@@ -34,9 +34,9 @@ def as_table(data: Any) -> Any:
         if reader is None:
             raise ValueError(f"cannot read {data}; use {', '.join(_READERS)}")
         return reader(data)
-    if not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__"):
-        if hasattr(data, "column_names") or hasattr(data, "columns"):  # pyarrow, polars
-            return pd.DataFrame.from_arrow(data)
+    arrow = not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__")
+    if arrow and hasattr(data, "columns"):  # a table of pyarrow or polars, not a column
+        return pd.DataFrame.from_arrow(data)  # type: ignore[attr-defined]  # stubs lag
     return data
 
 
@@ -97,17 +97,21 @@ def _typed(values: list[Any], field: Field) -> Any:
         plain = [v.value if isinstance(v, enum.Enum) else v for v in values]
         return pd.Categorical(plain, categories=list(field.labels), ordered=True)
     dtype = _SCALARS.get(field.value_type)
-    return _objects(values) if dtype is None else pd.array(values, dtype=dtype)
+    return _objects(values) if dtype is None else _array(values, dtype)
 
 
 def _infer(values: list[Any]) -> Any:
     """The dtype that fits what a module without declared types returned."""
     kinds = {type(v) for v in values if v is not None}
     if len(kinds) == 1 and (dtype := _SCALARS.get(next(iter(kinds)))):
-        return pd.array(values, dtype=dtype)
+        return _array(values, dtype)
     if kinds == {int, float}:
         return pd.array(values, dtype="Float64")
     return _objects(values)
+
+
+def _array(values: list[Any], dtype: Any) -> Any:
+    return pd.array(values, dtype=dtype)
 
 
 def _objects(values: list[Any]) -> Any:
@@ -185,13 +189,9 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
 
 def _usage_of(df: pd.DataFrame) -> Usage | None:
     reported = df[df["prompt_tokens"].notna() | df["cost_usd"].notna()]
-    usages = [
-        Usage(*(None if pd.isna(v) else v for v in values))
-        for values in zip(
-            reported["prompt_tokens"], reported["completion_tokens"], reported["total_tokens"],
-            reported["cost_usd"], reported["latency_ms"], strict=True,
-        )
-    ]  # fmt: skip
+    names = ["prompt_tokens", "completion_tokens", "total_tokens", "cost_usd", "latency_ms"]
+    columns = ([None if pd.isna(v) else v for v in reported[name]] for name in names)
+    usages = [Usage(*values) for values in zip(*columns, strict=True)]
     return total(usages)
 
 

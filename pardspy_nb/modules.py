@@ -107,8 +107,6 @@ def from_factory(factory: Callable[[int], Any]) -> Module:
     return replace(_describe(sample, sample), source=factory, _factory=factory)
 
 
-
-
 def _lms(module: Any) -> list[Any]:
     lm = getattr(module, "lm", None)
     return [lm] if lm is not None else []
@@ -116,7 +114,7 @@ def _lms(module: Any) -> list[Any]:
 
 def _describe(module: Any, source: Any) -> Module:
     name = getattr(module, "__name__", type(module).__name__)
-    signature = getattr(module, "signature", None)
+    signature: Any = getattr(module, "signature", None)
     if callable(getattr(module, "acall", None)) and hasattr(signature, "inputs"):
         return Module(name, Inputs(signature.inputs), signature.outputs, source,
                       timeout_s=getattr(module, "timeout_s", None), lms=_lms(module))  # fmt: skip

@@ -62,7 +62,9 @@ class Options:
             raise ValueError(f"max_failures must be a count (0, 1, …), a share between 0 and 1, "
                              f"or None for any number; got {limit!r}")  # fmt: skip
         if self.timeout_s is not None and not self.timeout_s > 0:
-            raise ValueError(f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}")
+            raise ValueError(
+                f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}"
+            )
         if self.store not in (None, False):
             raise ValueError("store: this version does not remember rows between runs yet; "
                              "use store=None")  # fmt: skip

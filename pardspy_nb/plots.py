@@ -60,7 +60,10 @@ def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_ylim(0, top * 1.22)  # room for the marks' names
     for i, (name, value) in enumerate(latency_marks(df).items()):
         ax.axvline(value, color=_text_color(), lw=1, ls=(0, (4, 3)), alpha=0.8)
-        ax.annotate(f" {name} {value:,.0f}", (value, top * (1.15 - 0.07 * i)), fontsize="small")
+        left, right = ax.get_xlim()
+        side = "right" if value > left + 0.8 * (right - left) else "left"  # stay inside
+        text = f" {name} {value:,.0f} "
+        ax.text(value, top * (1.15 - 0.07 * i), text, fontsize="small", ha=side)
     _finish(ax, "Latency", "milliseconds", "rows")
     if len(groups) > 1:
         ax.legend(frameon=False, loc="center right")
@@ -115,10 +118,12 @@ def _text_color() -> Any:
 
 
 def _finish(ax: Axes, title: str, x: str, y: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ax.set_title(title, loc="left")
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
     ax.set_axisbelow(True)

@@ -26,7 +26,7 @@ def is_retryable(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Exponential backoff with full-range jitter; the endpoint's `Retry-After`, when given, replaces it.
+    """Exponential backoff with jitter; the endpoint's `Retry-After`, when given, replaces it.
 
     The n-th wait is `base_s * 2**(n-1)`, at most `cap_s`, times a random factor in [0.5, 1].
     """

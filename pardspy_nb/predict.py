@@ -123,7 +123,7 @@ class Predict:
         return "\n".join(lines)
 
     def _example(self, index: int, demo: Mapping[str, Any]) -> list[dict[str, str]]:
-        fields = self.signature.inputs | self.signature.outputs
+        fields = {**self.signature.inputs, **self.signature.outputs}
         missing = [n for n, f in fields.items() if n not in demo and not f.optional]
         if missing:
             raise ValueError(f"demo {index} lacks {', '.join(missing)}")

@@ -118,8 +118,10 @@ class Signature:
             raise ValueError(f"labels of {name!r} must be a non-empty list of strings")
         if len(set(labels)) != len(labels):
             raise ValueError(f"labels of {name!r} repeat: {list(labels)}")
-        kind = Literal[tuple(labels)]
-        return self._with(Field(name, kind, description, optional, dict(aliases or {})), output=True)
+        kind: Any = Literal.__getitem__(tuple(labels))
+        return self._with(
+            Field(name, kind, description, optional, dict(aliases or {})), output=True
+        )
 
     def with_instructions(self, instructions: str) -> Signature:
         """The same fields under other instructions."""

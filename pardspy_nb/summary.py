@@ -24,7 +24,13 @@ def number(value: float | None, pattern: str = "{:,.0f}") -> str:
 
 def dollars(value: float | None) -> str:
     """US dollars, with enough digits to see small sums."""
-    return "unknown" if value is None else f"${value:,.2f}" if value >= 1 or not value else f"${value:.4g}"
+    return (
+        "unknown"
+        if value is None
+        else f"${value:,.2f}"
+        if value >= 1 or not value
+        else f"${value:.4g}"
+    )
 
 
 def figures(metrics: ParallelMetrics) -> list[tuple[str, str]]:

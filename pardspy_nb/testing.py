@@ -7,7 +7,7 @@ import selectors
 from typing import Any
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _JumpingSelector(selectors.DefaultSelector):
     """Where the loop would sleep, moves its clock forward instead."""
 
     def __init__(self) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from server import ScriptedServer
 
 import pardspy_nb as pn
-from server import ScriptedServer
 
 LABELS = ["positive", "neutral", "negative"]
 

@@ -221,7 +221,9 @@ def test_cancel_settles_waiting_and_running_rows() -> None:
         loop.call_later(5, lambda: engine.stop("cancelled", now=True))
 
     events = run(9, call, workers=2, control=control)
-    assert {n: r.status for n, r in finished(events).items()} == dict.fromkeys(range(3), "cancelled")
+    assert {n: r.status for n, r in finished(events).items()} == dict.fromkeys(
+        range(3), "cancelled"
+    )
     end = events[-1]
     assert isinstance(end, RunFinished)
     assert end.elapsed_s == 5

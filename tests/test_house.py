@@ -131,8 +131,9 @@ def test_the_public_names_are_sorted_and_exist() -> None:
 def test_importing_loads_nothing_heavy() -> None:
     heavy = ["openai", "matplotlib", "ipywidgets", "xllamacpp", "tqdm", "genai_prices", "IPython"]
     program = (
-        "import json, sys, pardspy_nb;"
-        f"print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+        f"import json, sys, pardspy_nb;print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == []

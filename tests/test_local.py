@@ -18,8 +18,6 @@ from pardspy_nb.local.catalogue import CATALOGUE, Piece, Weights
 SMOL = "local:smollm2-135m"
 
 
-
-
 def test_the_embedded_model_labels_reviews(signature: pn.Signature) -> None:
     lm = pn.LM(SMOL, max_tokens=200)
     predict = pn.Predict(signature, lm)
@@ -65,7 +63,10 @@ def test_killing_the_parent_leaves_no_server_behind(tmp_path: Path) -> None:
         "time.sleep(600)"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.endpoint import parse_retry_after
-from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 LABELS = ["positive", "neutral", "negative"]
 KEY = "sk-test-secret-key"
@@ -100,9 +100,7 @@ def test_a_timeout_that_persists_is_the_rows_error(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:
     server.script = lambda marker, attempt: Reply("stall")
-    df = pn.run_parallel(
-        predict, ["row-0"], timeout_s=0.1, max_attempts=1, max_failures=1, **QUIET
-    )
+    df = pn.run_parallel(predict, ["row-0"], timeout_s=0.1, max_attempts=1, max_failures=1, **QUIET)
     assert list(df["error_type"]) == ["TimeoutError"]
 
 
@@ -491,7 +489,13 @@ def test_a_refused_key_stops_the_run_after_the_first_rows(
 
 def test_the_key_is_in_no_repr_frame_or_attrs(predict: pn.Predict, reviews: list[str]) -> None:
     df = pn.run_parallel(predict, reviews, **QUIET)
-    for shown in (repr(predict), repr(predict.lm), str(vars(predict.lm)), str(df.attrs), df.to_csv()):
+    for shown in (
+        repr(predict),
+        repr(predict.lm),
+        str(vars(predict.lm)),
+        str(df.attrs),
+        df.to_csv(),
+    ):
         assert KEY not in shown
 
 
@@ -529,7 +533,12 @@ def test_the_request_is_a_strict_schema_with_the_lms_parameters(
     with pytest.raises(pn.InvalidOutputError, match="reasoning"):
         predict(review="row-0")
     body = server.requests[0]
-    assert (body["temperature"], body["max_tokens"], body["seed"], body["top_p"]) == (0.3, 50, 7, 0.5)
+    assert (body["temperature"], body["max_tokens"], body["seed"], body["top_p"]) == (
+        0.3,
+        50,
+        7,
+        0.5,
+    )
     schema = body["response_format"]["json_schema"]
     assert schema["strict"] is True
     assert list(schema["schema"]["properties"]) == ["reasoning", "sentiment", "reason"]

@@ -109,8 +109,8 @@ def test_every_type_of_the_contract_round_trips() -> None:
 
 
 def test_labels_forgive_case_space_and_aliases() -> None:
-    signature = pn.Signature("x").add_input("r").add_class_output(
-        "s", LABELS, aliases={"pos": "positive"}
+    signature = (
+        pn.Signature("x").add_input("r").add_class_output("s", LABELS, aliases={"pos": "positive"})
     )
     for text in ("positive", " Positive\n", "POS"):
         assert parse(signature, f'{{"s": {text!r}}}'.replace("'", '"'))["s"] == "positive"

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..errors import LocalModelError
 from . import weights
@@ -38,7 +38,7 @@ class LocalModel:
     context_tokens: int = 16384
 
     @classmethod
-    def named(cls, model: str, **settings: int) -> LocalModel:
+    def named(cls, model: str, **settings: Any) -> LocalModel:
         """From `"local"`, `"local:NAME"` or `"local:/path/model.gguf"`."""
         name = model.partition(":")[2] or DEFAULT
         if name.endswith(".gguf") or os.sep in name:
@@ -89,6 +89,12 @@ def _ensure(model: LocalModel) -> _Server:
         return server
 
 
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -100,20 +106,21 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
             "the embedded one with: pip install 'pardspy_nb[local]'"
         )
     path = model.path or str(weights.ensure(CATALOGUE[model.name], _say))
-    threads = model.threads or len(os.sched_getaffinity(0))
+    threads = model.threads or _usable_cores()
     _say(f"Starting the embedded model {model.name} ({threads} threads, {model.slots} slots) …")
     key = secrets.token_urlsafe(24)
     settings = {
         "path": path, "alias": model.name, "key": key, "threads": threads, "slots": model.slots,
         "context_tokens": model.context_tokens, "parent": os.getpid(),
     }  # fmt: skip
-    log = tempfile.TemporaryFile()
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
     process = subprocess.Popen(
         [sys.executable, "-m", "pardspy_nb.local.child"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
         start_new_session=True,  # a keyboard interrupt is for the notebook, not for the server
     )  # fmt: skip
-    assert process.stdin and process.stdout
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write(json.dumps(settings) + "\n")
     process.stdin.flush()
     for line in process.stdout:  # the runtime may print before our line

@@ -27,7 +27,7 @@ class WidgetSink:
         self._bar = ipywidgets.IntProgress(min=0, max=1, layout={"width": "100%"})
         self._text = ipywidgets.HTML()
         self._box = ipywidgets.VBox([self._bar, self._text], layout={"max_width": "760px"})
-        self._handle: Any = display(self._box, display_id=True)
+        self._handle: Any = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
         self._painted = float("-inf")
 
     def update(self, state: Progress, events: Sequence[Event]) -> None:
@@ -43,7 +43,7 @@ class WidgetSink:
         from IPython.display import HTML
 
         if self._handle is not None:
-            self._handle.update(HTML(summary_html))
+            self._handle.update(HTML(summary_html))  # type: ignore[no-untyped-call]
         for widget in (self._box, self._bar, self._text):
             widget.layout.close()
             widget.close()
