@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test lint browser clean
+.PHONY: demo test lint browser notebooks clean
 
 $(PY):
 	python3.11 -m venv $(VENV)
@@ -31,6 +31,11 @@ browser:
 # the notebooks keep their outputs from the default model; here they run on the small one
 test: lint browser
 	PARDSPY_MODEL=local:smollm2-135m $(PY) -m pytest tests --nbmake notebooks
+
+# run the notebooks on the default model and keep their outputs, without widget state
+notebooks: $(VENV)/.test
+	$(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output

@@ -45,7 +45,7 @@ def figures(metrics: ParallelMetrics) -> list[tuple[str, str]]:
     shown += [("not finished", f"{unfinished:,}")] if unfinished else []
     shown += [("time", f"{metrics.elapsed_s:,.1f} s"), ("rows/s", f"{metrics.rows_per_s:,.1f}")]
     tokens = usage.total_tokens if usage else None
-    shown += [("tokens", number(tokens)), ("cost", dollars(usage.cost_usd if usage else None))]
+    shown += [("tokens", number(tokens)), ("cost", dollars(usage.cost_usd) if usage else "–")]
     names = (("min", latency.min_ms), ("avg", latency.avg_ms), ("p50", latency.p50_ms),
              ("p90", latency.p90_ms), ("p99", latency.p99_ms), ("max", latency.max_ms))  # fmt: skip
     return shown + [(f"{n} latency", number(v, "{:,.0f} ms")) for n, v in names if v is not None]

@@ -59,7 +59,7 @@ def counters_html(state: Progress) -> str:
         ("failed", f"{state.failed:,}"),
         ("rows/s", f"{state.rows_per_s:,.1f}"),
         ("tokens", number(usage.total_tokens if usage else None)),
-        ("cost", dollars(usage.cost_usd if usage else None)),
+        ("cost", dollars(usage.cost_usd) if usage else "–"),
     ]
     cells = "".join(
         f'<span style="margin-right:1.4em"><span style="opacity:.7">{escape(name)}</span> '

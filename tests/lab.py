@@ -1,0 +1,89 @@
+"""Drives a real JupyterLab in headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+
+
+class Lab:
+    """A JupyterLab server over one folder; `open` gives a page with a notebook in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        token = secrets.token_hex(8)
+        config = folder / "config"
+        environment = os.environ | {
+            "JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTERLAB_SETTINGS_DIR": str(config / "s"), "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(config / "w"),
+        }  # fmt: skip
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0",
+             "--allow-root", "--expose-app-in-browser", f"--IdentityProvider.token={token}",
+             f"--ServerApp.root_dir={folder}"],
+            stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+                self._url = f"http://127.0.0.1:{found.group(1)}/doc/tree/{{}}?token={token}&reset"
+                break
+        # keep reading, or the server would stop on a full pipe
+        import threading
+
+        threading.Thread(target=self._process.stderr.read, daemon=True).start()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+    def write(self, name: str, *cells: str) -> Path:
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells]
+        )
+        path = self.folder / name
+        nbformat.write(notebook, path)
+        return path
+
+    def open(self, page: Any, name: str) -> None:
+        page.goto(self._url.format(name))
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        page.wait_for_function("window.jupyterapp !== undefined")
+        page.wait_for_function(IDLE, timeout=60_000)
+
+    def run_all(self, page: Any) -> None:
+        page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+
+    def wait_idle(self, page: Any) -> None:
+        page.wait_for_function(DONE, timeout=60_000)
+
+    def save(self, page: Any, path: Path) -> dict[str, Any]:
+        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        saved: dict[str, Any] = json.loads(path.read_text())
+        return saved
+
+
+IDLE = """() => {
+  const w = window.jupyterapp.shell.currentWidget;
+  return w && w.sessionContext && w.sessionContext.session
+    && w.sessionContext.session.kernel && w.sessionContext.session.kernel.status === 'idle';
+}"""
+DONE = """() => {
+  const w = window.jupyterapp.shell.currentWidget;
+  const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+  return w.sessionContext.session.kernel.status === 'idle'
+    && prompts.length > 0
+    && prompts.every(p => /\\[\\d+\\]/.test(p.textContent));
+}"""
