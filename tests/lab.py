@@ -51,7 +51,8 @@ class Lab:
 
     def write(self, name: str, *cells: str) -> Path:
         notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(cell) for cell in cells]
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
         )
         path = self.folder / name
         nbformat.write(notebook, path)
@@ -61,7 +62,7 @@ class Lab:
         page.goto(self._url.format(name))
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         page.wait_for_function("window.jupyterapp !== undefined")
-        page.wait_for_function(IDLE, timeout=60_000)
+        page.wait_for_function(IDLE, timeout=30_000)
 
     def run_all(self, page: Any) -> None:
         page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-all-cells') }")

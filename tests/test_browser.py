@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
-
 from lab import CHROMIUM, Lab
+from playwright.sync_api import sync_playwright
 from server import ScriptedServer
 
 FLAGS = [
