@@ -65,15 +65,20 @@ class Lab:
         page.wait_for_function(IDLE, timeout=30_000)
 
     def run_all(self, page: Any) -> None:
-        page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
     def wait_idle(self, page: Any) -> None:
         page.wait_for_function(DONE, timeout=60_000)
 
     def save(self, page: Any, path: Path) -> dict[str, Any]:
-        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-        saved: dict[str, Any] = json.loads(path.read_text())
-        return saved
+        """Save, and return the file once it has its outputs."""
+        page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save'); }")
+        for _ in range(100):
+            saved: dict[str, Any] = json.loads(path.read_text())
+            if any(cell["outputs"] for cell in saved["cells"]):
+                return saved
+            page.wait_for_timeout(100)
+        raise AssertionError("the notebook was not saved within ten seconds")
 
 
 IDLE = """() => {

@@ -47,6 +47,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     opened = browser.new_page(viewport={"width": 1100, "height": 800})
+    opened.set_default_timeout(20_000)
     yield opened
     opened.close()
 
@@ -101,7 +102,7 @@ def test_interrupt_returns_the_frame_as_it_stands(
     lab.open(page, name)
     lab.run_all(page)
     page.get_by_text("8 of 40").wait_for(timeout=30_000)
-    page.evaluate("{ window.jupyterapp.commands.execute('notebook:interrupt-kernel') }")
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
     page.get_by_text("Stopped before the end: 8 of 40").first.wait_for(timeout=10_000)
     # an interrupt drops the cells queued behind it; the next ones run
     page.wait_for_function(
@@ -110,5 +111,5 @@ def test_interrupt_returns_the_frame_as_it_stands(
         timeout=10_000,
     )
     page.locator(".jp-CodeCell").nth(2).click()
-    page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-cell') }")
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
     page.get_by_text("8 are ok").wait_for(timeout=10_000)
