@@ -1,0 +1,185 @@
+"""What people see: plots, summary, bar, widget."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from server import Reply, ScriptedServer
+
+import pardspy_nb as pn
+from pardspy_nb import plots
+from pardspy_nb.events import RowFinished, RunFinished
+from pardspy_nb.metrics import Tally
+from pardspy_nb.sinks import Watchers
+from pardspy_nb.sinks.bar import postfix
+from pardspy_nb.sinks.widget import WidgetSink
+
+mpl.use("Agg")
+QUIET: dict[str, Any] = {"progress": "none"}
+
+
+@pytest.fixture
+def mixed(predict: pn.Predict, server: ScriptedServer, reviews: list[str]) -> Any:
+    """Twelve rows: row 2 fails with markup in its error, the labels are only two of three."""
+    bad = "<script>alert(1)</script>"
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message=bad) if marker == 2 else Reply()
+    )
+    rows = [r for r in reviews if reviews.index(r) % 3 != 2 or r.startswith("row-2 ")]
+    return pn.run_parallel(predict, rows, max_failures=None, **QUIET)
+
+
+def test_counts_keep_the_declared_order_and_show_zeros(mixed: pd.DataFrame) -> None:
+    counts = plots.label_counts(mixed, "sentiment")
+    assert list(counts.items()) == [("positive", 4), ("neutral", 4), ("negative", 0)]
+    ax = pn.plot_counts(mixed, "sentiment")
+    assert [bar.get_height() for bar in ax.patches] == [4, 4, 0]
+    with pytest.raises(ValueError, match="no column 'mood'"):
+        pn.plot_counts(mixed, "mood")
+
+
+def test_latency_marks_are_the_quantiles_of_successful_rows(mixed: pd.DataFrame) -> None:
+    ok = mixed[mixed["status"] == "ok"]["latency_ms"]
+    marks = plots.latency_marks(mixed)
+    assert marks == {"p50": ok.quantile(0.5), "p90": ok.quantile(0.9), "p99": ok.quantile(0.99)}
+    ax = pn.plot_latency(mixed)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["ok (8)", "failed (1)"]
+
+
+def test_rows_in_flight_step_up_and_down_to_zero() -> None:
+    start = pd.Timestamp("2026-01-01", tz="UTC")
+    df = pd.DataFrame(
+        {
+            "started_at": [start, start, start + pd.Timedelta(seconds=1)],
+            "latency_ms": [1000.0, 3000.0, 1000.0],
+            "waited_ms": [0.0, 0.0, 500.0],
+            "status": ["ok", "ok", "failed"],
+        }
+    )
+    assert list(plots.in_flight(df).items()) == [(0.0, 2), (1.0, 2), (2.5, 1), (3.0, 0)]
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_plots_draw_on_the_axes_given_in_the_current_colours(
+    mixed: pd.DataFrame, style: str
+) -> None:
+    with plt.style.context(style):
+        _, axes = plt.subplots(3)
+        assert mixed.parallel.plot_latency(axes[0]) is axes[0]
+        assert mixed.parallel.plot_counts("sentiment", axes[1]) is axes[1]
+        assert mixed.parallel.plot_timeline(axes[2]) is axes[2]
+        line = axes[0].lines[0].get_color()
+        assert line == ("white" if style == "dark_background" else "black")
+    plt.close("all")
+
+
+def test_plots_of_no_rows_are_empty(predict: pn.Predict) -> None:
+    df = pn.run_parallel(predict, [], **QUIET)
+    for draw in (pn.plot_latency, pn.plot_timeline):
+        assert draw(df).get_title(loc="left")
+    assert not sum(bar.get_height() for bar in pn.plot_counts(df, "sentiment").patches)
+    plt.close("all")
+
+
+def test_the_summary_groups_errors_and_escapes_them(mixed: pd.DataFrame) -> None:
+    summary = mixed.parallel.summary()
+    html = summary._repr_html_()
+    assert "1 × BadRequestError" in html
+    assert "<script" not in html
+    assert "&lt;script" in html
+    assert len(html) < 20_000
+    assert "e.g. row 2" in repr(summary)
+    assert list(mixed.parallel.failures["review"]) == ["row-2 is a review"]
+
+
+def test_an_input_frame_is_no_result(reviews: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"df\.parallel\.run"):
+        _ = pd.DataFrame({"review": reviews}).parallel.metrics
+
+
+def test_a_sink_that_raises_is_dropped_with_one_warning_and_the_run_goes_on(
+    predict: pn.Predict, reviews: list[str]
+) -> None:
+    calls: list[Any] = []
+
+    def broken(event: Any) -> None:
+        calls.append(event)
+        raise RuntimeError("no")
+
+    with pytest.warns(RuntimeWarning, match="the run goes on") as caught:
+        df = pn.run_parallel(predict, reviews, progress=broken)
+    assert len(caught) == len(calls) == 1
+    assert (df["status"] == "ok").all()
+
+
+def test_the_bar_shows_done_failed_tokens_and_cost(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str], capsys: Any
+) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=400) if marker == 3 else Reply()
+    pn.run_parallel(predict, reviews, max_failures=1, progress="tqdm")
+    shown = capsys.readouterr().err
+    assert "12/12" in shown
+    assert "failed 1, 198 tokens, $" in shown
+    tally = Tally()
+    assert postfix(tally) == ""
+
+
+def test_the_widget_shows_the_state_and_closes_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    from IPython import display as ipython_display
+
+    class Handle:
+        final: Any = None
+
+        def update(self, shown: Any) -> None:
+            self.final = shown.data
+
+    handle = Handle()
+    monkeypatch.setattr(ipython_display, "display", lambda *a, **k: handle)
+    sink = WidgetSink()
+    tally = Tally()
+    tally.total = 4
+    tally.done, tally.failed = 3, 1
+    sink.update(tally, [])
+    assert (sink._bar.max, sink._bar.value, sink._bar.bar_style) == (4, 3, "warning")
+    assert "3 of 4" in sink._text.value
+    Watchers([sink]).close(tally, "<b>done</b>")
+    assert handle.final == "<b>done</b>"
+    assert sink._box.comm is None
+
+
+def test_the_tally_adds_up_what_the_frame_holds(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str], fast_retries: None
+) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=500) if attempt == 1 and marker % 2 else Reply()
+    )
+    events: list[Any] = []
+    df = pn.run_parallel(predict, reviews, progress=events.append)
+    tally = Tally()
+    for event in events:
+        tally.add(event)
+        assert tally.in_flight >= 0
+    assert (tally.done, tally.ok, tally.retries, tally.in_flight) == (12, 12, 6, 0)
+    assert tally.usage is not None
+    assert tally.usage.total_tokens == df["total_tokens"].sum()
+    assert sum(isinstance(e, RowFinished) for e in events) == 12
+    assert isinstance(events[-1], RunFinished)
+
+
+def test_auto_workers_of_a_synchronous_function_are_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    barrier = threading.Barrier(3, timeout=10)
+
+    def meet(i: int) -> int:
+        return barrier.wait()
+
+    df = pn.run_parallel(meet, list(range(6)), **QUIET)
+    assert df.parallel.metrics.max_in_flight == 3
