@@ -88,11 +88,17 @@ def imports(name: str, path: Path) -> tuple[set[str], set[str]]:
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     ours, theirs = set(), set()
     known = modules()
-    # breadth first: an if is met before what is inside it
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body.clear()  # types only: nothing is loaded
-        elif isinstance(node, ast.Import):
+    tree = ast.parse(path.read_text())
+    typing_only = {  # nothing is loaded for these
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
             theirs |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
