@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import ConfigDict, ValidationError, create_model
-from pydantic import Field as PydanticField
+from typing import TYPE_CHECKING, Any
 
 from .errors import EmptyOutputError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
 from .signature import Signature
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class AnswerParser:
     """The prepared schema and validator of one signature's outputs."""
 
     def __init__(self, signature: Signature) -> None:
+        from pydantic import ConfigDict, create_model
+        from pydantic import Field as PydanticField
+
         definitions: dict[str, Any] = {}
         for name, field in signature.outputs.items():
             default = None if field.optional else ...
@@ -36,6 +39,8 @@ class AnswerParser:
             TruncatedOutputError, RefusedOutputError, EmptyOutputError, InvalidOutputError:
                 each carries `usage`, because the answer was billed.
         """
+        from pydantic import ValidationError
+
         if finish_reason == "length":
             raise TruncatedOutputError(
                 "the answer was cut at max_tokens; raise LM(max_tokens=…) or ask for less",

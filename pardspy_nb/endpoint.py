@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from . import errors
 
@@ -76,6 +75,8 @@ class Endpoint:
             EndpointConnectionError: nothing listens there, or the name is unknown.
             AuthenticationError: no key where one is needed.
         """
+        from urllib.request import getproxies
+
         self._key()
         parts = urlsplit(self.url)
         if parts.scheme in getproxies():  # the proxy decides what can be reached

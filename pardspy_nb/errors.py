@@ -111,6 +111,8 @@ class ParallelError(PardspyError):
         errors: the failed rows' exceptions, in row order.
     """
 
+    why = "the run ended early"
+
     def __init__(self, message: str, *, df: Any = None, errors: Sequence[BaseException] = ()):
         super().__init__(message)
         self.df = df
@@ -120,14 +122,22 @@ class ParallelError(PardspyError):
 class FailFast(ParallelError):
     """A row failed under `fail_fast=True`."""
 
+    why = "a row failed and fail_fast is on"
+
 
 class TooManyFailures(ParallelError):
     """More rows failed than `max_failures` tolerates."""
+
+    why = "more rows failed than max_failures tolerates"
 
 
 class AllFailed(ParallelError):
     """No row succeeded, so there is no primary output."""
 
+    why = "no row succeeded"
+
 
 class RunStopped(ParallelError):
     """A fatal error (a refused key, an unknown model) would have failed every row alike."""
+
+    why = "the run was stopped because every further row would fail alike"

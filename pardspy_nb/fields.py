@@ -7,9 +7,10 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, PydanticSchemaGenerationError, TypeAdapter
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter  # imported when a field is made: it costs 45 ms
 
 # The columns `run_parallel` writes beside inputs and outputs, in their order.
 RESERVED = (
@@ -52,6 +53,8 @@ class Field:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        from pydantic import PydanticSchemaGenerationError
+
         if not self.name.isidentifier():
             raise ValueError(f"field name {self.name!r} is not a Python identifier")
         if self.name in RESERVED:
@@ -99,6 +102,8 @@ class Field:
     @cached_property
     def annotation(self) -> Any:
         """The type pydantic validates: labels forgiven in case and whitespace, None if optional."""
+        from pydantic import BeforeValidator
+
         kind = self._bare_type
         if self.labels is not None:
             kind = Annotated[kind, BeforeValidator(self._to_label)]
@@ -108,6 +113,8 @@ class Field:
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
         """Validates one value of this field."""
+        from pydantic import TypeAdapter
+
         return TypeAdapter(self.annotation)
 
     @cached_property

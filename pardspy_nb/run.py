@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import importlib.metadata
 import os
 import sys
 import threading
@@ -22,13 +21,14 @@ from .batch import Batch, expand
 from .clock import Clock, SystemClock
 from .endpoint import close_clients
 from .engine import Engine
-from .errors import AllFailed, FailFast, ParallelError, RunStopped, TooManyFailures
+from .errors import FailFast, ParallelError, RunStopped, TooManyFailures
 from .events import Event, RowFinished, RunFinished
 from .metrics import ParallelMetrics, Tally
 from .modules import Module, from_module
 from .options import Options
 from .policy import FailurePolicy, RetryPolicy
 from .prediction import Prediction
+from .provenance import provenance
 from .sinks import Watchers, choose
 from .summary import Summary
 
@@ -302,7 +302,7 @@ class Run:
         t = self._tally
         distinct = list(dict.fromkeys(f"{type(e).__name__}: {e}" for e in failed))[:3]
         text = (
-            f"{_WHY.get(kind, 'the run ended early')}: {t.ok} rows done, {t.failed} failed, "
+            f"{kind.why}: {t.ok} rows done, {t.failed} failed, "
             f"{t.cancelled} cancelled, {t.not_run} not run. {' | '.join(distinct)}"
         )
         if not failed and cause is not None:
@@ -324,7 +324,8 @@ class Run:
 
     def _build(self, rows: list[RowFinished]) -> Any:
         df = frame.build(rows, self._batch, self._module.outputs)
-        df.attrs["pardspy"] = self._provenance()
+        metrics = self._tally.metrics()
+        df.attrs["pardspy"] = provenance(self._module, self.options, self._workers, metrics)
         return df
 
     def _select(self, df: Any) -> Any:
@@ -335,38 +336,10 @@ class Run:
             df = df[df["status"] == "ok"].head(1)
         return df
 
-    def _provenance(self) -> dict[str, Any]:
-        module = self._module
-        versions = {
-            name: importlib.metadata.version(name) for name in ("pardspy_nb", "openai", "pandas")
-        }
-        return {
-            "metrics": self._tally.metrics().to_dict(),
-            "options": self.options.to_dict() | {"max_workers": self._workers},
-            "module": module.name,
-            "signature": {
-                "instructions": getattr(
-                    getattr(module.source, "signature", None), "instructions", None
-                ),
-                "inputs": {n: f.type_name for n, f in module.inputs.fields.items()},
-                "outputs": {n: f.type_name for n, f in module.outputs.items()},
-            },
-            "model": next((str(getattr(lm, "model", lm)) for lm in module.lms), None),
-            "versions": versions | {"python": ".".join(map(str, sys.version_info[:3]))},
-        }
-
     def __repr__(self) -> str:
         m = self.metrics
         state = "done" if self.done else "running"
         return f"<Run {state}: {m.successes} ok, {m.failures} failed of {m.total} rows>"
-
-
-_WHY: dict[type[ParallelError], str] = {
-    TooManyFailures: "more rows failed than max_failures tolerates",
-    FailFast: "a row failed and fail_fast is on",
-    AllFailed: "no row succeeded",
-    RunStopped: "the run was stopped because every further row would fail alike",
-}
 
 
 def _in_kernel() -> bool:

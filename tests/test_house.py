@@ -53,9 +53,10 @@ ALLOWED: dict[str, set[str]] = {
     "sinks.widget": {"events", "summary"},
     "frame": {"batch", "events", "fields", "metrics", "usage"},
     "plots": set(),
+    "provenance": {"metrics", "modules", "options"},
     "run": {
         "batch", "clock", "endpoint", "engine", "errors", "events", "frame", "metrics",
-        "modules", "options", "policy", "prediction", "sinks", "summary",
+        "modules", "options", "policy", "prediction", "provenance", "sinks", "summary",
     },
     "parallel": {"errors", "modules", "options", "prediction", "run"},
     "accessor": {"frame", "metrics", "plots", "run", "summary"},
@@ -135,7 +136,16 @@ def test_the_public_names_are_sorted_and_exist() -> None:
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    heavy = ["openai", "matplotlib", "ipywidgets", "xllamacpp", "tqdm", "genai_prices", "IPython"]
+    heavy = [
+        "openai",
+        "matplotlib",
+        "ipywidgets",
+        "xllamacpp",
+        "tqdm",
+        "genai_prices",
+        "IPython",
+        "pydantic",
+    ]
     program = (
         f"import json, sys, pardspy_nb;print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     )
@@ -143,3 +153,19 @@ def test_importing_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == []
+
+
+def test_importing_costs_little_more_than_pandas() -> None:
+    """At most 1.3 times the CPU of `import pandas`: the best of each, until it shows."""
+
+    def cpu_s(module: str) -> float:
+        program = f"import time; import {module}; print(time.process_time())"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+        return float(done.stdout)
+
+    ours, pandas = cpu_s("pardspy_nb"), cpu_s("pandas")
+    for _ in range(20):
+        if ours <= 1.3 * pandas:
+            return
+        ours, pandas = min(ours, cpu_s("pardspy_nb")), min(pandas, cpu_s("pandas"))
+    pytest.fail(f"import pardspy_nb takes {ours / pandas:.2f} times import pandas")

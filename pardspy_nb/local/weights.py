@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,6 +73,8 @@ def _fetch(weights: Weights, path: Path, say: Callable[[str], None]) -> None:
 
 
 def _hub_bytes(weights: Weights, folder: Path) -> Iterator[bytes]:
+    import urllib.request
+
     assert weights.url is not None
     with urllib.request.urlopen(weights.url, timeout=_CONNECT_TIMEOUT_S) as response:
         yield from _chunks(response)
