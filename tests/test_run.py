@@ -607,3 +607,21 @@ def test_attrs_survive_parquet(predict: pn.Predict, reviews: list[str], tmp_path
     assert back.attrs["pardspy"] == df.attrs["pardspy"]
     assert back.parallel.metrics == df.parallel.metrics
     assert list(back["sentiment"].cat.categories) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply("status", code=404), "ModelNotFoundError"),
+        (Reply("status", code=429, body={"code": "insufficient_quota"}), "QuotaError"),
+        (Reply("status", code=403), "AuthenticationError"),
+    ],
+)
+def test_errors_that_would_meet_every_row_stop_the_run(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str], reply: Reply, error: str
+) -> None:
+    server.script = lambda marker, attempt: reply
+    with pytest.raises(pn.RunStopped, match=error) as info:
+        pn.run_parallel(predict, reviews, max_workers=1, max_failures=None, **QUIET)
+    assert len(server.requests) == 1
+    assert list(info.value.df["status"]) == ["failed"] + ["not_run"] * 11
