@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from . import local
 from .endpoint import Endpoint
 from .errors import ServerError
+from .portal import on_our_loop
 from .prices import Price, cost_usd
 from .usage import Usage, record
 
@@ -134,7 +135,7 @@ class LM:
                 "json_schema": {"name": "answer", "strict": strict, "schema": schema},
             }
         start = time.perf_counter()
-        answer = await endpoint.post("/chat/completions", body)
+        answer = await on_our_loop(lambda: endpoint.post("/chat/completions", body))
         completion = self._read(answer, (time.perf_counter() - start) * 1e3)
         record(completion.usage)
         return completion

@@ -11,7 +11,8 @@ import atexit
 import concurrent.futures
 import contextvars
 import threading
-from collections.abc import Coroutine
+import weakref
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from .endpoint import close_clients
@@ -19,6 +20,7 @@ from .endpoint import close_clients
 T = TypeVar("T")
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_ours: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
@@ -26,19 +28,46 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
+            adopt(_loop)
             threading.Thread(target=_loop.run_forever, name="pardspy-calls", daemon=True).start()
             atexit.register(_close)
         return _loop
 
 
+def adopt(loop: asyncio.AbstractEventLoop) -> None:
+    """Declare a loop one of ours: its clients are closed before it ends."""
+    _ours.add(loop)
+
+
+async def on_our_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await `make()` here if this loop is ours, else on the helper thread.
+
+    A client belongs to its loop, and nobody tells us when a user's own loop ends.
+    """
+    if asyncio.get_running_loop() in _ours:
+        return await make()
+    return await asyncio.wrap_future(_submit(make()))
+
+
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it on the helper thread, in a copy of the caller's context, and wait."""
+    box = _submit(coroutine)
+    try:
+        return box.result()
+    except KeyboardInterrupt:
+        box.cancel()
+        raise
+
+
+def _submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    """Start it on the helper thread; cancelling the future cancels the coroutine."""
     loop = _running_loop()
     context = contextvars.copy_context()
     box: concurrent.futures.Future[T] = concurrent.futures.Future()
-    tasks: list[asyncio.Task[T]] = []
 
     def settle(task: asyncio.Task[T]) -> None:
+        if box.cancelled():
+            return
         if task.cancelled():
             box.cancel()
         elif (error := task.exception()) is not None:
@@ -47,15 +76,12 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
             box.set_result(task.result())
 
     def start() -> None:
-        tasks.append(loop.create_task(coroutine, context=context))
-        tasks[0].add_done_callback(settle)
+        task = loop.create_task(coroutine, context=context)
+        task.add_done_callback(settle)
+        box.add_done_callback(lambda _: loop.call_soon_threadsafe(task.cancel))
 
     loop.call_soon_threadsafe(start)
-    try:
-        return box.result()
-    except KeyboardInterrupt:
-        loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-        raise
+    return box
 
 
 def _close() -> None:

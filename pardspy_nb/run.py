@@ -27,6 +27,7 @@ from .metrics import ParallelMetrics, Tally
 from .modules import Module, from_module
 from .options import Options
 from .policy import FailurePolicy, RetryPolicy
+from .portal import adopt
 from .prediction import Prediction
 from .provenance import provenance
 from .sinks import Watchers, choose
@@ -206,6 +207,7 @@ class Run:
 
     def _thread(self) -> None:
         self._loop = self._clock.new_event_loop()
+        adopt(self._loop)
         try:
             self._loop.run_until_complete(self._main())
         except BaseException as error:

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "local.child": set(),
     "local.server": {"errors", "local.catalogue", "local.weights"},
     "local": {"local.server"},
-    "lm": {"endpoint", "errors", "local", "prices", "usage"},
+    "lm": {"endpoint", "errors", "local", "portal", "prices", "usage"},
     "metrics": {"events", "usage"},
     "prediction": {"metrics", "usage"},
     "predict": {
@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "provenance": {"metrics", "modules", "options"},
     "run": {
         "batch", "clock", "endpoint", "engine", "errors", "events", "frame", "metrics",
-        "modules", "options", "policy", "prediction", "provenance", "sinks", "summary",
+        "modules", "options", "policy", "portal", "prediction", "provenance", "sinks", "summary",
     },
     "parallel": {"errors", "modules", "options", "prediction", "run"},
     "accessor": {"frame", "metrics", "plots", "run", "summary"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -625,3 +627,31 @@ def test_errors_that_would_meet_every_row_stop_the_run(
         pn.run_parallel(predict, reviews, max_workers=1, max_failures=None, **QUIET)
     assert len(server.requests) == 1
     assert list(info.value.df["status"]) == ["failed"] + ["not_run"] * 11
+
+
+def test_an_awaited_call_on_the_users_own_loop_leaves_no_client_open(
+    server: ScriptedServer,
+) -> None:
+    program = f"""
+import asyncio
+import pardspy_nb as pn
+lm = pn.LM("m", base_url={server.url!r})
+signature = pn.Signature("x").add_input("review").add_output("reason")
+print(asyncio.run(pn.Predict(signature, lm).acall(review="row-7")).reason)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "row-7"
+    assert done.stderr == ""
+
+
+def test_cancelling_an_awaited_call_cancels_its_request(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: Reply("stall")
+
+    async def give_up() -> None:
+        async with asyncio.timeout(0.2):
+            await predict.acall(review="row-0")
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(give_up())
