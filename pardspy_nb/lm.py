@@ -136,12 +136,11 @@ class LM:
             }
         start = time.perf_counter()
         answer = await on_our_loop(lambda: endpoint.post("/chat/completions", body))
-        completion = self._read(answer, (time.perf_counter() - start) * 1e3)
-        record(completion.usage)
-        return completion
+        return self._read(answer, (time.perf_counter() - start) * 1e3)
 
     def _read(self, answer: Mapping[str, Any], latency_ms: float) -> Completion:
         usage = self._usage(answer.get("usage"), latency_ms)
+        record(usage)  # billed, whatever the rest of the answer is worth
         try:
             choice = answer["choices"][0]
             message = choice["message"]

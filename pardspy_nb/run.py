@@ -36,8 +36,11 @@ from .summary import Summary
 _BATCH_S = 0.03  # events are handed over at most this often
 _TICK_S = 0.1  # and the display is repainted at least this often
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
-    "failures": TooManyFailures, "fail_fast": FailFast, "fatal": RunStopped, "source": RunStopped,
-}  # fmt: skip
+    "failures": TooManyFailures,
+    "fail_fast": FailFast,
+    "fatal": RunStopped,
+    "source": ParallelError,
+}
 _last: Run | None = None
 
 

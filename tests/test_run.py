@@ -655,3 +655,14 @@ def test_cancelling_an_awaited_call_cancels_its_request(
 
     with pytest.raises(TimeoutError):
         asyncio.run(give_up())
+
+
+def test_an_iterator_that_breaks_keeps_the_rows_before_it(predict: pn.Predict) -> None:
+    def rows() -> Any:
+        yield {"review": "row-0"}
+        yield {"review": "row-1"}
+        raise OSError("disk gone")
+
+    with pytest.raises(pn.ParallelError, match=r"ended early: 2 rows done.*disk gone") as info:
+        pn.run_parallel(predict, rows(), **QUIET)
+    assert list(info.value.df["reason"]) == ["row-0", "row-1"]
