@@ -11,6 +11,7 @@ from .errors import (
     ParallelError,
     PardspyError,
     RunStopped,
+    StoreError,
     TooManyFailures,
 )
 from .fields import InputField, OutputField
@@ -52,6 +53,7 @@ __all__ = [
     "Run",
     "RunStopped",
     "Signature",
+    "StoreError",
     "TooManyFailures",
     "Usage",
     "arun_parallel",

@@ -8,6 +8,7 @@ import pandas as pd
 
 from . import frame, plots
 from .metrics import ParallelMetrics
+from .options import takes_options
 from .run import run_parallel
 from .summary import Summary
 
@@ -22,6 +23,7 @@ class ParallelAccessor:
     def __init__(self, df: pd.DataFrame) -> None:
         self._df = df
 
+    @takes_options
     def run(self, module: Any, **options: Any) -> Any:
         """`run_parallel(module, df, **options)`."""
         return run_parallel(module, self._df, **options)
@@ -44,7 +46,7 @@ class ParallelAccessor:
 
     def summary(self) -> Summary:
         """The run at a glance; HTML in a notebook, text elsewhere."""
-        return Summary(self.metrics, frame.error_groups(self._result()))
+        return frame.summarize(self._result())
 
     def plot_latency(self, ax: Axes | None = None) -> Axes:
         """See `plots.plot_latency`."""

@@ -1,17 +1,14 @@
 """The engine: rows and a callable in, events out. It knows no model, no table, no display.
 
 Worker coroutines on one event loop pull rows as they become free. There is no task or future
-per waiting row, and nothing grows with the number of rows already done: a row that waits for
-its next attempt is one entry in a heap and holds no worker.
+per waiting row, and a row that waits for its next attempt holds no worker.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 
 from .clock import Clock
 from .events import (
@@ -23,34 +20,16 @@ from .events import (
     RowStarted,
     RunFinished,
     RunStarted,
+    RunSteered,
     Status,
 )
-from .policy import FailurePolicy, RetryPolicy
+from .lineup import Flight, Lineup
+from .policy import FailurePolicy, RetryPolicy, straggler_after_s
 
 Call = Callable[[Row], Awaitable[Answer]]
-_END = object()
-
-
-class _Flight:
-    """A row under way: what must survive from one attempt to the next."""
-
-    __slots__ = (
-        "attempts", "error", "failed_at", "latency_s", "queued_s", "row", "started_at", "usage",
-        "waited_s",
-    )  # fmt: skip
-
-    def __init__(self, row: Row) -> None:
-        self.row = row
-        self.attempts = 0
-        self.error: BaseException | None = None
-        self.usage: Any = None
-        self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
-        self.started_at: float | None = None
-
-    def bill(self, usage: Any) -> None:
-        """Add what one attempt was billed; None is an attempt that reported nothing."""
-        if usage is not None:
-            self.usage = usage if self.usage is None else self.usage + usage
+_SWEEP_S = 0.25  # between looks for stragglers
+_KNOWN_DURATIONS = 1000  # the latest rows, against which a straggler is judged
+_RECALLS_A_TURN = 100  # remembered rows settled before the loop may see to something else
 
 
 class Engine:
@@ -66,6 +45,10 @@ class Engine:
         timeout_s: wall clock for one attempt, or None.
         lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
         blocking_source: pull rows in a thread, because the iterator may wait.
+        recall: the remembered answer of a row, or None; such a row is settled without an
+            attempt. Must be quick.
+        remember: keeps a new answer; the row is settled once it returns. If `recall` or
+            `remember` raises, the run stops rather than pay twice.
     """
 
     def __init__(
@@ -82,37 +65,45 @@ class Engine:
         timeout_s: float | None = None,
         lanes: int | None = None,
         blocking_source: bool = False,
+        recall: Callable[[Row], Answer | None] | None = None,
+        remember: Callable[[Row, Answer], Awaitable[None]] | None = None,
     ) -> None:
-        self._rows, self._call, self._emit, self._clock = rows, call, emit, clock
+        self._call, self._emit, self._clock = call, emit, clock
         self._total, self._workers_wanted = total, max_workers
         self._retry, self._failure, self._timeout_s = retry, failure, timeout_s
-        self._lanes, self._busy_lanes = lanes, set[int]()
-        self._parked: deque[_Flight] = deque()  # pulled, but their lane is busy
-        self._due: list[tuple[float, int, _Flight]] = []  # heap of rows that wait for a retry
-        self._buffer: deque[Row] = deque()  # rows a blocking source has delivered
-        self._blocking, self._feeding = blocking_source, False
-        self._tasks: dict[asyncio.Task[None], _Flight] = {}  # and the row each began with
-        self._timer: asyncio.TimerHandle | None = None
-        self._exhausted = self._paused = False
+        self._source = (rows, lanes, blocking_source)
+        self._recall, self._remember, self._recalls = recall, remember, 0
+        self._tasks: dict[asyncio.Task[None], Flight] = {}  # and the row each is at
+        self._durations_s: deque[float] = deque(maxlen=_KNOWN_DURATIONS)
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._began = self._paused = self._dropping = False
         self._stop_reason: str | None = None
         self._stop_error: BaseException | None = None
         self._running = self._max_in_flight = self._failures = self._settled = 0
 
-    # -- control (on the loop's thread) -------------------------------------------------------
+    # -- control (on the loop's thread; before `run` too) -------------------------------------
 
     def set_workers(self, n: int) -> None:
         """Change the number of rows in flight; surplus rows in flight finish first."""
         self._workers_wanted = n
-        self._fill()
+        self._steered()
 
     def pause(self) -> None:
         """Start nothing new; rows in flight finish."""
         self._paused = True
+        self._steered()
 
     def resume(self) -> None:
         """Go on after `pause`."""
         self._paused = False
-        self._fill()
+        self._steered()
+
+    def drop_stragglers(self) -> None:
+        """From now on cancel rows that are under way for much longer than the others took."""
+        if not self._dropping:
+            self._dropping = True
+            self._steered()
+            self._sweep()
 
     def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
         """Start nothing new, and cancel what is in flight if `now`. The first reason counts."""
@@ -123,26 +114,40 @@ class Engine:
             for task in self._tasks:
                 if task is not current:
                     task.cancel()
-        self._fill()
+        self._steered()
+
+    def _steered(self) -> None:
+        if self._began:
+            self._emit(self._steering())
+            self._fill()
+
+    def _steering(self) -> RunSteered:
+        return RunSteered(self._workers_wanted, self._paused, self._dropping, self._stop_reason)
 
     # -- the run ------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Run to the end; every row pulled ends in exactly one `RowFinished`."""
         self._loop = asyncio.get_running_loop()
-        self._begin = self._loop.time()
-        self._utc0 = self._clock.utc_s() - self._begin
+        self._start = self._loop.time()
+        self._utc0 = self._clock.utc_s() - self._start
         self._idle = asyncio.Event()
+        rows, lanes, blocking = self._source
+        self._lineup = Lineup(
+            rows, self._loop, lanes=lanes, blocking=blocking, wake=self._fill,
+            broke=lambda error: self.stop("source", error, now=False),
+        )  # fmt: skip
+        self._began = True
         self._emit(RunStarted(self._total, self._clock.utc_s()))
-        self._fill()
+        self._steered()
+        self._sweep()
         await self._idle.wait()
-        if self._timer:
-            self._timer.cancel()
-        for flight in [*(f for _, _, f in sorted(self._due)), *self._parked]:
+        self._began = False
+        if self._sweeper:
+            self._sweeper.cancel()
+        for flight in self._lineup.close():
             self._settle(flight, "cancelled" if flight.attempts else "not_run")
-        for row in self._buffer:
-            self._settle(_Flight(row), "not_run")
-        elapsed = self._loop.time() - self._begin
+        elapsed = self._loop.time() - self._start
         self._emit(
             RunFinished(
                 self._stop_reason or "done", self._stop_error, elapsed, self._max_in_flight,
@@ -156,112 +161,85 @@ class Engine:
             task = self._loop.create_task(self._work(flight))
             self._tasks[task] = flight
             task.add_done_callback(self._worker_left)
-        self._arm_timer()
-        waiting = self._stop_reason is None and (
-            not self._exhausted or self._due or self._parked or self._buffer
-        )
-        if not self._tasks and not self._feeding and not waiting:
+        self._lineup.arm()
+        if not self._tasks and (self._stop_reason is not None or self._lineup.is_empty):
             self._idle.set()
 
+    def _take(self) -> Flight | None:
+        stopping = self._stop_reason is not None or self._paused
+        return None if stopping else self._lineup.take()
+
     def _worker_left(self, task: asyncio.Task[None]) -> None:
-        first = self._tasks.pop(task)
-        if task.cancelled():  # before it took its first step
-            self._settle(first, "cancelled" if first.attempts else "not_run")
+        flight = self._tasks.pop(task)
+        if task.cancelled():  # between two attempts
+            if not flight.settled:
+                self._settle(flight, "cancelled" if flight.attempts else "not_run")
         elif error := task.exception():
             self.stop("crashed", error, now=True)  # the engine's own error must not hang the run
         self._fill()
 
-    def _take(self) -> _Flight | None:
-        """The next row that may start now."""
-        if self._stop_reason is not None or self._paused:
-            return None
-        for index, parked in enumerate(self._parked):
-            if self._lane(parked.row) not in self._busy_lanes:
-                del self._parked[index]
-                return self._occupy(parked)
-        now = self._loop.time()
-        if self._due and self._due[0][0] <= now:
-            flight = heapq.heappop(self._due)[2]
-            if self._lanes and self._lane(flight.row) in self._busy_lanes:
-                self._parked.append(flight)
-                return self._take()
-            return self._occupy(flight)
-        while not self._exhausted and (not self._lanes or len(self._parked) < 4 * self._lanes):
-            row = self._pull()
-            if row is None:
-                return None
-            flight = _Flight(row)
-            if not self._lanes or self._lane(row) not in self._busy_lanes:
-                return self._occupy(flight)
-            self._parked.append(flight)
-        return None
-
-    def _lane(self, row: Row) -> int:
-        return row.number % self._lanes if self._lanes else row.number
-
-    def _occupy(self, flight: _Flight) -> _Flight:
-        if self._lanes:
-            self._busy_lanes.add(self._lane(flight.row))
-        return flight
-
-    def _pull(self) -> Row | None:
-        """The source's next row; None when it has ended, failed or is still waiting."""
-        if self._buffer:
-            return self._buffer.popleft()
-        if not self._blocking:
-            return self._accept(self._next())
-        if not self._feeding:
-            self._feeding = True
-            self._loop.run_in_executor(None, self._next).add_done_callback(self._fed)
-        return None
-
-    def _next(self) -> Any:
-        try:
-            return next(self._rows, _END)
-        except Exception as error:  # the user's iterator broke: keep what is done, tell why
-            return error
-
-    def _accept(self, item: Any) -> Row | None:
-        if isinstance(item, Row):
-            return item
-        self._exhausted = True
-        if item is not _END:
-            self.stop("source", item, now=False)
-        return None
-
-    def _fed(self, future: asyncio.Future[Any]) -> None:
-        self._feeding = False
-        if (row := self._accept(future.result())) is not None:
-            self._buffer.append(row)
+    def _sweep(self) -> None:
+        """Cancel the rows that are stragglers now, and look again soon."""
+        if not (self._dropping and self._began):
+            return
+        self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+        limit_s = straggler_after_s(self._durations_s)
+        if limit_s is None:
+            return
+        began_before = self._loop.time() - limit_s
+        for task, flight in self._tasks.items():
+            if flight.attempts and not flight.settled and flight.began <= began_before:
+                flight.dropped = True
+                task.cancel()
+        for flight in self._lineup.began_before(began_before):
+            self._settle(flight, "cancelled")
         self._fill()
-
-    def _arm_timer(self) -> None:
-        """Wake when the earliest retry is due, unless it already is (a worker will take it)."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        if self._due and self._stop_reason is None and self._due[0][0] > self._loop.time():
-            self._timer = self._loop.call_at(self._due[0][0], self._fill)
 
     # -- one worker ---------------------------------------------------------------------------
 
-    async def _work(self, flight: _Flight | None) -> None:
+    async def _work(self, flight: Flight | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         while flight is not None:
-            self._running += 1
-            self._max_in_flight = max(self._max_in_flight, self._running)
-            try:
-                await self._attempt(flight)
-            finally:
-                self._running -= 1
-                if self._lanes:
-                    self._busy_lanes.discard(self._lane(flight.row))
+            self._tasks[task] = flight
+            if not self._recalled(flight):
+                self._running += 1
+                self._max_in_flight = max(self._max_in_flight, self._running)
+                try:
+                    await self._attempt(flight)
+                finally:
+                    self._running -= 1
+                    self._lineup.leave(flight)
+                if flight.dropped and task.cancelling():
+                    task.uncancel()  # the row was cancelled, its worker goes on
+            elif self._recalls % _RECALLS_A_TURN == 0:
+                await asyncio.sleep(0)
             flight = self._take() if len(self._tasks) <= self._workers_wanted else None
 
-    async def _attempt(self, flight: _Flight) -> None:
+    def _recalled(self, flight: Flight) -> bool:
+        """Settle a row whose answer is remembered."""
+        if self._recall is None or flight.attempts:
+            return False
+        self._recalls += 1
+        try:
+            answer = self._recall(flight.row)
+        except Exception as error:
+            self.stop("store", error, now=False)
+            self._settle(flight, "not_run")
+        else:
+            if answer is None:
+                return False
+            flight.bill(answer.usage)
+            self._settle(flight, "ok", answer)
+        self._lineup.leave(flight)
+        return True
+
+    async def _attempt(self, flight: Flight) -> None:
         start = self._loop.time()
         if flight.attempts == 0:
+            flight.began = start
             flight.started_at = self._utc0 + start
-            flight.queued_s = start - self._begin
+            flight.queued_s = start - self._start
         else:
             flight.waited_s += start - flight.failed_at
         flight.attempts += 1
@@ -275,7 +253,7 @@ class Engine:
                     answer = await self._call(flight.row)
         except asyncio.CancelledError as error:
             flight.latency_s = self._loop.time() - start
-            if self._stop_reason is not None:  # ours: the row is cancelled, the worker ends
+            if self._stop_reason is not None or flight.dropped:  # ours: the row is cancelled
                 self._settle(flight, "cancelled")
                 return
             flight.error = error  # the module's own: a failure like any other
@@ -283,13 +261,26 @@ class Engine:
             flight.error = self._explain(error)
         except BaseException as error:  # SystemExit, KeyboardInterrupt raised by the module
             flight.error = error
-        flight.latency_s = self._loop.time() - start
+        end = self._loop.time()
+        flight.latency_s = end - start
         if answer is not None:
             flight.error = None
             flight.bill(answer.usage)
+            self._durations_s.append(end - flight.began)
+            await self._keep(flight.row, answer)
             self._settle(flight, "ok", answer)
         else:
             self._failed(flight)
+
+    async def _keep(self, row: Row, answer: Answer) -> None:
+        if self._remember is None:
+            return
+        try:
+            await self._remember(row, answer)
+        except asyncio.CancelledError:
+            return  # the answer is here and paid for: it counts, and is being written
+        except Exception as error:
+            self.stop("store", error, now=False)
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, TimeoutError) and not error.args and self._timeout_s is not None:
@@ -298,19 +289,21 @@ class Engine:
             return explained
         return error
 
-    def _failed(self, flight: _Flight) -> None:
+    def _failed(self, flight: Flight) -> None:
         """Decide what a failed attempt means: another one, a failed row, the end of the run."""
         error = flight.error
         assert error is not None
         flight.failed_at = self._loop.time()
         flight.bill(getattr(error, "usage", None))
+        if flight.dropped:  # the module turned our cancellation into an error of its own
+            self._settle(flight, "cancelled")
+            return
         wait_s = self._retry.wait_s(flight.attempts, error)
         if wait_s is not None and self._stop_reason is None:
-            heapq.heappush(self._due, (flight.failed_at + wait_s, flight.row.number, flight))
+            self._lineup.retry(flight, flight.failed_at + wait_s)
             self._emit(
                 AttemptFailed(flight.row, flight.attempts, error, flight.latency_s * 1e3, wait_s)
             )
-            self._arm_timer()
             return
         self._failures += 1
         self._settle(flight, "failed")
@@ -321,8 +314,9 @@ class Engine:
         elif self._failure.exceeded(self._failures, self._settled, self._total):
             self.stop("failures", error, now=False)
 
-    def _settle(self, flight: _Flight, status: Status, answer: Answer | None = None) -> None:
+    def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
         self._settled += 1
+        flight.settled = True
         tried = flight.attempts > 0
         self._emit(
             RowFinished(

@@ -103,6 +103,10 @@ class LocalModelError(PardspyError):
     """The embedded model cannot be fetched, verified or started."""
 
 
+class StoreError(PardspyError):
+    """Remembered rows cannot be read, or completed rows cannot be remembered."""
+
+
 class ParallelError(PardspyError):
     """A run ended early. Nothing that was paid for is lost.
 
@@ -138,6 +142,6 @@ class AllFailed(ParallelError):
 
 
 class RunStopped(ParallelError):
-    """A fatal error (a refused key, an unknown model) would have failed every row alike."""
+    """A refused key, an unknown model or a store that fails: going on would lose or waste."""
 
-    why = "the run was stopped because every further row would fail alike"
+    why = "the run was stopped because going on would fail alike for every row"

@@ -6,7 +6,11 @@ Durations are milliseconds of the monotonic clock, stamps are seconds since the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from .summary import Summary
+    from .tally import Tally
 
 Status = Literal["ok", "failed", "cancelled", "not_run"]
 STATUSES: tuple[Status, ...] = ("ok", "failed", "cancelled", "not_run")
@@ -22,12 +26,18 @@ class Row(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a module returned for one row, in one shape for every kind of module."""
+    """What a module returned for one row, in one shape for every kind of module.
+
+    `text` is the model's own words, from which a store can make the answer again; `cached`
+    says that it came out of one, and that nothing was asked or paid.
+    """
 
     outputs: dict[str, Any]
     usage: Any = None
     model: str | None = None
     finish_reason: str | None = None
+    text: str | None = None
+    cached: bool = False
 
 
 class RunStarted(NamedTuple):
@@ -35,6 +45,19 @@ class RunStarted(NamedTuple):
 
     total: int | None
     at: float
+
+
+class RunSteered(NamedTuple):
+    """How the run is set from now on; the first follows `RunStarted`.
+
+    `max_workers` rows may be in flight; `paused` starts nothing new; `dropping` cancels rows
+    under way for much longer than the others; `stopping` is the reason of the coming end.
+    """
+
+    max_workers: int
+    paused: bool
+    dropping: bool
+    stopping: str | None
 
 
 class RowStarted(NamedTuple):
@@ -59,7 +82,8 @@ class RowFinished(NamedTuple):
 
     `latency_ms` is the last attempt's call, `queued_ms` the wait from the start of the run to
     the first attempt, `waited_ms` the back-off between attempts, `usage` the sum over all
-    billed attempts.
+    billed attempts. A row that was never attempted, or whose answer was remembered, has no
+    attempts and no times.
     """
 
     row: Row
@@ -75,7 +99,8 @@ class RowFinished(NamedTuple):
 
 
 class RunFinished(NamedTuple):
-    """The run ended. `reason` is why: done, failures, fail_fast, cancelled or fatal."""
+    """The run ended. `reason` is why: done, failures, fail_fast, cancelled, fatal, source or
+    store."""
 
     reason: str
     error: BaseException | None
@@ -84,34 +109,32 @@ class RunFinished(NamedTuple):
     at: float
 
 
-Event = RunStarted | RowStarted | AttemptFailed | RowFinished | RunFinished
-
-
-class Progress(Protocol):
-    """What a sink may read of the accumulated state (see `metrics.Tally`)."""
-
-    total: int | None
-    done: int
-    ok: int
-    failed: int
-    cancelled: int
-    in_flight: int
-    started: bool
-    finished: bool
-
-    @property
-    def elapsed_s(self) -> float: ...
-    @property
-    def rows_per_s(self) -> float: ...
-    @property
-    def usage(self) -> Any: ...
+Event = RunStarted | RunSteered | RowStarted | AttemptFailed | RowFinished | RunFinished
 
 
 class Sink(Protocol):
     """Watches a run. Called at a fixed rate from one thread, never per row; may raise freely."""
 
-    def update(self, state: Progress, events: Sequence[Event]) -> None:
+    def update(self, state: Tally, events: Sequence[Event]) -> None:
         """See the events since the last call and the state they add up to."""
 
-    def close(self, state: Progress, summary_html: str) -> None:
+    def close(self, state: Tally, summary: Summary) -> None:
         """The run is over: show the final state."""
+
+
+class Controls(Protocol):
+    """What a panel's buttons may do to a run; each returns at once, from any thread."""
+
+    max_workers: int
+
+    def pause(self) -> None:
+        """Start nothing new; rows in flight finish."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+    def drop_stragglers(self) -> None:
+        """Cancel rows under way for much longer than the others, from now to the end."""
+
+    def cancel(self) -> None:
+        """Stop now."""

@@ -11,8 +11,10 @@ import pandas as pd
 
 from .batch import Batch
 from .events import STATUSES, Answer, RowFinished
+from .failures import ErrorGroups
 from .fields import RESERVED, Field
 from .metrics import Latency, ParallelMetrics
+from .summary import Summary
 from .usage import Usage, total
 
 _READERS: dict[str, Callable[[Any], Any]] = {
@@ -126,7 +128,7 @@ def _outcome(rows: Sequence[RowFinished]) -> dict[str, Any]:
         "error_type": pd.array(names, dtype="str"),
         "error": pd.array([None if e is None else str(e) for e in errors], dtype="str"),
         "attempts": pd.array([f.attempts for f in rows], dtype="int64"),
-        "cached": pd.array([False] * len(rows), dtype="bool"),
+        "cached": pd.array([f.answer is not None and f.answer.cached for f in rows], dtype="bool"),
     }
 
 
@@ -195,9 +197,39 @@ def _usage_of(df: pd.DataFrame) -> Usage | None:
     return total(usages)
 
 
-def error_groups(df: pd.DataFrame) -> list[tuple[str, int, Any, str]]:
-    """Failures by error: (type, rows, index of an example, its message), largest first."""
-    failed = df[df["status"] == "failed"]
-    groups = failed.groupby("error_type", sort=False)
-    found = [(str(k), len(g), g.index[0], str(g["error"].iloc[0])) for k, g in groups]
-    return sorted(found, key=lambda group: -group[1])
+def summarize(df: pd.DataFrame) -> Summary:
+    """The run that made `df`, at a glance."""
+    about = df.attrs.get("pardspy", {})
+    failed, ok = df[df["status"] == "failed"], df[df["status"] == "ok"]
+    groups = ErrorGroups()
+    for error_type, message, index in zip(
+        failed["error_type"], failed["error"], failed.index, strict=True
+    ):
+        groups.add(error_type, message, index)
+    return Summary(
+        metrics_of(df),
+        groups.largest_first(),
+        ok.loc[~ok["cached"], "latency_ms"].tolist(),
+        {name: df[name].value_counts(sort=False).to_dict() for name in _class_outputs(df)},
+        _settings(about),
+        bool(about.get("remembers")),
+    )
+
+
+def _class_outputs(df: pd.DataFrame) -> list[str]:
+    declared = df.attrs.get("pardspy", {}).get("signature", {}).get("outputs")
+    names = df.columns[: df.columns.get_loc("status")] if declared is None else declared
+    return [n for n in names if n in df and isinstance(df[n].dtype, pd.CategoricalDtype)]
+
+
+def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the run was set to, as far as it says something."""
+    options = about.get("options", {})
+    names = ("max_workers", "max_failures", "max_attempts", "repeat", "timeout_s", "fail_fast",
+             "only_successful")  # fmt: skip
+    shown = [("model", about.get("model")), ("module", about.get("module"))]
+    shown += [(n, options.get(n)) for n in names if options]
+    return [
+        (name, str(value)) for name, value in shown
+        if not (value is None or value is False or (name == "repeat" and value == 1))
+    ]  # fmt: skip

@@ -99,6 +99,12 @@ class LM:
         """Requests the endpoint works on at once, where that is known: the embedded model's."""
         return self._local.slots if self._local else None
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides this model's answers, beside the prompt; fit for JSON, without the key."""
+        where = self._local.identity if self._local else {"url": self._endpoint.url}
+        return {"model": self.model, "params": self.params, **where}
+
     async def prepare(self) -> None:
         """Start the embedded model, or see that the endpoint can be reached; nothing is paid.
 

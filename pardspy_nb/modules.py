@@ -56,6 +56,14 @@ class Module:
         known = [n for lm in self.lms if (n := getattr(lm, "concurrency", None))]
         return min(known, default=ASYNC_WORKERS)
 
+    @property
+    def predicts(self) -> Sequence[Predict]:
+        """The `Predict`s whose prompts alone decide the answers (row i: i modulo their
+        number); empty where something else may, so that nothing can be remembered."""
+        each = self._instances or ([] if self._factory else [self.source])
+        plain = all(_is_plain(m) and m.can_be_remembered for m in each)
+        return list(each) if plain else []
+
     def caller(self, loop: asyncio.AbstractEventLoop) -> tuple[Callable[..., Any], DaemonPool]:
         """The engine's callable on this loop, and the threads to close afterwards."""
         pool = DaemonPool(loop)
@@ -152,7 +160,7 @@ def _parameters(function: Any) -> Inputs:
 
 
 def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
-    if isinstance(module, Predict) and type(module).acall is Predict.acall:
+    if _is_plain(module):
         return lambda row: module.ask(row.inputs)  # the plain case, without a Prediction a row
     function = getattr(module, "acall", module)
     is_async = _is_async(function)
@@ -172,6 +180,11 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
             return _answer(result, total(calls))
 
     return attempt
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether this asks its model once a row, as `Predict` does."""
+    return isinstance(module, Predict) and type(module).acall is Predict.acall
 
 
 def _attach(error: Exception, usage: Any) -> None:

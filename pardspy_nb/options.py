@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from .events import Event
 
+F = TypeVar("F", bound=Callable[..., Any])
 ProgressChoice = Literal["auto", "widget", "tqdm", "none"] | Callable[[Event], None]
 
 
@@ -30,7 +33,10 @@ class Options:
         timeout_s: seconds for one attempt; None for the LM's own, plain functions have none.
         max_attempts: attempts per row on retryable errors.
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
-        store: rows are not remembered between runs in this version: None or False.
+        store: where completed rows are remembered, so that a repeated call pays only for what
+            is missing: True for the user's cache folder (`PARDSPY_STORE` names another file), a path,
+            False or None for nowhere. Modules other than `Predict` and its kin, and such with
+            a history or made by a factory, are never remembered.
         progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
 
     Raises:
@@ -47,7 +53,7 @@ class Options:
     timeout_s: float | None = None
     max_attempts: int = 4
     columns: Mapping[str, str] | None = None
-    store: Literal[False] | None = None
+    store: bool | str | Path | None = True
     progress: ProgressChoice = "auto"
 
     def __post_init__(self) -> None:
@@ -65,9 +71,8 @@ class Options:
             raise ValueError(
                 f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}"
             )
-        if self.store not in (None, False):
-            raise ValueError("store: this version does not remember rows between runs yet; "
-                             "use store=None")  # fmt: skip
+        if not isinstance(self.store, bool | str | Path | None):
+            raise ValueError(f"store must be True, a path, or None for nowhere; got {self.store!r}")
         if not callable(self.progress) and self.progress not in ("auto", "widget", "tqdm", "none"):
             raise ValueError("progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
                              f"an event; got {self.progress!r}")  # fmt: skip
@@ -88,7 +93,23 @@ class Options:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if callable(self.progress):
             values["progress"] = "callable"
-        return values | {"columns": dict(self.columns) if self.columns else None}
+        values["columns"] = dict(self.columns) if self.columns else None
+        values["store"] = str(self.store) if isinstance(self.store, Path) else self.store
+        return values
+
+
+def takes_options(function: F) -> F:
+    """Show the options that `**options` takes in the function's signature, so that a notebook
+    completes them."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default,
+                          annotation=f.type)
+        for f in fields(Options)
+    ]  # fmt: skip
+    function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+    return function
 
 
 def _is_int(value: Any) -> bool:

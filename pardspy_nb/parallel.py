@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import AllFailed
+from .kernel import Waits
 from .modules import Module, from_factory, from_instances, from_module
-from .options import Options
+from .options import Options, takes_options
 from .prediction import Prediction
 from .run import Run
 
@@ -23,16 +24,19 @@ class Parallel:
         TypeError, ValueError: not a module, an unknown option, a value out of range.
     """
 
+    @takes_options
     def __init__(self, module: Any, **options: Any) -> None:
         self._module: Module = from_module(module)
         self.options = Options.of(options)
 
     @classmethod
+    @takes_options
     def from_factory(cls, factory: Callable[[int], Any], **options: Any) -> Parallel:
         """One module a row: `factory(i)` for row i. For modules that keep state."""
         return cls._of(from_factory(factory), options)
 
     @classmethod
+    @takes_options
     def from_instances(cls, instances: Sequence[Any], **options: Any) -> Parallel:
         """Row i goes to `instances[i % n]`; an instance never serves two rows at once."""
         return cls._of(from_instances(list(instances)), options)
@@ -50,29 +54,29 @@ class Parallel:
             ValueError: no rows, or bad input.
             AllFailed: no row succeeded; it and the errors of `run_parallel` carry `.df`.
         """
-        run = self._run(batch, inputs)
+        run = self._run(batch, inputs, "blocking")
         run.result()
         return self._prediction(run)
 
     async def acall(self, batch: Any = None, **inputs: Any) -> Prediction:
         """`__call__`, awaited."""
-        run = self._run(batch, inputs)
+        run = self._run(batch, inputs, "awaited")
         await run.aresult()
         return self._prediction(run)
 
-    def _run(self, batch: Any, inputs: dict[str, Any]) -> Run:
+    def _run(self, batch: Any, inputs: dict[str, Any], waits: Waits) -> Run:
         if batch is not None and inputs:
             raise ValueError("give the batch as one object or as keywords, not both")
         run = Run(self._module, inputs if batch is None else batch, self.options)
         if run.is_empty:
             raise ValueError("the batch has no rows")
-        return run.start()
+        return run.start(waits)
 
     def _prediction(self, run: Run) -> Prediction:
         rows = run.in_order()
         successes = [r for r in rows if r.answer is not None]
         if not successes:
-            raise run.explained(AllFailed, None)
+            raise run.explained(AllFailed)
         kept = successes if self.options.only_successful else rows
         kept = kept if self.options.return_all else successes[:1]
         first = successes[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
@@ -67,3 +67,12 @@ class FailurePolicy:
         if total is not None:
             return failures > limit * total
         return done >= _MIN_ROWS_FOR_SHARE and failures > limit * done
+
+
+def straggler_after_s(durations_s: Collection[float]) -> float | None:
+    """Seconds under way after which a row is a straggler: twice the 90th percentile of rows
+    that succeeded (nearest rank). None while there are none to compare with."""
+    if not durations_s:
+        return None
+    ordered = sorted(durations_s)
+    return 2 * ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .answers import AnswerParser
@@ -68,9 +69,7 @@ class Predict:
 
     async def ask(self, inputs: Mapping[str, Any]) -> Answer:
         """One attempt, without a wall clock. Raises an `AttemptError`, which carries usage."""
-        user = self._user_text(inputs)
-        past = self.history.messages if self.history is not None else []
-        messages = [self._system, *self._examples, *past, {"role": "user", "content": user}]
+        messages = self._messages(inputs)
         completion = await self.lm.complete(
             messages, schema=self._parser.schema, strict=self._parser.strict, **self.params
         )
@@ -80,8 +79,44 @@ class Predict:
             )
         outputs = self._parser.parse(completion.text, completion.finish_reason, completion.usage)
         if self.history is not None:
-            self.history.add(user, completion.text or "")
-        return Answer(outputs, completion.usage, completion.model, completion.finish_reason)
+            self.history.add(messages[-1]["content"], completion.text or "")
+        return Answer(outputs, completion.usage, completion.model, completion.finish_reason,
+                      completion.text)  # fmt: skip
+
+    def _messages(self, inputs: Mapping[str, Any]) -> list[dict[str, str]]:
+        user = {"role": "user", "content": self._user_text(inputs)}
+        past = self.history.messages if self.history is not None else []
+        return [self._system, *self._examples, *past, user]
+
+    @property
+    def can_be_remembered(self) -> bool:
+        """Whether the prompt alone decides the answer: a model that can say which it is
+        (`identity`, as `LM` does), parameters that JSON can write, no history."""
+        if self.history is not None or getattr(self.lm, "identity", None) is None:
+            return False
+        try:
+            self.keys()
+        except TypeError:
+            return False
+        return True
+
+    def keys(self) -> Callable[[Mapping[str, Any], int], bytes]:
+        """The function (inputs, sample) -> sha256 of all that decides the answer: model,
+        endpoint, parameters, schema, the messages (instructions, demos, inputs), sample.
+        TypeError where JSON cannot write a parameter."""
+        fixed = [self.lm.identity, self.params, self._parser.schema, self._parser.strict]  # type: ignore[attr-defined]
+        base = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode())
+
+        def key(inputs: Mapping[str, Any], sample: int) -> bytes:
+            full = base.copy()
+            full.update(json.dumps([self._messages(inputs), sample]).encode())
+            return full.digest()
+
+        return key
+
+    def read(self, text: str, finish_reason: str | None) -> dict[str, Any]:
+        """The outputs in a model's text. InvalidOutputError if it does not fit."""
+        return self._parser.parse(text, finish_reason, None)
 
     async def acall(self, **inputs: Any) -> Prediction:
         """Ask for one row.

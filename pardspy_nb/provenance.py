@@ -11,9 +11,10 @@ from .options import Options
 
 
 def provenance(
-    module: Module, options: Options, workers: int, metrics: ParallelMetrics
+    module: Module, options: Options, *, workers: int, remembers: bool, metrics: ParallelMetrics
 ) -> dict[str, Any]:
-    """Metrics, options, signature, model and package versions of a run."""
+    """Metrics, options, signature, model and package versions of a run; `remembers` says whether
+    its completed rows went into a store."""
     import importlib.metadata
 
     packages = ("pardspy_nb", "openai", "pandas")
@@ -22,6 +23,7 @@ def provenance(
     return {
         "metrics": metrics.to_dict(),
         "options": options.to_dict() | {"max_workers": workers},
+        "remembers": remembers,
         "module": module.name,
         "signature": {
             "instructions": getattr(signature, "instructions", None),

@@ -2,82 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import markup
+from .failures import ErrorGroup
+from .markup import dollars, duration, milliseconds, number
 from .metrics import ParallelMetrics
 
-ErrorGroup = tuple[str, int, Any, str]
-
-_CELL = (
-    '<div style="padding:4px 10px 4px 0"><div style="font-size:11px;opacity:.7">{}</div>'
-    '<div style="font-size:15px;font-variant-numeric:tabular-nums">{}</div></div>'
-)
 _MAX_GROUPS = 8
 
 
-def number(value: float | None, pattern: str = "{:,.0f}") -> str:
-    """A figure for people; a dash where it is unknown."""
-    return "–" if value is None else pattern.format(value)
-
-
-def dollars(value: float | None) -> str:
-    """US dollars, with enough digits to see small sums."""
-    return (
-        "unknown"
-        if value is None
-        else f"${value:,.2f}"
-        if value >= 1 or not value
-        else f"${value:.4g}"
-    )
-
-
-def figures(metrics: ParallelMetrics) -> list[tuple[str, str]]:
-    """The figures worth showing, as (name, text)."""
-    usage, latency = metrics.usage, metrics.latency
-    shown = [
-        ("rows", f"{metrics.total:,}"),
-        ("ok", f"{metrics.successes:,}"),
-        ("failed", f"{metrics.failures:,}"),
-    ]
-    unfinished = metrics.not_run + metrics.cancelled
-    shown += [("not finished", f"{unfinished:,}")] if unfinished else []
-    shown += [("time", f"{metrics.elapsed_s:,.1f} s"), ("rows/s", f"{metrics.rows_per_s:,.1f}")]
-    tokens = usage.total_tokens if usage else None
-    shown += [("tokens", number(tokens)), ("cost", dollars(usage.cost_usd) if usage else "–")]
-    names = (("min", latency.min_ms), ("avg", latency.avg_ms), ("p50", latency.p50_ms),
-             ("p90", latency.p90_ms), ("p99", latency.p99_ms), ("max", latency.max_ms))  # fmt: skip
-    return shown + [(f"{n} latency", number(v, "{:,.0f} ms")) for n, v in names if v is not None]
-
-
+@dataclass(frozen=True)
 class Summary:
-    """What `df.parallel.summary()` returns; shows itself as HTML in a notebook."""
+    """What `df.parallel.summary()` returns; shows itself as HTML in a notebook.
 
-    def __init__(
-        self, metrics: ParallelMetrics, groups: Sequence[ErrorGroup], notice: str = ""
-    ) -> None:
-        self.metrics, self.groups, self.notice = metrics, groups, notice
+    Attributes:
+        metrics: the run's figures.
+        groups: failed rows by error, largest group first.
+        latencies_ms: the successful calls', for the histogram.
+        counts: rows per label, by class output.
+        settings: what the run was set to, as (name, text).
+        can_continue: whether a repeated call would pay only for the rows that are missing.
+    """
+
+    metrics: ParallelMetrics
+    groups: Sequence[ErrorGroup] = ()
+    latencies_ms: Sequence[float] = ()
+    counts: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
+    settings: Sequence[tuple[str, str]] = ()
+    can_continue: bool = False
+
+    @property
+    def notice(self) -> str:
+        """What to know about rows that have neither an answer nor an error; often nothing."""
+        m = self.metrics
+        if not (m.cancelled or m.not_run):
+            return ""
+        again = " Run the same call again to continue from here." if self.can_continue else ""
+        return (
+            f"Stopped before the end: {m.successes:,} of {m.total:,} rows are done and in the "
+            f"frame; {m.cancelled:,} cancelled, {m.not_run:,} not run (see its status "
+            f"column).{again}"
+        )
+
+    @property
+    def figures(self) -> list[tuple[str, str]]:
+        """The figures worth showing, as (name, text)."""
+        m = self.metrics
+        usage, latency = m.usage, m.latency
+        shown = [("rows", f"{m.total:,}"), ("ok", f"{m.successes:,}")]
+        shown += [("failed", f"{m.failures:,}")]
+        others = (("cached", m.cached), ("cancelled", m.cancelled), ("not run", m.not_run))
+        shown += [(name, f"{n:,}") for name, n in others if n]
+        shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
+        shown += [("tokens", number(usage.total_tokens if usage else None))]
+        shown += [("cost", dollars(usage.cost_usd) if usage else "–")]
+        times = (("min", latency.min_ms), ("avg", latency.avg_ms), ("p50", latency.p50_ms),
+                 ("p90", latency.p90_ms), ("p99", latency.p99_ms),
+                 ("max", latency.max_ms))  # fmt: skip
+        return shown + [(f"{n} latency", milliseconds(v)) for n, v in times if v is not None]
 
     def _repr_html_(self) -> str:
-        cells = "".join(_CELL.format(escape(n), escape(v)) for n, v in figures(self.metrics))
-        parts = [
-            '<div style="font-family:system-ui,sans-serif;max-width:760px;'
-            'border-left:3px solid #3b7dd8;padding-left:12px;margin:4px 0">',
-            f'<div style="color:#c2560c"><b>{escape(self.notice)}</b></div>' if self.notice else "",
-            '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(7.5em,1fr))">',
-            f"{cells}</div>",
-        ]
-        for kind, count, row, message in self.groups[:_MAX_GROUPS]:
-            parts.append(
-                f'<div style="font-size:12px;margin-top:4px"><b>{count:,} × {escape(kind)}</b>, '
-                f"e.g. row {escape(str(row))}: {escape(message[:200])}</div>"
-            )
-        return "".join([*parts, "</div>"])
+        done = self.metrics.not_run == self.metrics.cancelled == 0
+        state = "Done" if done else "Stopped"
+        return markup.box(
+            [
+                markup.note(self.notice, colour=markup.ORANGE) if self.notice
+                else markup.note(f"{state} in {duration(self.metrics.elapsed_s)}"),
+                markup.figures(self.figures),
+                markup.pictures([
+                    *filter(None, [markup.histogram(self.latencies_ms)]),
+                    *(markup.label_counts(name, of) for name, of in self.counts.items()),
+                ]),
+                markup.error_list(self.groups),
+                markup.faint(", ".join(f"{name} {text}" for name, text in self.settings)),
+            ],
+            edge=markup.ORANGE if self.notice or self.metrics.failures else markup.GREEN,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         lines = [self.notice] if self.notice else []
-        lines += [f"{name:>14}  {text}" for name, text in figures(self.metrics)]
-        for kind, count, row, message in self.groups[:_MAX_GROUPS]:
-            lines.append(f"{count:,} × {kind}, e.g. row {row}: {message[:200]}")
+        lines += [f"{name:>14}  {text}" for name, text in self.figures]
+        for name, counts in self.counts.items():
+            lines.append(f"{name:>14}  " + ", ".join(f"{k} {n:,}" for k, n in counts.items()))
+        for g in self.groups[:_MAX_GROUPS]:
+            lines.append(f"{g.rows:,} × {g.error_type}, e.g. row {g.example}: "
+                         f"{markup.shortened(g.message)}")  # fmt: skip
         return "\n".join(lines)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,14 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own key or model must not change what is tested."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "EXAMPLES_DEFAULT_MODEL", "PARDSPY_MODEL"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def store_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows are remembered per test, never in the developer's own store."""
+    path = tmp_path_factory.mktemp("store") / "answers.sqlite"
+    monkeypatch.setenv("PARDSPY_STORE", str(path))
+    return path
 
 
 @pytest.fixture
@@ -48,12 +57,12 @@ def predict(signature: pn.Signature, lm: pn.LM) -> pn.Predict:
 @pytest.fixture
 def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in milliseconds, where a test is about what happens and not about when."""
-    from pardspy_nb import policy, run
+    from pardspy_nb import backend, policy
 
     def quick(max_attempts: int) -> Any:
         return policy.RetryPolicy(max_attempts, base_s=0.01, cap_s=0.05)
 
-    monkeypatch.setattr(run, "RetryPolicy", quick)
+    monkeypatch.setattr(backend, "RetryPolicy", quick)
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from server import Reply, ScriptedServer
 import pardspy_nb as pn
 from pardspy_nb import plots
 from pardspy_nb.events import RowFinished, RunFinished
-from pardspy_nb.metrics import Tally
+from pardspy_nb.tally import Tally
 from pardspy_nb.sinks import Watchers
 from pardspy_nb.sinks.bar import postfix
-from pardspy_nb.sinks.widget import WidgetSink
+from pardspy_nb.sinks.panel import Panel
 
 mpl.use("Agg")
-QUIET: dict[str, Any] = {"progress": "none"}
+QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
 
 @pytest.fixture
@@ -128,29 +128,6 @@ def test_the_bar_shows_done_failed_tokens_and_cost(
     assert "failed 1, 198 tokens, $" in shown
     tally = Tally()
     assert postfix(tally) == ""
-
-
-def test_the_widget_shows_the_state_and_closes_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    from IPython import display as ipython_display
-
-    class Handle:
-        final: Any = None
-
-        def update(self, shown: Any) -> None:
-            self.final = shown.data
-
-    handle = Handle()
-    monkeypatch.setattr(ipython_display, "display", lambda *a, **k: handle)
-    sink = WidgetSink()
-    tally = Tally()
-    tally.total = 4
-    tally.done, tally.failed = 3, 1
-    sink.update(tally, [])
-    assert (sink._bar.max, sink._bar.value, sink._bar.bar_style) == (4, 3, "warning")
-    assert "3 of 4" in sink._text.value
-    Watchers([sink]).close(tally, "<b>done</b>")
-    assert handle.final == "<b>done</b>"
-    assert sink._box.comm is None
 
 
 def test_the_tally_adds_up_what_the_frame_holds(

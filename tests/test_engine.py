@@ -297,7 +297,7 @@ def test_nothing_is_kept_per_row_that_is_done_or_waiting() -> None:
 
     async def call(row: Row) -> Answer:
         engine = held[0]
-        sizes.append(len(engine._tasks) + len(engine._due) + len(engine._parked))
+        sizes.append(len(engine._tasks) + len(engine._lineup))
         await asyncio.sleep(1)
         return Answer({})
 

@@ -20,7 +20,7 @@ from pardspy_nb.endpoint import parse_retry_after
 
 LABELS = ["positive", "neutral", "negative"]
 KEY = "sk-test-secret-key"
-QUIET: dict[str, Any] = {"progress": "none"}
+QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
 # what each scripted fault is to a row whose every attempt meets it
 FAULTS = {
@@ -250,7 +250,7 @@ def test_progress_takes_a_callable_that_sees_every_event(
     [
         {"max_workers": 0}, {"max_workers": True}, {"max_workers": "many"}, {"repeat": 0},
         {"max_failures": -1}, {"max_failures": 1.5}, {"timeout_s": 0}, {"max_attempts": 0},
-        {"progress": "bar"}, {"store": "somewhere.sqlite"},
+        {"progress": "bar"}, {"store": 1.5},
     ],
     ids=str,
 )  # fmt: skip

@@ -51,6 +51,14 @@ class LocalModel:
                                   f"{', '.join(CATALOGUE)}, or a path to a .gguf file")  # fmt: skip
         return cls(name, **settings)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Which weights these are."""
+        if self.path is None:
+            return {"weights": CATALOGUE[self.name].sha256}
+        found = Path(self.path).stat()
+        return {"weights": [self.path, found.st_size, found.st_mtime_ns]}
+
 
 class _Server:
     def __init__(self, model: LocalModel) -> None:

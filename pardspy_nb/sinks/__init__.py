@@ -5,24 +5,44 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..events import Event, Progress, Sink
+from .. import kernel
+from ..events import Controls, Event, Sink
+
+if TYPE_CHECKING:
+    from ..summary import Summary
+    from ..tally import Tally
 
 
 class Watchers:
     """The sinks of one run; one that raises is dropped with one warning."""
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = list(sinks)
 
-    def update(self, state: Progress, events: Sequence[Event]) -> None:
+    @property
+    def has_panel(self) -> bool:
+        """Whether the run shows itself in a notebook."""
+        return any(hasattr(sink, "show") for sink in self._sinks)
+
+    def update(self, state: Tally, events: Sequence[Event]) -> None:
         """Pass on what happened."""
         self._each("update", state, events)
 
-    def close(self, state: Progress, summary_html: str) -> None:
+    def close(self, state: Tally, summary: Summary) -> None:
         """Pass on the end."""
-        self._each("close", state, summary_html)
+        self._each("close", state, summary)
+
+    def show_panel(self, controls: Controls, waits: kernel.Waits) -> None:
+        """Show the run's panel in the current cell; made now if there is none yet."""
+        from .panel import Panel
+
+        panel = next((sink for sink in self._sinks if isinstance(sink, Panel)), None)
+        if panel is None:
+            panel = Panel(controls, waits)
+            self._sinks.append(panel)
+        panel.show()
 
     def _each(self, method: str, *args: Any) -> None:
         for sink in list(self._sinks):
@@ -38,29 +58,20 @@ class Watchers:
                 )
 
 
-def choose(progress: Any) -> Watchers:
-    """The sinks for `progress=`: a widget in a notebook, else a tqdm bar."""
+def choose(progress: Any, controls: Controls, waits: kernel.Waits) -> Watchers:
+    """The sinks for `progress=`: a panel in a notebook, a bar in a terminal, lines in a log."""
     if callable(progress):
         from .callback import CallbackSink
 
         return Watchers([CallbackSink(progress)])
     if progress == "none":
-        return Watchers([])
-    if progress == "widget" or (progress == "auto" and _in_notebook()):
-        from .widget import WidgetSink
+        return Watchers()
+    if progress == "widget" or (progress == "auto" and kernel.has_widgets()):
+        watchers = Watchers()
+        watchers.show_panel(controls, waits)
+        return watchers
+    from .bar import BarSink, LogSink
 
-        return Watchers([WidgetSink()])
-    from .bar import BarSink
-
-    return Watchers([BarSink()])
-
-
-def _in_notebook() -> bool:
-    """Whether this is a Jupyter kernel that has ipywidgets."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is None or not hasattr(shell, "kernel"):
-        return False
-    import importlib.util
-
-    return importlib.util.find_spec("ipywidgets") is not None
+    if kernel.in_kernel():
+        return Watchers([BarSink(every_s=1.0)])  # every refresh is a message to the page
+    return Watchers([BarSink() if sys.stderr.isatty() else LogSink()])

@@ -1,51 +1,86 @@
-"""A tqdm bar: done, failed, rate, tokens, cost."""
+"""Progress as text: one tqdm bar in a terminal, now and then a line in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..events import Event, Progress
-from ..summary import dollars
+from ..events import Event
+from ..markup import dollars
 
-_REFRESH_S = 0.2
-_LOG_REFRESH_S = 10.0  # in a file every refresh is a line
+if TYPE_CHECKING:
+    from ..summary import Summary
+    from ..tally import Tally
 
 
 class BarSink:
-    """One bar on standard error."""
+    """One bar on standard error. Bars of the user's own keep their places.
 
-    def __init__(self) -> None:
+    Args:
+        every_s: seconds between two refreshes.
+    """
+
+    def __init__(self, every_s: float = 0.2) -> None:
         self._bar: Any = None
+        self._every_s = every_s
         self._painted = float("-inf")
-        self._every_s = _REFRESH_S if sys.stderr.isatty() else _LOG_REFRESH_S
 
-    def update(self, state: Progress, events: Sequence[Event]) -> None:
+    def update(self, state: Tally, events: Sequence[Event]) -> None:
         now = time.monotonic()
         if state.started and now - self._painted >= self._every_s:
             self._painted = now
             self._paint(state)
 
-    def close(self, state: Progress, summary_html: str) -> None:
+    def close(self, state: Tally, summary: Summary) -> None:
         if state.started:
             self._paint(state)
             self._bar.close()
 
-    def _paint(self, state: Progress) -> None:
+    def _paint(self, state: Tally) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=state.total, unit="row", dynamic_ncols=True, mininterval=0)
+            # leave=None: a bar below another one of the user's makes room when it is done
+            self._bar = tqdm(total=state.total, unit="row", dynamic_ncols=True, mininterval=0,
+                             leave=None, file=sys.stderr)  # fmt: skip
         self._bar.n = state.done
         self._bar.set_postfix_str(postfix(state), refresh=False)
         self._bar.refresh()
 
 
-def postfix(state: Progress) -> str:
+class LogSink:
+    """Whole lines on standard error, for a log: one in ten seconds at most, and the end."""
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self._every_s = every_s
+        self._next = time.monotonic() + every_s
+
+    def update(self, state: Tally, events: Sequence[Event]) -> None:
+        if state.started and time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._every_s
+            print(line(state), file=sys.stderr, flush=True)
+
+    def close(self, state: Tally, summary: Summary) -> None:
+        if state.started:
+            print(line(state), file=sys.stderr, flush=True)
+
+
+def line(state: Tally) -> str:
+    """The bar's figures as one line of a log, in tqdm's own format."""
+    from tqdm import tqdm
+
+    return tqdm.format_meter(
+        state.done, state.total, state.elapsed_s,  # type: ignore[arg-type]  # None is a stream
+        unit="row", postfix=postfix(state), ncols=0,
+    )  # fmt: skip
+
+
+def postfix(state: Tally) -> str:
     """The figures beside the bar."""
     parts = [f"failed {state.failed:,}"] if state.failed else []
+    parts += [f"cached {state.cached:,}"] if state.cached else []
     if state.usage is not None:
         if state.usage.total_tokens is not None:
             parts.append(f"{state.usage.total_tokens:,} tokens")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ..events import Event, Progress
+from ..events import Event
+
+if TYPE_CHECKING:
+    from ..summary import Summary
+    from ..tally import Tally
 
 
 class CallbackSink:
@@ -13,9 +18,9 @@ class CallbackSink:
     def __init__(self, function: Callable[[Event], None]) -> None:
         self._function = function
 
-    def update(self, state: Progress, events: Sequence[Event]) -> None:
+    def update(self, state: Tally, events: Sequence[Event]) -> None:
         for event in events:
             self._function(event)
 
-    def close(self, state: Progress, summary_html: str) -> None:
+    def close(self, state: Tally, summary: Summary) -> None:
         pass

@@ -1,0 +1,161 @@
+"""Where attempts run: an engine on its own loop, in a thread of this process.
+
+Its events cross over in a queue and are drained in batches by whoever waits for the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from .batch import Batch
+from .clock import Clock
+from .endpoint import close_clients
+from .engine import Engine
+from .events import Event, RowFinished
+from .memory import Memory
+from .modules import Module
+from .options import Options
+from .policy import FailurePolicy, RetryPolicy
+from .portal import adopt
+
+_LEAVE_S = 2.0  # how long the interpreter's end waits for runs left alone
+
+
+class ThreadBackend:
+    """Runs a module over a batch.
+
+    Attributes:
+        wake: set when there are events to drain.
+        done: set when no event will come any more.
+        crash: what broke the machinery itself, or kept the run from starting.
+    """
+
+    def __init__(
+        self, module: Module, batch: Batch, options: Options, *, workers: int,
+        memory: Memory | None, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._module, self._batch, self._options = module, batch, options
+        self._workers, self._memory, self._clock = workers, memory, clock
+        self._events: deque[Event] = deque()
+        self._lock = threading.Lock()
+        self._early: list[Callable[[Engine], None]] = []  # asked for before there is an engine
+        self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._preparing: asyncio.Future[None] | None = None
+        self.wake, self.done = threading.Event(), threading.Event()
+        self.crash: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin, with a copy of the caller's context."""
+        _alive.add(self)
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._thread,), name="pardspy-run",
+                         daemon=True).start()  # fmt: skip
+
+    def drain(self) -> list[Event]:
+        """The events since the last time. For one thread at a time."""
+        self.wake.clear()
+        events = []
+        with contextlib.suppress(IndexError):
+            while True:
+                events.append(self._events.popleft())
+        return events
+
+    def control(self, action: Callable[[Engine], None]) -> None:
+        """Do something to the engine, on its thread; returns at once."""
+        with self._lock:
+            if self._engine is None or self._loop is None:
+                self._early.append(action)
+                return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to steer
+            self._loop.call_soon_threadsafe(action, self._engine)
+
+    def cancel(self) -> None:
+        """Stop now: rows in flight are cancelled."""
+        self.control(self._stop)
+
+    def _stop(self, engine: Engine) -> None:
+        engine.stop("cancelled", now=True)
+        if self._preparing is not None:
+            self._preparing.cancel()
+
+    def _thread(self) -> None:
+        loop = self._clock.new_event_loop()
+        adopt(loop)
+        try:
+            loop.run_until_complete(self._main(loop))
+        except BaseException as error:
+            self.crash = error
+        finally:
+            if self._memory is not None:
+                self._memory.close()
+            _alive.discard(self)
+            self.done.set()
+            self.wake.set()
+            loop.close()
+
+    async def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+        call, pool = self._module.caller(loop)
+        memory = self._memory
+        engine = Engine(
+            self._batch.rows, call, self._emit, clock=self._clock, total=self._batch.total,
+            max_workers=self._workers, retry=RetryPolicy(self._options.max_attempts),
+            failure=FailurePolicy(self._options.max_failures, self._options.fail_fast),
+            timeout_s=self._options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
+            blocking_source=self._batch.blocking,
+            recall=memory.recall if memory else None,
+            remember=memory.remember if memory else None,
+        )  # fmt: skip
+        try:
+            self._preparing = asyncio.ensure_future(self._prepare())
+            self._take_over(loop, engine)
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._preparing
+            await engine.run()
+            if self._batch.total is not None:
+                for row in self._batch.rows:  # never pulled: they keep their place
+                    self._emit(RowFinished(row, "not_run", None, None, 0, *[None] * 5))
+        finally:
+            pool.close()
+            await close_clients()
+
+    def _take_over(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
+        with self._lock:
+            self._loop, self._engine = loop, engine
+        for action in self._early:
+            loop.call_soon(action, engine)
+
+    async def _prepare(self) -> None:
+        """Have the models ready; an embedded one may have to be started first."""
+        if self._batch.total == 0:
+            return
+        for lm in self._module.lms:
+            if (prepare := getattr(lm, "prepare", None)) is not None:
+                await prepare()
+
+    def _emit(self, event: Event) -> None:
+        self._events.append(event)
+        if not self.wake.is_set():
+            self.wake.set()
+
+
+_alive: weakref.WeakSet[ThreadBackend] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    """End the runs that were left alone, so that what is done is safe and nothing complains."""
+    until = time.monotonic() + _LEAVE_S
+    left = list(_alive)
+    for backend in left:
+        backend.cancel()
+    for backend in left:
+        backend.done.wait(max(0.0, until - time.monotonic()))

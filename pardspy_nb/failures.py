@@ -1,0 +1,40 @@
+"""Failures grouped by error, in bounded space, for whoever shows them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+_MOST_GROUPS = 50
+_VARYING = re.compile(r"""0x[0-9a-fA-F]+|\d+|'[^']*'|"[^"]*\"""")
+
+
+class ErrorGroup(NamedTuple):
+    """Failed rows with one error type and, but for numbers and quotes, one message."""
+
+    error_type: str
+    rows: int
+    example: Any  # the first such row, by its index label
+    message: str  # that row's
+
+
+class ErrorGroups:
+    """Adds failures up. Beyond fifty kinds of message, those of a type share a group."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str], ErrorGroup] = {}
+
+    def add(self, error_type: str, message: str, example: Any) -> None:
+        """Count one failed row."""
+        key = (error_type, _VARYING.sub("#", message[:200]))
+        if key not in self._groups and len(self._groups) >= _MOST_GROUPS:
+            key = (error_type, "")
+        known = self._groups.get(key)
+        if known is None:
+            self._groups[key] = ErrorGroup(error_type, 1, example, message)
+        else:
+            self._groups[key] = known._replace(rows=known.rows + 1)
+
+    def largest_first(self) -> list[ErrorGroup]:
+        """The groups; equally large ones in order of appearance."""
+        return sorted(self._groups.values(), key=lambda group: -group.rows)

@@ -1,0 +1,59 @@
+"""What is known of the notebook kernel we may be in. The one place that knows its quirks."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any, Literal
+
+Waits = Literal["blocking", "awaited", "background"]
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
+
+
+def in_kernel() -> bool:
+    """Whether this process is a notebook's kernel."""
+    return hasattr(_shell(), "kernel")
+
+
+def has_widgets() -> bool:
+    """Whether this is a notebook's kernel that has ipywidgets."""
+    return in_kernel() and importlib.util.find_spec("ipywidgets") is not None
+
+
+def current_cell() -> int | None:
+    """The number of the cell that runs now, None outside IPython."""
+    return getattr(_shell(), "execution_count", None)
+
+
+def clicks_arrive(waits: Waits) -> bool:
+    """Whether a click reaches us while the run lasts.
+
+    A run in the background leaves the kernel free. Otherwise the kernel must handle widget
+    messages beside the cell (subshells, ipykernel 7), and for a blocking call the page must
+    have asked it to (JupyterLab 4.4 and Notebook 7.4 do, others may not).
+    """
+    if waits == "background":
+        return True
+    thread = getattr(getattr(_shell(), "kernel", None), "shell_channel_thread", None)
+    if thread is None:
+        return False
+    if waits == "awaited":
+        return True
+    try:
+        return bool(thread.manager.list_subshell())
+    except Exception:  # not its public face; without it we do not know, and do not scare
+        return True
+
+
+def let_clicks_through(widget: Any) -> None:
+    """Have this widget's clicks handled beside a blocked cell.
+
+    ipykernel 7.4 routes what comes back on a comm to the shell that last wrote to it, for us
+    the one that is busy with the cell. Forgetting that leaves the page's own choice, a
+    subshell. The attribute is private; `tests/test_browser.py` notices when it goes.
+    """
+    vars(widget.comm).pop("_reply_subshell_id", None)

@@ -1,0 +1,93 @@
+"""What a run has produced so far: its state, its rows, and the words for how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from . import frame
+from .batch import Batch
+from .errors import FailFast, ParallelError, RunStopped, TooManyFailures
+from .events import Event, RowFinished, RunFinished
+from .modules import Module
+from .options import Options
+from .provenance import provenance
+from .tally import Tally
+
+_STOP_ERRORS: dict[str, type[ParallelError]] = {
+    "failures": TooManyFailures,
+    "fail_fast": FailFast,
+    "fatal": RunStopped,
+    "store": RunStopped,
+    "source": ParallelError,
+}
+
+
+class Ledger:
+    """Adds up the events of one run.
+
+    Attributes:
+        tally: the accumulated state.
+        finished: the settled rows, in order of completion.
+        end: the last event, once it is there.
+    """
+
+    def __init__(
+        self, module: Module, batch: Batch, options: Options, *, workers: int, remembers: bool
+    ) -> None:
+        self._module, self._batch, self._options = module, batch, options
+        self._workers, self._remembers = workers, remembers
+        labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
+        self.tally = Tally(batch.total, labels, batch.index)
+        self.finished: list[RowFinished] = []
+        self.end: RunFinished | None = None
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Enter what happened."""
+        for event in events:
+            self.tally.add(event)
+            if isinstance(event, RowFinished):
+                self.finished.append(event)
+            elif isinstance(event, RunFinished):
+                self.end = event
+
+    def in_order(self) -> list[RowFinished]:
+        """The settled rows, in input order."""
+        return sorted(self.finished, key=lambda f: f.row.number)
+
+    def frame(self) -> Any:
+        """Every settled row, with its status."""
+        df = frame.build(self.finished, self._batch, self._module.outputs)
+        df.attrs["pardspy"] = provenance(
+            self._module, self._options, workers=self.tally.max_workers or self._workers,
+            remembers=self._remembers, metrics=self.tally.metrics(),
+        )  # fmt: skip
+        return df
+
+    def selected(self, df: Any) -> Any:
+        """The rows of the frame that the options ask for."""
+        if self._options.only_successful:
+            df = df[df["status"] == "ok"]
+        if not self._options.return_all:
+            df = df[df["status"] == "ok"].head(1)
+        return df
+
+    def stopped_by(self) -> ParallelError | None:
+        """The error that ended the run early, None if it was not an error."""
+        if self.end is None or (kind := _STOP_ERRORS.get(self.end.reason)) is None:
+            return None
+        return self.explained(kind, self.end.error)
+
+    def explained(self, kind: type[ParallelError], cause: BaseException | None) -> ParallelError:
+        """A `ParallelError` of this run: what happened, to how many rows, and what to do."""
+        failed = [f.error for f in self.in_order() if f.status == "failed" and f.error is not None]
+        t = self.tally
+        distinct = list(dict.fromkeys(f"{type(e).__name__}: {e}" for e in failed))[:3]
+        if cause is not None and cause not in failed:
+            distinct.insert(0, f"{type(cause).__name__}: {cause}")
+        text = (
+            f"{kind.why}: {t.ok} rows done, {t.failed} failed, {t.cancelled} cancelled, "
+            f"{t.not_run} not run. {' | '.join(distinct)} (every row is in this error's .df)"
+        )
+        # the error carries every row, whatever the result would have left out
+        return kind(text, df=self.frame(), errors=failed)

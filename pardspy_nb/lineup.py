@@ -1,0 +1,187 @@
+"""Which row starts next: retries that are due first, then new rows from the source.
+
+Nothing here grows with the number of rows already done: a row that waits for its next attempt
+is one entry in a heap, a new row is pulled only when a worker is free for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .events import Row
+from .threads import DaemonPool
+
+_END = object()
+_PARKED_PER_LANE = 4  # rows pulled ahead while their lane is busy
+
+
+class Flight:
+    """A row under way: what must survive from one attempt to the next."""
+
+    __slots__ = (
+        "attempts", "began", "dropped", "error", "failed_at", "latency_s", "queued_s", "row",
+        "settled", "started_at", "usage", "waited_s",
+    )  # fmt: skip
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.attempts = 0
+        self.dropped = self.settled = False
+        self.error: BaseException | None = None
+        self.usage: Any = None
+        self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
+        self.started_at: float | None = None
+
+    def bill(self, usage: Any) -> None:
+        """Add what one attempt was billed; None is an attempt that reported nothing."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
+
+
+class Lineup:
+    """Rows that wait. Used on the thread of `loop` only.
+
+    Args:
+        rows: the source, in order.
+        lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
+        blocking: pull rows in a thread, because the iterator may wait.
+        wake: called when `take` may have something again.
+        broke: called with the error of a source that breaks.
+    """
+
+    def __init__(
+        self,
+        rows: Iterator[Row],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        lanes: int | None,
+        blocking: bool,
+        wake: Callable[[], None],
+        broke: Callable[[Exception], None],
+    ) -> None:
+        self._rows, self._loop, self._wake, self._broke = rows, loop, wake, broke
+        self._lanes, self._busy_lanes = lanes, set[int]()
+        self._parked: deque[Flight] = deque()  # pulled, but their lane is busy
+        self._due: list[tuple[float, int, Flight]] = []  # heap of rows that wait for a retry
+        self._buffer: deque[Row] = deque()  # rows a blocking source has delivered
+        self._feeder = DaemonPool(loop) if blocking else None
+        self._feed: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._exhausted = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row will come any more."""
+        return self._exhausted and not (self._due or self._parked or self._buffer)
+
+    def __len__(self) -> int:
+        """Rows held here: pulled, and not running."""
+        return len(self._due) + len(self._parked) + len(self._buffer)
+
+    def take(self) -> Flight | None:
+        """The next row that may start now."""
+        for index, parked in enumerate(self._parked):
+            if self._lane(parked.row) not in self._busy_lanes:
+                del self._parked[index]
+                return self._occupy(parked)
+        if self._due and self._due[0][0] <= self._loop.time():
+            flight = heapq.heappop(self._due)[2]
+            if self._lanes and self._lane(flight.row) in self._busy_lanes:
+                self._parked.append(flight)
+                return self.take()
+            return self._occupy(flight)
+        return self._new()
+
+    def _new(self) -> Flight | None:
+        most = _PARKED_PER_LANE * self._lanes if self._lanes else 1
+        while not self._exhausted and len(self._parked) < most:
+            row = self._pull()
+            if row is None:
+                return None
+            flight = Flight(row)
+            if not self._lanes or self._lane(row) not in self._busy_lanes:
+                return self._occupy(flight)
+            self._parked.append(flight)
+        return None
+
+    def retry(self, flight: Flight, at: float) -> None:
+        """Let a row wait for its next attempt until `at`, on the loop's clock."""
+        heapq.heappush(self._due, (at, flight.row.number, flight))
+        self.arm()
+
+    def leave(self, flight: Flight) -> None:
+        """A row's attempt is over: its lane is free."""
+        if self._lanes:
+            self._busy_lanes.discard(self._lane(flight.row))
+
+    def arm(self) -> None:
+        """Wake when the earliest retry is due, unless it already is (a worker will take it)."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._due and self._due[0][0] > self._loop.time():
+            self._timer = self._loop.call_at(self._due[0][0], self._wake)
+
+    def began_before(self, when: float) -> list[Flight]:
+        """Take out the rows that wait for a retry and first started before `when`."""
+        late = [entry[2] for entry in self._due if entry[2].began <= when]
+        if late:
+            self._due = [entry for entry in self._due if entry[2].began > when]
+            heapq.heapify(self._due)
+        return late
+
+    def close(self) -> list[Flight]:
+        """Pull nothing more; what is still held."""
+        if self._timer:
+            self._timer.cancel()
+        if self._feed:
+            self._feed.cancel()  # a source that waits is left waiting in its thread
+        if self._feeder:
+            self._feeder.close()
+        retries = [flight for _, _, flight in sorted(self._due)]
+        return [*retries, *self._parked, *map(Flight, self._buffer)]
+
+    # -- lanes and source ---------------------------------------------------------------------
+
+    def _lane(self, row: Row) -> int:
+        return row.number % self._lanes if self._lanes else row.number
+
+    def _occupy(self, flight: Flight) -> Flight:
+        if self._lanes:
+            self._busy_lanes.add(self._lane(flight.row))
+        return flight
+
+    def _pull(self) -> Row | None:
+        """The source's next row; None when it has ended, broken or is still waiting."""
+        if self._buffer:
+            return self._buffer.popleft()
+        if self._feeder is None:
+            return self._accept(self._next())
+        if self._feed is None:
+            self._feed = self._loop.create_task(self._fetch(self._feeder))
+        return None
+
+    def _next(self) -> Any:
+        try:
+            return next(self._rows, _END)
+        except Exception as error:  # the user's iterator broke: keep what is done, tell why
+            return error
+
+    def _accept(self, item: Any) -> Row | None:
+        if isinstance(item, Row):
+            return item
+        self._exhausted = True
+        if item is not _END:
+            self._broke(item)
+        return None
+
+    async def _fetch(self, feeder: DaemonPool) -> None:
+        item = await feeder.run(self._next)
+        self._feed = None
+        if (row := self._accept(item)) is not None:
+            self._buffer.append(row)
+        self._wake()

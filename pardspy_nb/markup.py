@@ -1,0 +1,195 @@
+"""Small HTML for the panel and the summary: no script, every string from data escaped.
+
+It must read well where styles or SVG are stripped (code hosts), in Lab's light and dark themes,
+and 520 px wide; so text inherits its colour, figures are text, and SVG only repeats them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from .failures import ErrorGroup
+from .metrics import Latency
+
+BLUE = "var(--jp-brand-color1,#2b7bd6)"
+GREEN = "var(--jp-success-color1,#3a9b4e)"
+ORANGE = "var(--jp-warn-color0,#d4651f)"
+_FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45"
+_FAINT = "opacity:.72;font-size:11px"
+_BINS = 30
+_MAX_GROUPS = 8
+_MAX_LABELS = 12
+_MESSAGE_CHARS = 200
+
+
+def number(value: float | None, pattern: str = "{:,.0f}") -> str:
+    """A figure for people; a dash where it is unknown."""
+    return "–" if value is None else pattern.format(value)
+
+
+def dollars(value: float | None) -> str:
+    """US dollars, with enough digits to see small sums."""
+    if value is None:
+        return "unknown"
+    return f"${value:,.2f}" if value >= 1 or not value else f"${value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency for people: `0.52 ms`, `87 ms`, `6.41 s`."""
+    if value is None:
+        return "–"
+    return (
+        f"{value:.2g} ms" if value < 10 else f"{value:.0f} ms" if value < 1000
+        else f"{value / 1e3:.3g} s" if value < 100_000 else duration(value / 1e3)
+    )  # fmt: skip
+
+
+def box(parts: Iterable[str], *, edge: str = BLUE) -> str:
+    """The frame around everything."""
+    return (
+        f'<div style="{_FONT};max-width:760px;border-left:3px solid {edge};padding:2px 0 2px 12px;'
+        f'margin:4px 0">{"".join(parts)}</div>'
+    )
+
+
+def figures(pairs: Iterable[tuple[str, str]]) -> str:
+    """Named figures in a grid; one line of text where styles are stripped."""
+    gap = '<span style="display:none"> · </span>'
+    cells = gap.join(
+        f'<span><span style="{_FAINT};display:block">{escape(name)} </span>'
+        f'<b style="font-weight:600">{escape(text)}</b></span>'
+        for name, text in pairs
+    )
+    return (
+        '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(6.6em,1fr));'
+        f'gap:5px 10px;margin:6px 0;font-variant-numeric:tabular-nums">{cells}</div>'
+    )
+
+
+def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, text: str) -> str:
+    """Settled rows as parts of all, said in words to a screen reader."""
+    whole = max(1, total or ok + failed + cancelled)
+    done = ok + failed + cancelled
+    parts = "".join(
+        f'<div style="width:{100 * n / whole:.3f}%;background:{colour}"></div>'
+        for n, colour in ((ok, GREEN), (failed, ORANGE), (cancelled, "#8a8f98"))
+        if n
+    )
+    return (
+        f'<div role="progressbar" aria-label="rows done" aria-valuemin="0" aria-valuemax="{whole}" '
+        f'aria-valuenow="{done}" aria-valuetext="{escape(text)}" style="display:flex;height:8px;'
+        f'border-radius:4px;overflow:hidden;background:rgba(128,128,128,.25);margin:4px 0">'
+        f"{parts}</div>"
+    )
+
+
+def histogram(values_ms: Sequence[float], width: int = 280) -> str:
+    """Latencies as thirty bars from 0 to just above p99; slower ones are in the last."""
+    import numpy as np
+
+    values = np.asarray(values_ms, dtype=float)
+    if not len(values):
+        return ""
+    top = max(float(np.percentile(values, 99)) * 1.1, 1e-3)
+    counts, _ = np.histogram(np.minimum(values, top), bins=_BINS, range=(0.0, top))
+    scale = 40 / counts.max()
+    path = "".join(
+        f"M{i * 10 + 0.5} 40v{-max(1.0, n * scale):.1f}h9V40z" for i, n in enumerate(counts) if n
+    )
+    latency = Latency.of(values)
+    words = ", ".join(
+        f"{name} {milliseconds(value)}"
+        for name, value in (("p50", latency.p50_ms), ("p90", latency.p90_ms),
+                            ("p99", latency.p99_ms))
+    )  # fmt: skip
+    marks = "".join(
+        f'<path d="M{300 * min(value, top) / top:.1f} 0V40" stroke="currentColor" '
+        'stroke-dasharray="3 3" stroke-opacity=".7"/>'
+        for value in (latency.p50_ms, latency.p90_ms)
+        if value is not None
+    )
+    return (
+        f'<div style="flex:1 1 {width}px;min-width:200px"><span style="{_FAINT}">latency of '
+        f"{len(values):,} calls, lines at p50 and p90</span>"
+        f'<svg viewBox="0 0 300 40" preserveAspectRatio="none" width="100%" height="48" role="img" '
+        f'aria-label="Latency histogram of {len(values)} calls: {words}" style="display:block">'
+        f'<path d="{path}" fill="{BLUE}"/>{marks}</svg>'
+        f'<div style="{_FAINT};display:flex;justify-content:space-between">'
+        f"<span>0 </span><span>{milliseconds(top)}, slowest {milliseconds(latency.max_ms)}</span>"
+        "</div></div>"
+    )
+
+
+def label_counts(name: str, counts: Mapping[Any, int], width: int = 220) -> str:
+    """Rows per label as bars with their numbers."""
+    whole, most = sum(counts.values()) or 1, max(counts.values(), default=0) or 1
+    shown = list(counts.items())[:_MAX_LABELS]
+    rows = "".join(
+        f'<span style="overflow-wrap:anywhere">{escape(str(label))} </span>'
+        f'<svg width="100%" height="10" aria-hidden="true"><rect width="{100 * n / most:.1f}%" '
+        f'height="10" rx="2" fill="{BLUE}"/></svg>'
+        f'<span style="text-align:right">{n:,} ({n / whole:.0%}) </span>'
+        for label, n in shown
+    )
+    more = f" (the first {_MAX_LABELS} of {len(counts)})" if len(counts) > _MAX_LABELS else ""
+    return (
+        f'<div style="flex:1 1 {width}px;min-width:200px"><span style="{_FAINT}">'
+        f"{escape(name)}{more} </span>"
+        '<div style="display:grid;grid-template-columns:minmax(4em,auto) 1fr auto;gap:1px 8px;'
+        f'align-items:center;font-size:12px;font-variant-numeric:tabular-nums">{rows}</div></div>'
+    )
+
+
+def pictures(parts: Iterable[str]) -> str:
+    """Histogram and bars side by side where there is room."""
+    shown = "".join(parts)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:6px 24px">{shown}</div>' if shown else ""
+
+
+def error_list(groups: Sequence[ErrorGroup]) -> str:
+    """Failures by error: how many, an example row, what it said."""
+    if not groups:
+        return ""
+    lines = [
+        f'<div style="overflow-wrap:anywhere"><b style="color:{ORANGE}">{g.rows:,} × '
+        f"{escape(g.error_type)}</b>, e.g. row {escape(str(g.example))}: "
+        f"{escape(shortened(g.message))}</div>"
+        for g in groups[:_MAX_GROUPS]
+    ]
+    if len(groups) > _MAX_GROUPS:
+        rest = sum(g.rows for g in groups[_MAX_GROUPS:])
+        lines.append(f"<div>and {rest:,} more of other kinds</div>")
+    return f'<div style="font-size:12px;margin-top:6px">{"".join(lines)}</div>'
+
+
+def note(text: str, *, colour: str = "inherit", live: bool = False) -> str:
+    """A line of text; `live` has screen readers speak it."""
+    role = ' role="status"' if live else ""
+    return f'<div{role} style="color:{colour};margin:2px 0">{escape(text)}</div>' if text else ""
+
+
+def faint(text: str) -> str:
+    """A line of small print."""
+    return f'<div style="{_FAINT};margin-top:4px;overflow-wrap:anywhere">{escape(text)}</div>'
+
+
+def shortened(message: str) -> str:
+    """An error's message on one line."""
+    flat = " ".join(message.split())
+    return flat if len(flat) <= _MESSAGE_CHARS else flat[: _MESSAGE_CHARS - 1] + "…"

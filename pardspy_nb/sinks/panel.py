@@ -1,0 +1,206 @@
+"""The notebook's panel: figures, pictures, failures and buttons while the run lasts.
+
+Plain ipywidgets, painted five times a second however many rows finish: Lab drops messages above
+about a thousand a second. Lab does not save widget state, so at the end the display becomes
+static HTML and every widget closes; a reopened notebook still shows the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import kernel, markup
+from ..events import Controls, Event
+from ..markup import dollars, duration, milliseconds, number
+from ..metrics import Latency
+
+if TYPE_CHECKING:
+    from ..summary import Summary
+    from ..tally import Tally
+
+REFRESH_S = 0.2
+_HINT_AFTER_S = 2.0  # by then the page has told the kernel how it sends clicks
+_STEP = 1.25  # what one click on a workers button multiplies or divides by
+_STOPPING = {
+    "cancelled": "Cancelling",
+    "failures": "Too many failures: rows in flight finish",
+    "fail_fast": "A row failed: stopping",
+    "fatal": "Stopping, because every further row would fail alike",
+    "source": "The input broke: rows in flight finish",
+    "store": "The store failed: rows in flight finish",
+}
+
+
+class Panel:
+    """One run's panel, in as many cells as it is shown in.
+
+    Args:
+        controls: what the buttons act on; each action returns at once.
+        waits: how the run is waited for, which decides whether clicks arrive.
+    """
+
+    def __init__(self, controls: Controls, waits: kernel.Waits) -> None:
+        import ipywidgets
+
+        self._controls, self._waits = controls, waits
+        self._state: Tally | None = None
+        self._handles: dict[int | None, Any] = {}  # by cell
+        self._born = time.monotonic()
+        self._painted = float("-inf")
+        self._closed = False
+        self._head, self._body = ipywidgets.HTML(), ipywidgets.HTML()
+
+        def button(name: str, tip: str, act: Callable[[], None]) -> Any:
+            made = ipywidgets.Button(description=name, tooltip=tip, layout={"width": "auto"})
+            made.on_click(lambda _: act())
+            return made
+
+        self._pause = button("Pause", "Start no new rows; rows in flight finish", self._toggle)
+        self._fewer = button("Workers −", "A fifth fewer rows in flight", self._slower)
+        self._more = button("Workers +", "A quarter more rows in flight", self._faster)
+        self._finish = button(
+            "Finish without stragglers",
+            "Cancel rows that take more than twice as long as nine in ten did",
+            controls.drop_stragglers,
+        )
+        self._cancel = button(
+            "Cancel (or ■ Interrupt)", "Stop now; finished rows are kept", controls.cancel
+        )
+        self._buttons = [self._pause, self._fewer, self._more, self._finish, self._cancel]
+        for made, kind in zip(self._buttons, _CLASSES, strict=True):
+            made.add_class(kind)
+        bar = ipywidgets.Box(self._buttons, layout={"flex_flow": "row wrap", "overflow": "visible"})
+        layout = {"max_width": "760px", "overflow": "visible"}
+        self._box = ipywidgets.VBox([self._head, bar, self._body], layout=layout)
+        self._box.add_class("pardspy-panel")
+        self._widgets = [*self._buttons, bar, self._head, self._body, self._box]
+
+    # -- what the buttons do (only that: they may be called from a thread of the kernel's) ------
+
+    def _toggle(self) -> None:
+        if self._state is not None and self._state.paused:
+            self._controls.resume()
+        else:
+            self._controls.pause()
+
+    def _faster(self) -> None:
+        now = self._controls.max_workers
+        self._controls.max_workers = max(now + 1, int(now * _STEP))
+
+    def _slower(self) -> None:
+        now = self._controls.max_workers
+        self._controls.max_workers = max(1, min(now - 1, int(now / _STEP)))
+
+    # -- showing ------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Display the panel in the cell that runs now, unless it is there already."""
+        from IPython.display import display
+
+        cell = kernel.current_cell()
+        if cell not in self._handles:
+            self._handles[cell] = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
+            self._let_clicks_through()
+
+    def update(self, state: Tally, events: Sequence[Event]) -> None:
+        now = time.monotonic()
+        if now - self._painted >= REFRESH_S:
+            self._painted = now
+            self._paint(state)
+
+    def close(self, state: Tally, summary: Summary) -> None:
+        for handle in self._handles.values():
+            if handle is not None:
+                handle.update(summary)
+        for widget in self._widgets:
+            for part in (getattr(widget, "style", None), widget.layout, widget):
+                if part is not None:
+                    part.close()
+
+    def _paint(self, state: Tally) -> None:
+        self._state = state
+        self._head.value = head_html(state)
+        self._body.value = body_html(state, self._hint())
+        self._pause.description = "Resume" if state.paused else "Pause"
+        self._pause.disabled = self._cancel.disabled = state.stopping is not None
+        self._fewer.disabled = self._controls.max_workers <= 1
+        self._finish.disabled = state.dropping or not state.latencies_ms
+        self._let_clicks_through()
+
+    def _hint(self) -> str:
+        if time.monotonic() - self._born < _HINT_AFTER_S or kernel.clicks_arrive(self._waits):
+            return ""
+        return (
+            "Buttons work only once this cell is done, with this kernel and page. Stop with ■ "
+            "(rows that are done are kept), or use start_parallel for buttons that work."
+        )
+
+    def _let_clicks_through(self) -> None:
+        if self._waits == "blocking":
+            for button in self._buttons:
+                kernel.let_clicks_through(button)
+
+
+_CLASSES = (
+    "pardspy-pause", "pardspy-fewer", "pardspy-more", "pardspy-finish", "pardspy-cancel",
+)  # fmt: skip
+
+
+def head_html(state: Tally) -> str:
+    """The state in words, the bar, and the figures."""
+    title = title_text(state)
+    bar = markup.progress_bar(state.ok, state.failed, state.cancelled, state.total, title)
+    return markup.box([markup.note(title), bar, markup.figures(live_figures(state))])
+
+
+def title_text(state: Tally) -> str:
+    """`Running: 12 of 40 rows (30%)`."""
+    of = f" of {state.total:,}" if state.total is not None else ""
+    share = f" ({state.done / state.total:.0%})" if state.total else ""
+    rows = f"{state.done:,}{of} rows{share}"
+    if not state.started:
+        return "Starting"
+    if state.finished:
+        return f"Finishing: {rows}"
+    if state.stopping:
+        return f"{_STOPPING.get(state.stopping, 'Stopping')}: {rows}"
+    if state.paused:
+        return f"Paused: {rows}" + (", rows in flight finish" if state.in_flight else "")
+    return ("Running, without stragglers: " if state.dropping else "Running: ") + rows
+
+
+def live_figures(state: Tally) -> list[tuple[str, str]]:
+    """The figures of a run under way, as (name, text)."""
+    usage, latency = state.usage, Latency.of(state.shown_latencies_ms())
+    retries = f" ({state.backing_off:,} to retry)" if state.backing_off else ""
+    return [
+        ("done", f"{state.done:,}"),
+        ("running", f"{state.in_flight:,}"),
+        ("waiting", number(state.waiting) + retries),
+        ("failed", f"{state.failed:,}"),
+        ("cached", f"{state.cached:,}"),
+        ("workers", f"{state.max_workers:,}"),
+        ("rows/s", f"{state.recent_rows_per_s:,.1f}"),
+        ("time left", duration(state.eta_s)),
+        ("tokens", number(usage.total_tokens if usage else None)),
+        ("cost", dollars(usage.cost_usd) if usage else "–"),
+        ("cost at end", "–" if (cost := state.projected_cost_usd) is None else dollars(cost)),
+        ("p50", milliseconds(latency.p50_ms)),
+        ("p90", milliseconds(latency.p90_ms)),
+        ("p99", milliseconds(latency.p99_ms)),
+    ]
+
+
+def body_html(state: Tally, hint: str) -> str:
+    """Latency histogram, label counts, failures by error."""
+    pictures = [
+        *filter(None, [markup.histogram(state.shown_latencies_ms())]),
+        *(markup.label_counts(name, of) for name, of in state.counts.items() if any(of.values())),
+    ]
+    return "".join([
+        markup.note(hint, colour=markup.ORANGE),
+        markup.pictures(pictures),
+        markup.error_list(state.failures.largest_first()),
+    ])  # fmt: skip

@@ -1,0 +1,209 @@
+"""The accumulated state of a run, which every display renders: constant work per event."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .events import (
+    AttemptFailed,
+    Event,
+    RowFinished,
+    RowStarted,
+    RunFinished,
+    RunStarted,
+    RunSteered,
+)
+from .failures import ErrorGroups
+from .metrics import Latency, ParallelMetrics
+from .usage import Usage
+
+_RATE_WINDOW_S = 15.0  # rows a second are those of the last quarter of a minute
+_RATE_STEP_S = 0.5
+_SHOWN_LATENCIES = 20_000  # beyond, an evenly spaced sample stands for all while the run lasts
+
+
+class Tally:
+    """What a run's events add up to.
+
+    Args:
+        total: rows to run, None for a stream.
+        labels: the class outputs and their labels, to be counted.
+        index: names of the input rows by position; None for the position itself.
+        clock: seconds, monotonic.
+
+    Attributes:
+        done: settled rows, `ok + failed + cancelled`; `cached` of the ok ones were remembered.
+        in_flight: attempts under way; `backing_off`: rows that wait for their next one.
+        max_workers, paused, dropping, stopping: how the run is set (see `RunSteered`).
+        counts: rows per label, by class output.
+        failures: the failed rows, grouped.
+    """
+
+    def __init__(
+        self,
+        total: int | None = None,
+        labels: Mapping[str, Sequence[Any]] | None = None,
+        index: Sequence[Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total = total
+        self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
+        self.in_flight = self.retries = self.max_in_flight = 0
+        self.max_workers = 0
+        self.paused = self.dropping = False
+        self.stopping: str | None = None
+        self.usage: Usage | None = None
+        self.started = self.finished = False
+        self.latencies_ms = array("d")
+        self.counts = {name: Counter(dict.fromkeys(of, 0)) for name, of in (labels or {}).items()}
+        self.failures = ErrorGroups()
+        self._index, self._clock = index, clock
+        self._began = clock()
+        self._elapsed_s: float | None = None
+        self._recent: deque[tuple[float, int]] = deque()  # (when, rows done by then)
+        self._backing_off: set[int] = set()  # numbers of rows
+
+    def add(self, event: Event) -> None:
+        """Fold one event in."""
+        if isinstance(event, RowStarted):
+            self.in_flight += 1
+            self._backing_off.discard(event.row.number)
+        elif isinstance(event, RowFinished):
+            self._finish(event)
+        elif isinstance(event, AttemptFailed):
+            self.in_flight -= 1
+            self._backing_off.add(event.row.number)
+            self.retries += 1
+        elif isinstance(event, RunSteered):
+            self._steer(event)
+        elif isinstance(event, RunStarted):
+            self.total = event.total
+            self.started = True
+            self._began = self._clock()
+            self._recent.append((self._began, 0))
+        elif isinstance(event, RunFinished):
+            self.finished = True
+            self._elapsed_s = event.elapsed_s
+            self.max_in_flight = event.max_in_flight
+
+    def _steer(self, event: RunSteered) -> None:
+        if self.paused and not event.paused:  # the pause says nothing about the rate to come
+            self._recent = deque([(self._clock(), self.done)])
+        self.max_workers, self.paused = event.max_workers, event.paused
+        self.dropping, self.stopping = event.dropping, event.stopping
+
+    def _finish(self, event: RowFinished) -> None:
+        if event.usage is not None:
+            self.usage = event.usage if self.usage is None else self.usage + event.usage
+        if event.status == "not_run":
+            self.not_run += 1
+            return
+        self.done += 1
+        if event.status == "ok":
+            self._succeed(event)
+        elif event.status == "failed":
+            self.failed += 1
+            self.in_flight -= 1
+            self.failures.add(
+                type(event.error).__name__, str(event.error), self._name(event.row.position)
+            )
+        else:
+            self.cancelled += 1
+            if event.row.number in self._backing_off:
+                self._backing_off.remove(event.row.number)
+            else:
+                self.in_flight -= 1
+        now = self._clock()
+        if not self._recent or now - self._recent[-1][0] >= _RATE_STEP_S:
+            self._recent.append((now, self.done))
+
+    def _succeed(self, event: RowFinished) -> None:
+        assert event.answer is not None
+        self.ok += 1
+        if event.answer.cached:
+            self.cached += 1
+        else:
+            self.in_flight -= 1
+            self.latencies_ms.append(event.latency_ms or 0.0)
+        for name, counter in self.counts.items():
+            value = event.answer.outputs.get(name)
+            counter[getattr(value, "value", value)] += 1  # an Enum's label is its value
+
+    def _name(self, position: int) -> Any:
+        return position if self._index is None else self._index[position]
+
+    # -- figures ------------------------------------------------------------------------------
+
+    @property
+    def backing_off(self) -> int:
+        """Rows that wait for their next attempt."""
+        return len(self._backing_off)
+
+    @property
+    def waiting(self) -> int | None:
+        """Rows not yet settled and not in flight, None for a stream."""
+        return None if self.total is None else max(0, self.total - self.done - self.in_flight)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began, or that it took."""
+        return self._clock() - self._began if self._elapsed_s is None else self._elapsed_s
+
+    @property
+    def rows_per_s(self) -> float:
+        """Settled rows a second, over the whole run."""
+        return self.done / self.elapsed_s if self.done and self.elapsed_s > 0 else 0.0
+
+    @property
+    def recent_rows_per_s(self) -> float:
+        """Settled rows a second of late: over the last 15 s, without a pause."""
+        now = self._clock()
+        while len(self._recent) > 1 and now - self._recent[1][0] >= _RATE_WINDOW_S:
+            self._recent.popleft()
+        if not self._recent or now <= self._recent[0][0]:
+            return 0.0
+        when, done = self._recent[0]
+        return (self.done - done) / (now - when)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end at the recent rate; None where that says nothing."""
+        if self.total is None or self.paused or self.stopping or self.finished:
+            return None
+        rate = self.recent_rows_per_s
+        return (self.total - self.done) / rate if rate > 0 else None
+
+    @property
+    def projected_cost_usd(self) -> float | None:
+        """Cost at the end if the open rows cost what the settled ones did on average."""
+        paid = self.done - self.cached
+        cost = self.usage.cost_usd if self.usage else None
+        if cost is None or self.total is None or paid <= 0:
+            return None
+        return cost + cost / paid * (self.total - self.done)
+
+    def shown_latencies_ms(self) -> Sequence[float]:
+        """The successful calls' latencies, thinned evenly to at most 20,000."""
+        return self.latencies_ms[:: 1 + len(self.latencies_ms) // _SHOWN_LATENCIES]
+
+    def metrics(self) -> ParallelMetrics:
+        """The figures as they stand now."""
+        begun = self.done + self.in_flight + self.backing_off
+        total = self.total if self.total is not None else begun + self.not_run
+        return ParallelMetrics(
+            total=total,
+            successes=self.ok,
+            failures=self.failed,
+            cached=self.cached,
+            not_run=total - begun,
+            cancelled=self.cancelled,
+            latency=Latency.of(self.latencies_ms),
+            elapsed_s=self.elapsed_s,
+            rows_per_s=self.rows_per_s,
+            usage=self.usage,
+            max_in_flight=self.max_in_flight,
+        )
