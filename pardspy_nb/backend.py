@@ -13,13 +13,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .batch import Batch
 from .clock import Clock
 from .endpoint import close_clients
 from .engine import Engine
-from .events import Event, RowFinished
+from .events import Event, Row, RowFinished, Status
 from .memory import Memory
 from .modules import Module
 from .options import Options
@@ -44,7 +44,9 @@ class ThreadBackend:
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._workers, self._memory, self._clock = workers, memory, clock
+        self._rows = _Shared(batch.rows)
         self._events: deque[Event] = deque()
+        self._muted = False
         self._lock = threading.Lock()
         self._early: list[Callable[[Engine], None]] = []  # asked for before there is an engine
         self._engine: Engine | None = None
@@ -80,7 +82,18 @@ class ThreadBackend:
 
     def cancel(self) -> None:
         """Stop now: rows in flight are cancelled."""
+        if self._engine is not None:
+            self._engine.halt()
         self.control(self._stop)
+
+    def abandon(self) -> list[RowFinished]:
+        """Give up an engine that does not hear `cancel`, because a module blocks its loop. It
+        ends unheard once the module returns; here are the ends of the rows it leaves open."""
+        self._muted = True
+        self.done.set()
+        begun = self._engine.unsettled() if self._engine is not None else []
+        ends = [_unheard(flight.row, flight.attempts) for flight in begun]
+        return [*ends, *(_unheard(row) for row in self._rows.rest())] if self._batch.total else ends
 
     def _stop(self, engine: Engine) -> None:
         engine.stop("cancelled", now=True)
@@ -106,7 +119,7 @@ class ThreadBackend:
         call, pool = self._module.caller(loop)
         memory = self._memory
         engine = Engine(
-            self._batch.rows, call, self._emit, clock=self._clock, total=self._batch.total,
+            self._rows, call, self._emit, clock=self._clock, total=self._batch.total,
             max_workers=self._workers, retry=RetryPolicy(self._options.max_attempts),
             failure=FailurePolicy(self._options.max_failures, self._options.fail_fast),
             timeout_s=self._options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
@@ -121,8 +134,8 @@ class ThreadBackend:
                 await self._preparing
             await engine.run()
             if self._batch.total is not None:
-                for row in self._batch.rows:  # never pulled: they keep their place
-                    self._emit(RowFinished(row, "not_run", None, None, 0, *[None] * 5))
+                for row in self._rows.rest():  # never pulled: they keep their place
+                    self._emit(_unheard(row))
         finally:
             pool.close()
             await close_clients()
@@ -142,9 +155,39 @@ class ThreadBackend:
                 await prepare()
 
     def _emit(self, event: Event) -> None:
+        if self._muted:
+            return
         self._events.append(event)
         if not self.wake.is_set():
             self.wake.set()
+
+
+def _unheard(row: Row, attempts: int = 0) -> RowFinished:
+    """The end of a row that no engine settled."""
+    status: Status = "cancelled" if attempts else "not_run"
+    return RowFinished(row, status, None, None, attempts, *[None] * 5)
+
+
+class _Shared:
+    """The rows, for the engine to pull and for whoever closes the run to take the rest."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows, self._lock, self._closed = rows, threading.Lock(), False
+
+    def __iter__(self) -> Iterator[Row]:
+        return self
+
+    def __next__(self) -> Row:
+        with self._lock:
+            if self._closed:
+                raise StopIteration
+            return next(self._rows)
+
+    def rest(self) -> list[Row]:
+        """What was never pulled; nothing can be pulled any more."""
+        with self._lock:
+            self._closed = True
+            return list(self._rows)
 
 
 _alive: weakref.WeakSet[ThreadBackend] = weakref.WeakSet()

@@ -76,7 +76,7 @@ class Engine:
         self._tasks: dict[asyncio.Task[None], Flight] = {}  # and the row each is at
         self._durations_s: deque[float] = deque(maxlen=_KNOWN_DURATIONS)
         self._sweeper: asyncio.TimerHandle | None = None
-        self._began = self._paused = self._dropping = False
+        self._began = self._paused = self._dropping = self._halted = False
         self._stop_reason: str | None = None
         self._stop_error: BaseException | None = None
         self._running = self._max_in_flight = self._failures = self._settled = 0
@@ -115,6 +115,15 @@ class Engine:
                 if task is not current:
                     task.cancel()
         self._steered()
+
+    def halt(self) -> None:
+        """Start nothing new. From any thread: a module that blocks the loop keeps the other
+        controls waiting, and would be called again before they are heard."""
+        self._halted = True
+
+    def unsettled(self) -> list[Flight]:
+        """The rows pulled and not yet settled. Only for who gives up on a blocked loop."""
+        return [f for f in (*self._tasks.values(), *self._lineup.close()) if not f.settled]
 
     def _steered(self) -> None:
         if self._began:
@@ -166,8 +175,8 @@ class Engine:
             self._idle.set()
 
     def _take(self) -> Flight | None:
-        stopping = self._stop_reason is not None or self._paused
-        return None if stopping else self._lineup.take()
+        stopped = self._stop_reason is not None or self._halted or self._paused
+        return None if stopped else self._lineup.take()
 
     def _worker_left(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)

@@ -51,6 +51,11 @@ class Ledger:
             elif isinstance(event, RunFinished):
                 self.end = event
 
+    def add_missing(self, events: Iterable[RowFinished]) -> None:
+        """Enter the ends of those rows that have none yet."""
+        known = {f.row.number for f in self.finished}
+        self.add(event for event in events if event.row.number not in known)
+
     def in_order(self) -> list[RowFinished]:
         """The settled rows, in input order."""
         return sorted(self.finished, key=lambda f: f.row.number)

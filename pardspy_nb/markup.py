@@ -60,11 +60,15 @@ def milliseconds(value: float | None) -> str:
     )  # fmt: skip
 
 
-def box(parts: Iterable[str], *, edge: str = BLUE) -> str:
-    """The frame around everything."""
-    return (
-        f'<div style="{_FONT};max-width:760px;border-left:3px solid {edge};padding:2px 0 2px 12px;'
-        f'margin:4px 0">{"".join(parts)}</div>'
+def text(parts: Iterable[str], style: str = "") -> str:
+    """The common font around everything."""
+    return f'<div style="{_FONT};{style}">{"".join(parts)}</div>'
+
+
+def box(parts: Iterable[str], edge: str) -> str:
+    """`text` with a coloured edge."""
+    return text(
+        parts, f"max-width:760px;border-left:3px solid {edge};padding:2px 0 2px 12px;margin:4px 0"
     )
 
 
@@ -73,16 +77,16 @@ def figures(pairs: Iterable[tuple[str, str]]) -> str:
     gap = '<span style="display:none"> · </span>'
     cells = gap.join(
         f'<span><span style="{_FAINT};display:block">{escape(name)} </span>'
-        f'<b style="font-weight:600">{escape(text)}</b></span>'
-        for name, text in pairs
+        f'<b style="font-weight:600">{escape(value)}</b></span>'
+        for name, value in pairs
     )
     return (
-        '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(6.6em,1fr));'
+        '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(6.1em,1fr));'
         f'gap:5px 10px;margin:6px 0;font-variant-numeric:tabular-nums">{cells}</div>'
     )
 
 
-def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, text: str) -> str:
+def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words: str) -> str:
     """Settled rows as parts of all, said in words to a screen reader."""
     whole = max(1, total or ok + failed + cancelled)
     done = ok + failed + cancelled
@@ -93,7 +97,7 @@ def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, text: 
     )
     return (
         f'<div role="progressbar" aria-label="rows done" aria-valuemin="0" aria-valuemax="{whole}" '
-        f'aria-valuenow="{done}" aria-valuetext="{escape(text)}" style="display:flex;height:8px;'
+        f'aria-valuenow="{done}" aria-valuetext="{escape(words)}" style="display:flex;height:8px;'
         f'border-radius:4px;overflow:hidden;background:rgba(128,128,128,.25);margin:4px 0">'
         f"{parts}</div>"
     )
@@ -178,15 +182,15 @@ def error_list(groups: Sequence[ErrorGroup]) -> str:
     return f'<div style="font-size:12px;margin-top:6px">{"".join(lines)}</div>'
 
 
-def note(text: str, *, colour: str = "inherit", live: bool = False) -> str:
+def note(words: str, *, colour: str = "inherit", live: bool = False) -> str:
     """A line of text; `live` has screen readers speak it."""
     role = ' role="status"' if live else ""
-    return f'<div{role} style="color:{colour};margin:2px 0">{escape(text)}</div>' if text else ""
+    return f'<div{role} style="color:{colour};margin:2px 0">{escape(words)}</div>' if words else ""
 
 
-def faint(text: str) -> str:
+def faint(words: str) -> str:
     """A line of small print."""
-    return f'<div style="{_FAINT};margin-top:4px;overflow-wrap:anywhere">{escape(text)}</div>'
+    return f'<div style="{_FAINT};margin-top:4px;overflow-wrap:anywhere">{escape(words)}</div>'
 
 
 def shortened(message: str) -> str:

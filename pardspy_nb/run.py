@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from .batch import Batch, expand
 from .clock import Clock, SystemClock
 from .engine import Engine
 from .errors import ParallelError
-from .events import RowFinished
+from .events import RowFinished, RunFinished
 from .ledger import Ledger
 from .memory import open_memory
 from .metrics import ParallelMetrics
@@ -26,6 +27,7 @@ from .sinks import Watchers, choose
 
 _BATCH_S = 0.03  # events are handed over at most this often
 _TICK_S = 0.1  # and the display is offered a chance to repaint at least this often
+_GRACE_S = 0.7  # how long a cancelled run may take to end: an interrupt is answered in a second
 _last: Run | None = None
 
 
@@ -66,6 +68,7 @@ class Run:
         self._drain = threading.RLock()
         self._watchers = Watchers()
         self._waits: kernel.Waits = "blocking"
+        self._cancelled_at: float | None = None
         self._frame: Any = None
         self._summary: Any = None
 
@@ -125,6 +128,7 @@ class Run:
 
     def cancel(self) -> None:
         """Stop now: rows in flight are cancelled, finished rows are kept."""
+        self._cancelled_at = self._cancelled_at or time.monotonic()
         self._backend.cancel()
 
     # -- waiting ------------------------------------------------------------------------------
@@ -196,6 +200,21 @@ class Run:
             events = self._backend.drain()
             self._ledger.add(events)
             self._watchers.update(self._ledger.tally, events)
+
+        if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _GRACE_S:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """End a cancelled run whose engine does not answer, with what is there."""
+        with self._drain:
+            if self.done:
+                return
+            left = self._backend.abandon()
+            ledger, tally = self._ledger, self._ledger.tally
+            ledger.add(self._backend.drain())
+            end = RunFinished("cancelled", None, tally.elapsed_s, tally.in_flight, time.time())
+            ledger.add_missing(left)
+            ledger.add([end])
 
     def _tick(self) -> None:
         while not self._backend.done.wait(_TICK_S):

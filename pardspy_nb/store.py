@@ -100,7 +100,7 @@ class Store:
             db = sqlite3.connect(self.path, timeout=_BUSY_S, check_same_thread=False)
             with contextlib.ExitStack() as undo:
                 undo.callback(db.close)
-                db.execute("PRAGMA journal_mode = WAL")
+                _use_wal(db)
                 db.execute("PRAGMA synchronous = NORMAL")
                 self._check_version(db)
                 undo.pop_all()
@@ -117,6 +117,7 @@ class Store:
             )
         if found == 0:
             with db:
+                db.execute("BEGIN IMMEDIATE")
                 db.execute(_SCHEMA)
                 db.execute(f"PRAGMA user_version = {_VERSION}")
 
@@ -158,6 +159,18 @@ class Store:
             f"cannot {doing} the store {self.path} ({error}): check the disk, pass store= another "
             "path, or store=None to remember nothing"
         )
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switching needs the file alone, and SQLite does not wait for that by itself."""
+    until = time.monotonic() + _BUSY_S
+    while db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _settle(jobs: list[_Job], failure: StoreError | None) -> None:

@@ -40,11 +40,12 @@ class Summary:
         m = self.metrics
         if not (m.cancelled or m.not_run):
             return ""
+        others = (("failed", m.failures), ("cancelled", m.cancelled), ("not run", m.not_run))
+        rest = ", ".join(f"{n:,} {name}" for name, n in others if n)
         again = " Run the same call again to continue from here." if self.can_continue else ""
         return (
             f"Stopped before the end: {m.successes:,} of {m.total:,} rows are done and in the "
-            f"frame; {m.cancelled:,} cancelled, {m.not_run:,} not run (see its status "
-            f"column).{again}"
+            f"frame; {rest} (see its status column).{again}"
         )
 
     @property
@@ -65,12 +66,11 @@ class Summary:
         return shown + [(f"{n} latency", milliseconds(v)) for n, v in times if v is not None]
 
     def _repr_html_(self) -> str:
-        done = self.metrics.not_run == self.metrics.cancelled == 0
-        state = "Done" if done else "Stopped"
+        colour = markup.ORANGE if self.notice else "inherit"
+        state = self.notice or f"Done in {duration(self.metrics.elapsed_s)}."
         return markup.box(
             [
-                markup.note(self.notice, colour=markup.ORANGE) if self.notice
-                else markup.note(f"{state} in {duration(self.metrics.elapsed_s)}"),
+                markup.note(state, colour=colour, live=True),
                 markup.figures(self.figures),
                 markup.pictures([
                     *filter(None, [markup.histogram(self.latencies_ms)]),
@@ -79,7 +79,7 @@ class Summary:
                 markup.error_list(self.groups),
                 markup.faint(", ".join(f"{name} {text}" for name, text in self.settings)),
             ],
-            edge=markup.ORANGE if self.notice or self.metrics.failures else markup.GREEN,
+            markup.ORANGE if self.notice or self.metrics.failures else markup.GREEN,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -24,6 +24,11 @@ class Lab:
         self.folder = folder
         token = secrets.token_hex(8)
         config = folder / "config"
+        quiet = config / "s" / "@jupyterlab" / "apputils-extension"
+        quiet.mkdir(parents=True)
+        (quiet / "notification.jupyterlab-settings").write_text(
+            '{"fetchNews": "false", "checkForUpdates": false}'
+        )
         environment = os.environ | {
             "JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(folder / "data"),
             "JUPYTERLAB_SETTINGS_DIR": str(config / "s"), "IPYTHONDIR": str(folder / "ipython"),

@@ -15,10 +15,8 @@ from server import Reply, ScriptedServer
 import pardspy_nb as pn
 from pardspy_nb import plots
 from pardspy_nb.events import RowFinished, RunFinished
-from pardspy_nb.tally import Tally
-from pardspy_nb.sinks import Watchers
 from pardspy_nb.sinks.bar import postfix
-from pardspy_nb.sinks.panel import Panel
+from pardspy_nb.tally import Tally
 
 mpl.use("Agg")
 QUIET: dict[str, Any] = {"progress": "none", "store": None}

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 REFRESH_S = 0.2
 _HINT_AFTER_S = 2.0  # by then the page has told the kernel how it sends clicks
 _STEP = 1.25  # what one click on a workers button multiplies or divides by
+_BOX_LAYOUT = {
+    "max_width": "760px", "overflow": "visible", "border_left": f"3px solid {markup.BLUE}",
+    "padding": "0 0 0 12px",
+}  # fmt: skip
 _STOPPING = {
     "cancelled": "Cancelling",
     "failures": "Too many failures: rows in flight finish",
@@ -52,28 +56,34 @@ class Panel:
         self._closed = False
         self._head, self._body = ipywidgets.HTML(), ipywidgets.HTML()
 
-        def button(name: str, tip: str, act: Callable[[], None]) -> Any:
-            made = ipywidgets.Button(description=name, tooltip=tip, layout={"width": "auto"})
+        def button(kind: str, name: str, tip: str, icon: str, act: Callable[[], None]) -> Any:
+            made = ipywidgets.Button(
+                description=name, tooltip=tip, icon=icon, layout={"width": "auto"}
+            )
             made.on_click(lambda _: act())
+            made.add_class(f"pardspy-{kind}")
             return made
 
-        self._pause = button("Pause", "Start no new rows; rows in flight finish", self._toggle)
-        self._fewer = button("Workers −", "A fifth fewer rows in flight", self._slower)
-        self._more = button("Workers +", "A quarter more rows in flight", self._faster)
+        self._pause = button(
+            "pause", "Pause", "Start no new rows; rows in flight finish", "pause", self._toggle
+        )
+        self._fewer = button(
+            "fewer", "Fewer workers", "A fifth fewer rows in flight", "minus", self._slower
+        )
+        self._more = button(
+            "more", "More workers", "A quarter more rows in flight", "plus", self._faster
+        )
         self._finish = button(
-            "Finish without stragglers",
-            "Cancel rows that take more than twice as long as nine in ten did",
-            controls.drop_stragglers,
-        )
+            "finish", "Finish without stragglers", "Cancel every row that takes more than twice "
+            "as long as nine rows in ten did", "forward", controls.drop_stragglers,
+        )  # fmt: skip
         self._cancel = button(
-            "Cancel (or ■ Interrupt)", "Stop now; finished rows are kept", controls.cancel
-        )
+            "cancel", "Cancel (or ■ Interrupt)", "Stop now; finished rows are kept", "stop",
+            controls.cancel,
+        )  # fmt: skip
         self._buttons = [self._pause, self._fewer, self._more, self._finish, self._cancel]
-        for made, kind in zip(self._buttons, _CLASSES, strict=True):
-            made.add_class(kind)
         bar = ipywidgets.Box(self._buttons, layout={"flex_flow": "row wrap", "overflow": "visible"})
-        layout = {"max_width": "760px", "overflow": "visible"}
-        self._box = ipywidgets.VBox([self._head, bar, self._body], layout=layout)
+        self._box = ipywidgets.VBox([self._head, bar, self._body], layout=_BOX_LAYOUT)
         self._box.add_class("pardspy-panel")
         self._widgets = [*self._buttons, bar, self._head, self._body, self._box]
 
@@ -123,7 +133,9 @@ class Panel:
         self._state = state
         self._head.value = head_html(state)
         self._body.value = body_html(state, self._hint())
-        self._pause.description = "Resume" if state.paused else "Pause"
+        self._pause.description, self._pause.icon = (
+            ("Resume", "play") if state.paused else ("Pause", "pause")
+        )
         self._pause.disabled = self._cancel.disabled = state.stopping is not None
         self._fewer.disabled = self._controls.max_workers <= 1
         self._finish.disabled = state.dropping or not state.latencies_ms
@@ -143,16 +155,11 @@ class Panel:
                 kernel.let_clicks_through(button)
 
 
-_CLASSES = (
-    "pardspy-pause", "pardspy-fewer", "pardspy-more", "pardspy-finish", "pardspy-cancel",
-)  # fmt: skip
-
-
 def head_html(state: Tally) -> str:
     """The state in words, the bar, and the figures."""
     title = title_text(state)
     bar = markup.progress_bar(state.ok, state.failed, state.cancelled, state.total, title)
-    return markup.box([markup.note(title), bar, markup.figures(live_figures(state))])
+    return markup.text([markup.note(title), bar, markup.figures(live_figures(state))])
 
 
 def title_text(state: Tally) -> str:
@@ -174,11 +181,11 @@ def title_text(state: Tally) -> str:
 def live_figures(state: Tally) -> list[tuple[str, str]]:
     """The figures of a run under way, as (name, text)."""
     usage, latency = state.usage, Latency.of(state.shown_latencies_ms())
-    retries = f" ({state.backing_off:,} to retry)" if state.backing_off else ""
     return [
         ("done", f"{state.done:,}"),
         ("running", f"{state.in_flight:,}"),
-        ("waiting", number(state.waiting) + retries),
+        ("waiting", number(state.waiting)),
+        ("retrying", f"{state.backing_off:,}"),
         ("failed", f"{state.failed:,}"),
         ("cached", f"{state.cached:,}"),
         ("workers", f"{state.max_workers:,}"),
@@ -199,7 +206,7 @@ def body_html(state: Tally, hint: str) -> str:
         *filter(None, [markup.histogram(state.shown_latencies_ms())]),
         *(markup.label_counts(name, of) for name, of in state.counts.items() if any(of.values())),
     ]
-    return "".join([
+    return markup.text([
         markup.note(hint, colour=markup.ORANGE),
         markup.pictures(pictures),
         markup.error_list(state.failures.largest_first()),
