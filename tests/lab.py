@@ -14,6 +14,10 @@ from typing import Any
 
 import nbformat
 
+FLAGS = [
+    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
 
@@ -33,6 +37,7 @@ class Lab:
             "JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(folder / "data"),
             "JUPYTERLAB_SETTINGS_DIR": str(config / "s"), "IPYTHONDIR": str(folder / "ipython"),
             "JUPYTERLAB_WORKSPACES_DIR": str(config / "w"),
+            "PARDSPY_STORE": str(folder / "answers.sqlite"),
         }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0",
@@ -71,6 +76,17 @@ class Lab:
 
     def run_all(self, page: Any) -> None:
         page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+
+    def run_cell(self, page: Any, number: int) -> None:
+        page.evaluate(
+            """number => { const app = window.jupyterapp;
+            app.shell.currentWidget.content.activeCellIndex = number;
+            app.commands.execute('notebook:run-cell'); }""",
+            number,
+        )
+
+    def wait_kernel_idle(self, page: Any) -> None:
+        page.wait_for_function(IDLE, timeout=10_000)
 
     def wait_idle(self, page: Any) -> None:
         page.wait_for_function(DONE, timeout=60_000)

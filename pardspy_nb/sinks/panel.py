@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..tally import Tally
 
 REFRESH_S = 0.2
-_HINT_AFTER_S = 2.0  # by then the page has told the kernel how it sends clicks
 _STEP = 1.25  # what one click on a workers button multiplies or divides by
 _BOX_LAYOUT = {
     "max_width": "760px", "overflow": "visible", "border_left": f"3px solid {markup.BLUE}",
@@ -142,11 +141,11 @@ class Panel:
         self._let_clicks_through()
 
     def _hint(self) -> str:
-        if time.monotonic() - self._born < _HINT_AFTER_S or kernel.clicks_arrive(self._waits):
+        if kernel.clicks_arrive(self._waits, time.monotonic() - self._born):
             return ""
         return (
-            "Buttons work only once this cell is done, with this kernel and page. Stop with ■ "
-            "(rows that are done are kept), or use start_parallel for buttons that work."
+            "With this kernel and page, clicks wait until the cell is done. Stop with ■ (what is "
+            "done is kept), or use start_parallel, whose buttons always work."
         )
 
     def _let_clicks_through(self) -> None:
