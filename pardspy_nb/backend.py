@@ -6,12 +6,9 @@ Its events cross over in a queue and are drained in batches by whoever waits for
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import contextvars
 import threading
-import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -25,8 +22,6 @@ from .modules import Module
 from .options import Options
 from .policy import FailurePolicy, RetryPolicy
 from .portal import adopt
-
-_LEAVE_S = 2.0  # how long the interpreter's end waits for runs left alone
 
 
 class ThreadBackend:
@@ -57,7 +52,6 @@ class ThreadBackend:
 
     def start(self) -> None:
         """Begin, with a copy of the caller's context."""
-        _alive.add(self)
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._thread,), name="pardspy-run",
                          daemon=True).start()  # fmt: skip
@@ -110,7 +104,6 @@ class ThreadBackend:
         finally:
             if self._memory is not None:
                 self._memory.close()
-            _alive.discard(self)
             self.done.set()
             self.wake.set()
             loop.close()
@@ -188,17 +181,3 @@ class _Shared:
         with self._lock:
             self._closed = True
             return list(self._rows)
-
-
-_alive: weakref.WeakSet[ThreadBackend] = weakref.WeakSet()
-
-
-@atexit.register
-def _leave() -> None:
-    """End the runs that were left alone, so that what is done is safe and nothing complains."""
-    until = time.monotonic() + _LEAVE_S
-    left = list(_alive)
-    for backend in left:
-        backend.cancel()
-    for backend in left:
-        backend.done.wait(max(0.0, until - time.monotonic()))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +30,9 @@ from .sinks import Watchers, choose
 _BATCH_S = 0.03  # events are handed over at most this often
 _TICK_S = 0.1  # and the display is offered a chance to repaint at least this often
 _GRACE_S = 0.7  # how long a cancelled run may take to end: an interrupt is answered in a second
+_LEAVE_S = 2.0  # how long the interpreter's end waits for runs left alone
 _last: Run | None = None
+_open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
 class Run:
@@ -186,6 +190,7 @@ class Run:
         """Begin; in the background a thread keeps the display up to date."""
         global _last
         _last = self
+        _open_runs.add(self)
         self._waits = waits
         if not self.is_empty:
             self._watchers = choose(self.options.progress, self, waits)
@@ -226,6 +231,7 @@ class Run:
         with self._drain:
             if self._frame is not None:
                 return
+            _open_runs.discard(self)
             self._pump()
             rows = self._ledger.frame()
             self._summary = frame.summarize(rows)
@@ -310,6 +316,18 @@ async def arun_parallel(module: Any, inputs: Any, **options: Any) -> Any:
     """`run_parallel`, awaited: the caller's event loop stays free."""
     run = Run(from_module(module), inputs, Options.of(options)).start("awaited")
     return await run.aresult()
+
+
+@atexit.register
+def _leave() -> None:
+    """End the runs that were left alone, so that displays and stores get their final state."""
+    until = time.monotonic() + _LEAVE_S
+    left = list(_open_runs)
+    for run in left:
+        run.cancel()
+    for run in left:
+        if run._backend.done.wait(max(0.0, until - time.monotonic())):
+            run._close()
 
 
 def last_run() -> Run | None:

@@ -50,12 +50,16 @@ class Watchers:
                 getattr(sink, method)(*args)
             except Exception as error:
                 self._sinks.remove(sink)
-                warnings.warn(
-                    f"progress display {type(sink).__name__} failed and is switched off for this "
-                    f"run ({type(error).__name__}: {error}); the run goes on",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                _warn(type(sink).__name__, error)
+
+
+def _warn(name: str, error: Exception) -> None:
+    warnings.warn(
+        f"progress display {name} failed and is switched off for this run "
+        f"({type(error).__name__}: {error}); the run goes on",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def choose(progress: Any, controls: Controls, waits: kernel.Waits) -> Watchers:
@@ -68,7 +72,10 @@ def choose(progress: Any, controls: Controls, waits: kernel.Waits) -> Watchers:
         return Watchers()
     if progress == "widget" or (progress == "auto" and kernel.has_widgets()):
         watchers = Watchers()
-        watchers.show_panel(controls, waits)
+        try:
+            watchers.show_panel(controls, waits)
+        except Exception as error:
+            _warn("Panel", error)
         return watchers
     from .bar import BarSink, LogSink
 
