@@ -13,9 +13,11 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb import plots
-from pardspy_nb.events import RowFinished, RunFinished
+from pardspy_nb import markup, plots
+from pardspy_nb.events import RowFinished, RunFinished, RunStarted, RunSteered
+from pardspy_nb.sinks import Watchers
 from pardspy_nb.sinks.bar import postfix
+from pardspy_nb.sinks.panel import Panel
 from pardspy_nb.tally import Tally
 
 mpl.use("Agg")
@@ -126,6 +128,136 @@ def test_the_bar_shows_done_failed_tokens_and_cost(
     assert "failed 1, 198 tokens, $" in shown
     tally = Tally()
     assert postfix(tally) == ""
+
+
+class Recorder:
+    """Controls that note what was asked of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.max_workers = 4
+
+    def pause(self) -> None:
+        self.asked.append("pause")
+
+    def resume(self) -> None:
+        self.asked.append("resume")
+
+    def drop_stragglers(self) -> None:
+        self.asked.append("drop")
+
+    def cancel(self) -> None:
+        self.asked.append("cancel")
+
+
+@pytest.fixture
+def handle(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a display handle was last updated with."""
+    from IPython import display as ipython_display
+
+    class Handle:
+        final: Any = None
+
+        def update(self, shown: Any) -> None:
+            self.final = shown
+
+    handle = Handle()
+    monkeypatch.setattr(ipython_display, "display", lambda *a, **k: handle)
+    return handle
+
+
+def test_the_panel_shows_the_state_and_its_buttons_act(handle: Any) -> None:
+    controls = Recorder()
+    panel = Panel(controls, "background")
+    panel.show()
+    tally = Tally(40)
+    for event in (RunStarted(40, 0.0), RunSteered(4, False, False, None)):
+        tally.add(event)
+    panel.update(tally, [])
+    assert "Running: 0 of 40 rows" in panel._head.value
+    assert panel._pause.description == "Pause"
+    assert panel._finish.disabled, "nothing to compare a straggler with yet"
+
+    panel._pause.click()
+    tally.add(RunSteered(4, True, False, None))
+    panel._painted = 0.0
+    panel.update(tally, [])
+    assert panel._pause.description == "Resume"
+    panel._pause.click()
+    panel._finish.click()
+    panel._cancel.click()
+    assert controls.asked == ["pause", "resume", "drop", "cancel"]
+
+    workers = []
+    for button in (panel._more, panel._more, panel._fewer, panel._fewer, panel._fewer):
+        button.click()
+        workers.append(controls.max_workers)
+    assert workers == [5, 6, 4, 3, 2]
+
+    tally.add(RunSteered(4, False, False, "cancelled"))
+    panel._painted = 0.0
+    panel.update(tally, [])
+    assert panel._pause.disabled
+    assert panel._cancel.disabled
+
+
+def test_the_panel_repaints_at_its_own_rate_and_closes_for_good(
+    handle: Any, mixed: pd.DataFrame
+) -> None:
+    panel = Panel(Recorder(), "background")
+    panel.show()
+    tally = Tally(4)
+    panel.update(tally, [])
+    tally.done = 3
+    for _ in range(100):
+        panel.update(tally, [])
+    assert "3 of 4" not in panel._head.value
+    summary = mixed.parallel.summary()
+    Watchers([panel]).close(tally, summary)
+    assert handle.final is summary
+    assert all(widget.comm is None for widget in panel._widgets)
+
+
+def test_the_largest_summary_stays_small(mixed: pd.DataFrame) -> None:
+    labels = pd.Categorical([f"label {i} " + "x" * 40 for i in range(8)] * 125)
+    many = pd.concat([mixed] * 125, ignore_index=True).iloc[:1000]
+    many["sentiment"] = labels
+    many["status"] = "failed"
+    many["error_type"] = [f"Error{i}" for i in range(1000)]
+    many["error"] = "<b>" + "y" * 5000
+    html = many.parallel.summary()._repr_html_()
+    assert "Error0" in html
+    assert len(html.encode()) < 20_000
+
+
+def test_the_summary_shows_counts_histogram_and_settings(mixed: pd.DataFrame) -> None:
+    html = mixed.parallel.summary()._repr_html_()
+    assert "Latency histogram of 8 calls" in html
+    assert "4 (50%)" in html
+    assert "model gpt-4o-mini" in html
+    assert "max_attempts 4" in html
+    text = repr(mixed.parallel.summary())
+    assert "positive 4, neutral 4, negative 0" in text
+    merged = mixed.copy()
+    merged.attrs.clear()  # as merge and csv do
+    assert "positive 4, neutral 4, negative 0" in repr(merged.parallel.summary())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "–"), (0.42, "0.4 s"), (12, "12 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations_are_for_people(seconds: float | None, words: str) -> None:
+    assert markup.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"),
+    [(None, "–"), (0.523, "0.52 ms"), (87.4, "87 ms"), (6412, "6.41 s"), (999.9, "1000 ms"),
+     (125_000, "2 min 5 s")],
+)  # fmt: skip
+def test_latencies_are_for_people(ms: float | None, words: str) -> None:
+    assert markup.milliseconds(ms) == words
 
 
 def test_the_tally_adds_up_what_the_frame_holds(

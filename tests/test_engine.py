@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pardspy_nb.clock import SystemClock
 from pardspy_nb.engine import Engine
 from pardspy_nb.events import (
     Answer,
@@ -18,6 +20,7 @@ from pardspy_nb.events import (
     RowStarted,
     RunFinished,
     RunStarted,
+    RunSteered,
 )
 from pardspy_nb.policy import FailurePolicy, RetryPolicy
 from pardspy_nb.testing import VirtualClock
@@ -322,3 +325,172 @@ def test_a_stream_is_consumed_only_as_workers_free_up() -> None:
 
     run(50, call, workers=4, source=source())
     assert max(ahead) <= 4
+
+
+def steering(events: list[Event]) -> list[tuple[int, bool, bool, str | None]]:
+    return [tuple(e) for e in events if isinstance(e, RunSteered)]  # type: ignore[misc]
+
+
+def test_every_change_of_course_is_an_event() -> None:
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(0.1, engine.pause)
+        loop.call_later(0.2, engine.resume)
+        loop.call_later(0.3, lambda: engine.set_workers(5))
+        loop.call_later(0.4, engine.drop_stragglers)
+        loop.call_later(0.5, lambda: engine.stop("cancelled", now=True))
+
+    assert steering(run(9, one_second, workers=2, control=control)) == [
+        (2, False, False, None),
+        (2, True, False, None),
+        (2, False, False, None),
+        (5, False, False, None),
+        (5, False, True, None),
+        (5, False, True, "cancelled"),
+    ]
+
+
+def test_steering_before_the_run_holds_from_its_first_row() -> None:
+    clock = VirtualClock()
+    loop = clock.new_event_loop()
+    events: list[Event] = []
+    engine = Engine(
+        rows(3), one_second, events.append, clock=clock, total=3, max_workers=1,
+        retry=RetryPolicy(), failure=FailurePolicy(None),
+    )  # fmt: skip
+    engine.set_workers(3)
+    engine.pause()
+    loop.call_later(10, engine.resume)
+    loop.run_until_complete(engine.run())
+    loop.close()
+    assert steering(events)[0] == (3, True, False, None)
+    assert [finished(events)[i].queued_ms for i in range(3)] == [10_000] * 3
+
+
+def test_stragglers_are_dropped_and_the_others_go_on() -> None:
+    """Rows take 1 s, so from 2 s on a row is a straggler; the sweep looks every 0.25 s."""
+    ends: dict[int, float] = {}
+
+    async def call(row: Row) -> Answer:
+        await asyncio.sleep(1000 if row.number in (2, 5) else 1)
+        ends[row.number] = asyncio.get_running_loop().time()
+        return Answer({})
+
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(1.5, engine.drop_stragglers)
+
+    events = run(12, call, workers=3, control=control)
+    done = finished(events)
+    assert {n for n, r in done.items() if r.status == "cancelled"} == {2, 5}
+    assert all(done[n].status == "ok" for n in range(12) if n not in (2, 5))
+    assert done[2].latency_ms == 2000
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert end.reason == "done"
+    assert end.elapsed_s < 10
+
+
+def test_a_straggler_may_wait_for_a_retry_and_a_cancelled_row_is_not_tried_again() -> None:
+    async def call(row: Row) -> Answer:
+        if row.number == 0:
+            raise Flaky(retry_after_s=1000)
+        if row.number == 1:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                raise Flaky from None  # as a client that wraps what it does not know
+        await asyncio.sleep(1)
+        return Answer({})
+
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        engine.drop_stragglers()
+
+    events = run(5, call, workers=3, control=control)
+    done = finished(events)
+    assert {n: r.status for n, r in done.items()} == {
+        0: "cancelled", 1: "cancelled", 2: "ok", 3: "ok", 4: "ok",
+    }  # fmt: skip
+    assert [done[0].attempts, done[1].attempts] == [1, 1]
+
+
+def test_without_a_finished_row_nothing_is_a_straggler() -> None:
+    async def call(row: Row) -> Answer:
+        await asyncio.sleep(50)
+        return Answer({})
+
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        engine.drop_stragglers()
+
+    assert all(r.status == "ok" for r in finished(run(4, call, control=control)).values())
+
+
+def test_remembered_rows_take_no_attempt_and_new_ones_settle_once_kept() -> None:
+    asked: list[int] = []
+    kept: list[tuple[int, float]] = []
+
+    async def call(row: Row) -> Answer:
+        asked.append(row.number)
+        await asyncio.sleep(1)
+        return Answer({}, usage=5)
+
+    async def remember(row: Row, answer: Answer) -> None:
+        await asyncio.sleep(0.5)
+        kept.append((row.number, asyncio.get_running_loop().time()))
+
+    def recall(row: Row) -> Answer | None:
+        return Answer({}, usage=0, cached=True) if row.number % 2 == 0 else None
+
+    events = run(1000, call, workers=500, recall=recall, remember=remember)
+    done = finished(events)
+    assert sorted(asked) == list(range(1, 1000, 2)) == sorted(n for n, _ in kept)
+    assert {when for _, when in kept} == {1.5}
+    assert (done[0].attempts, done[0].latency_ms, done[0].started_at) == (0, None, None)
+    assert (done[1].attempts, done[1].latency_ms) == (1, 1000)
+    assert {r.usage for n, r in done.items() if n % 2} == {5}
+
+
+@pytest.mark.parametrize("broken", ["recall", "remember"])
+def test_a_store_that_breaks_stops_the_run_and_keeps_the_answer(broken: str) -> None:
+    def recall(row: Row) -> Answer | None:
+        if broken == "recall" and row.number == 2:
+            raise OSError("gone")
+        return None
+
+    async def remember(row: Row, answer: Answer) -> None:
+        if broken == "remember" and row.number == 2:
+            raise OSError("full")
+
+    events = run(9, one_second, workers=1, recall=recall, remember=remember)
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.reason, type(end.error)) == ("store", OSError)
+    expected = "not_run" if broken == "recall" else "ok"
+    assert [r.status for r in finished(events).values()] == ["ok", "ok", expected]
+
+
+def test_a_source_that_waits_does_not_hold_up_a_cancel() -> None:
+    release = threading.Event()
+
+    def source() -> Any:
+        yield from rows(2)
+        release.wait(30)
+
+    async def main() -> list[Event]:
+        events: list[Event] = []
+        engine = Engine(
+            source(), call, events.append, clock=SystemClock(), total=None, max_workers=4,
+            retry=RetryPolicy(), failure=FailurePolicy(None), blocking_source=True,
+        )  # fmt: skip
+        running = asyncio.ensure_future(engine.run())
+        while len(finished(events)) < 2:
+            await asyncio.sleep(0.01)
+        engine.stop("cancelled", now=True)
+        await asyncio.wait_for(running, 10)
+        return events
+
+    async def call(row: Row) -> Answer:
+        return Answer({})
+
+    events = asyncio.run(main())
+    release.set()
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].reason == "cancelled"

@@ -438,6 +438,74 @@ def test_a_keyboard_interrupt_returns_the_partial_frame(
     assert list(df["status"][:4]) == ["ok", "ok", "cancelled", "cancelled"]
 
 
+def test_an_interrupt_is_answered_though_a_module_blocks_the_loop() -> None:
+    """An async function that never awaits holds the engine's thread; the frame comes anyway."""
+    import _thread
+
+    release, blocked = threading.Event(), threading.Event()
+
+    async def rude(i: int) -> int:
+        if i == 2:
+            blocked.set()
+            release.wait(30)
+        return i
+
+    def interrupt() -> None:
+        blocked.wait(10)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt).start()
+    df = pn.run_parallel(rude, list(range(9)), max_workers=2, **QUIET)
+    assert not release.is_set()
+    release.set()
+    assert list(df["i"]) == list(range(9))
+    assert df["status"][2] == "cancelled"
+    assert set(df["status"][3:]) == {"not_run"}
+
+
+def test_cancel_while_an_embedded_model_starts_ends_the_run(signature: pn.Signature) -> None:
+    class Slow:
+        starting = threading.Event()
+
+        async def prepare(self) -> None:
+            self.starting.set()
+            await asyncio.sleep(60)
+
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            raise AssertionError("nothing may be asked")
+
+    lm = Slow()
+    run = pn.start_parallel(pn.Predict(signature, lm), ["a", "b"], **QUIET)
+    assert lm.starting.wait(10)
+    run.pause()  # steering before there are rows is heard, and nobody waits for it
+    run.cancel()
+    assert list(run.result()["status"]) == ["not_run", "not_run"]
+
+
+def test_stragglers_can_be_dropped(predict: pn.Predict, server: ScriptedServer) -> None:
+    server.script = lambda marker, attempt: Reply("stall" if marker == 1 else "ok")
+    run = pn.start_parallel(predict, [f"row-{i}" for i in range(9)], **QUIET)
+    while run.metrics.successes < 8:
+        pass
+    run.drop_stragglers()
+    assert list(run.result()["status"]) == ["ok", "cancelled"] + ["ok"] * 7
+
+
+@pytest.mark.parametrize(
+    "function",
+    [pn.run_parallel, pn.arun_parallel, pn.start_parallel, pn.Parallel, pn.Parallel.from_factory,
+     pd.DataFrame({"a": [1]}).parallel.run],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+def test_options_are_completed_by_name(function: Any) -> None:
+    """A notebook's Tab and Shift-Tab read the signature."""
+    import inspect
+
+    parameters = inspect.signature(function).parameters
+    assert {"max_workers", "max_failures", "store", "progress"} <= parameters.keys()
+    assert parameters["max_workers"].default == "auto"
+
+
 def test_zero_rows(predict: pn.Predict, server: ScriptedServer) -> None:
     df = pn.run_parallel(predict, [], **QUIET)
     assert len(df) == 0
