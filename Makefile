@@ -2,9 +2,11 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# remembered rows would make the tests and the notebooks' figures depend on earlier runs
+FRESH = PARDSPY_STORE=$$(mktemp -d)/answers.sqlite
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test lint browser notebooks clean
+.PHONY: demo test lint browser notebooks pictures clean
 
 $(PY):
 	python3.11 -m venv $(VENV)
@@ -30,12 +32,16 @@ browser:
 
 # the notebooks keep their outputs from the default model; here they run on the small one
 test: lint browser
-	PARDSPY_MODEL=local:smollm2-135m $(PY) -m pytest tests --nbmake notebooks
+	$(FRESH) PARDSPY_MODEL=local:smollm2-135m $(PY) -m pytest tests --nbmake notebooks
 
 # run the notebooks on the default model and keep their outputs, without widget state
 notebooks: $(VENV)/.test
-	$(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
+	$(FRESH) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
+
+# the pictures of the README, out of a real JupyterLab
+pictures: $(VENV)/.test browser
+	$(PY) tests/pictures.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output

@@ -228,7 +228,9 @@ def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     names = ("max_workers", "max_failures", "max_attempts", "repeat", "timeout_s", "fail_fast",
              "only_successful")  # fmt: skip
     shown = [("model", about.get("model")), ("module", about.get("module"))]
-    shown += [(n, options.get(n)) for n in names if options]
+    shown += [(n, options.get(n)) for n in names]
+    if options and options.get("max_failures") is None:
+        shown.append(("max_failures", "any number"))
     return [
         (name, str(value)) for name, value in shown
         if not (value is None or value is False or (name == "repeat" and value == 1))

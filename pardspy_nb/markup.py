@@ -37,9 +37,11 @@ def dollars(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    """A time for people: `420 ms`, `2.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None:
         return "–"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -104,24 +106,26 @@ def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words:
 
 
 def histogram(values_ms: Sequence[float], width: int = 280) -> str:
-    """Latencies as thirty bars from 0 to just above p99; slower ones are in the last."""
+    """Latencies as thirty bars from 0 to just above p99; slower ones are in the last bar."""
     import numpy as np
 
     values = np.asarray(values_ms, dtype=float)
     if not len(values):
         return ""
-    top = max(float(np.percentile(values, 99)) * 1.1, 1e-3)
+    latency = Latency.of(values)
+    slowest = float(values.max())
+    top = max(min(float(np.percentile(values, 99)) * 1.1, slowest), 1e-3)
     counts, _ = np.histogram(np.minimum(values, top), bins=_BINS, range=(0.0, top))
     scale = 40 / counts.max()
     path = "".join(
         f"M{i * 10 + 0.5} 40v{-max(1.0, n * scale):.1f}h9V40z" for i, n in enumerate(counts) if n
     )
-    latency = Latency.of(values)
     words = ", ".join(
         f"{name} {milliseconds(value)}"
         for name, value in (("p50", latency.p50_ms), ("p90", latency.p90_ms),
                             ("p99", latency.p99_ms))
     )  # fmt: skip
+    end = milliseconds(top) + (f", slowest {milliseconds(slowest)}" if slowest > top else "")
     marks = "".join(
         f'<path d="M{300 * min(value, top) / top:.1f} 0V40" stroke="currentColor" '
         'stroke-dasharray="3 3" stroke-opacity=".7"/>'
@@ -135,8 +139,7 @@ def histogram(values_ms: Sequence[float], width: int = 280) -> str:
         f'aria-label="Latency histogram of {len(values)} calls: {words}" style="display:block">'
         f'<path d="{path}" fill="{BLUE}"/>{marks}</svg>'
         f'<div style="{_FAINT};display:flex;justify-content:space-between">'
-        f"<span>0 </span><span>{milliseconds(top)}, slowest {milliseconds(latency.max_ms)}</span>"
-        "</div></div>"
+        f"<span>0 </span><span>{end}</span></div></div>"
     )
 
 

@@ -56,6 +56,8 @@ def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.hist([g["latency_ms"] for _, g, _ in groups], bins=min(40, max(8, len(ran) // 4)),
                 stacked=True, color=[c for *_, c in groups],
                 label=[n for n, *_ in groups])  # fmt: skip
+    else:
+        ax.text(0.5, 0.5, "no calls to time", transform=ax.transAxes, ha="center", va="center")
     top = ax.get_ylim()[1]
     ax.set_ylim(0, top * 1.22)  # room for the marks' names
     for i, (name, value) in enumerate(latency_marks(df).items()):

@@ -266,11 +266,13 @@ class Run:
 
         if not kernel.has_widgets() or self.is_empty:
             print(repr(self))
-        elif self.done:
-            self._close()
-            display(self._summary)  # type: ignore[no-untyped-call]
-        else:
-            self._watchers.show_panel(self, self._waits)
+            return
+        with self._drain:
+            if self.done:
+                self._close()
+                display(self._summary)  # type: ignore[no-untyped-call]
+            else:
+                self._watchers.show_panel(self, self._waits)
 
     def __repr__(self) -> str:
         m = self.metrics

@@ -43,8 +43,9 @@ class Summary:
         others = (("failed", m.failures), ("cancelled", m.cancelled), ("not run", m.not_run))
         rest = ", ".join(f"{n:,} {name}" for name, n in others if n)
         again = " Run the same call again to continue from here." if self.can_continue else ""
+        how = "Stopped before the end" if m.not_run else "Ended without every row"
         return (
-            f"Stopped before the end: {m.successes:,} of {m.total:,} rows are done and in the "
+            f"{how}: {m.successes:,} of {m.total:,} rows are done and in the "
             f"frame; {rest} (see its status column).{again}"
         )
 

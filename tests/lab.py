@@ -55,14 +55,32 @@ class Lab:
 
         threading.Thread(target=self._process.stderr.read, daemon=True).start()
 
+    def add_kernel(self, ipykernel: str) -> str:
+        """The name of a kernel like ours but for the version of ipykernel."""
+        name = f"ipykernel-{ipykernel}"
+        packages = self.folder / name
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+             "--no-deps", "--target", str(packages), f"ipykernel=={ipykernel}"],
+            check=True,
+        )  # fmt: skip
+        spec = {
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "display_name": name, "language": "python", "env": {"PYTHONPATH": str(packages)},
+        }  # fmt: skip
+        folder = self.folder / "data" / "kernels" / name
+        folder.mkdir(parents=True)
+        (folder / "kernel.json").write_text(json.dumps(spec))
+        return name
+
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(20)
 
-    def write(self, name: str, *cells: str) -> Path:
+    def write(self, name: str, *cells: str, kernel: str = "python3") -> Path:
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            metadata={"kernelspec": {"name": kernel, "display_name": kernel}},
         )
         path = self.folder / name
         nbformat.write(notebook, path)

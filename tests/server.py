@@ -27,8 +27,9 @@ class Reply:
         self.kind, self.more = kind, more
 
 
-def content_for(kind: str, marker: int) -> str:
-    good = {"sentiment": ["positive", "neutral", "negative"][marker % 3], "reason": f"row-{marker}"}
+def content_for(kind: str, marker: int, label: int | None = None) -> str:
+    labels = ["positive", "neutral", "negative"]
+    good = {"sentiment": labels[marker % 3 if label is None else label], "reason": f"row-{marker}"}
     return {
         "garbage": "this is no JSON",
         "truncated": json.dumps(good)[:-9],
@@ -50,6 +51,7 @@ class ScriptedServer:
         self.billed_prompt = self.billed_completion = 0
         self.in_flight = self.max_in_flight = 0
         self.delay_s = 0.0
+        self.latency_s: Callable[[int], float] = lambda marker: self.delay_s
         self.gate: threading.Event | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -93,8 +95,8 @@ class ScriptedServer:
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
+            if delay_s := self.latency_s(marker):
+                await asyncio.sleep(delay_s)
             while self.gate is not None and not self.gate.is_set():
                 await asyncio.sleep(0.01)
             return await self._answer(request, reply, marker, body)
@@ -117,11 +119,12 @@ class ScriptedServer:
             return web.json_response({"error": error}, status=reply.more["code"], headers=headers)
         if kind == "not_json":
             return web.Response(text="<html>oops</html>", content_type="text/html")
+        content = content_for(kind, marker, reply.more.get("label"))
         answer: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
             "choices": [{
                 "index": 0, "finish_reason": "length" if kind == "length" else "stop",
-                "message": {"role": "assistant", "content": content_for(kind, marker)},
+                "message": {"role": "assistant", "content": content},
             }],
         }  # fmt: skip
         if kind == "refusal":

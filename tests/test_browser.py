@@ -113,6 +113,32 @@ def test_buttons_steer_the_run_while_it_lasts(
     assert page.locator(".pardspy-panel").count() == 0
 
 
+def test_an_old_kernel_says_so_and_its_background_runs_have_working_buttons(
+    lab: Lab, page: Any, server: ScriptedServer
+) -> None:
+    """ipykernel 6 handles no message while a cell runs: the panel points to ■."""
+    server.gate = threading.Event()
+    kernel = lab.add_kernel("6.31.0")
+    lab.write(
+        "old.ipynb", SETUP.format(url=server.url, rows=30), CALLS["blocking"],
+        CALLS["background"], kernel=kernel,
+    )  # fmt: skip
+    lab.open(page, "old.ipynb")
+    lab.run_cell(page, 0)
+    lab.run_cell(page, 1)
+    page.get_by_text("Stop with ■").wait_for()
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
+    page.get_by_text("Stopped before the end: 0 of 30").wait_for()
+    lab.wait_kernel_idle(page)
+    lab.run_cell(page, 2)
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text(re.compile("^Paused")).wait_for()
+    assert page.get_by_text("Stop with ■").count() == 0
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Stopped before the end: 0 of 30").nth(1).wait_for()
+    server.gate.set()
+
+
 def test_finish_without_stragglers_keeps_all_but_the_slowest(
     lab: Lab, page: Any, server: ScriptedServer
 ) -> None:

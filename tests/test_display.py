@@ -245,7 +245,14 @@ def test_the_summary_shows_counts_histogram_and_settings(mixed: pd.DataFrame) ->
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(None, "–"), (0.42, "0.4 s"), (12, "12 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+    [
+        (None, "–"),
+        (0.42, "420 ms"),
+        (3.5, "3.5 s"),
+        (12, "12 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+    ],
 )
 def test_durations_are_for_people(seconds: float | None, words: str) -> None:
     assert markup.duration(seconds) == words
