@@ -104,12 +104,14 @@ class Predict:
         """The function (inputs, sample) -> sha256 of all that decides the answer: model,
         endpoint, parameters, schema, the messages (instructions, demos, inputs), sample.
         TypeError where JSON cannot write a parameter."""
-        fixed = [self.lm.identity, self.params, self._parser.schema, self._parser.strict]  # type: ignore[attr-defined]
+        model = self.lm.identity  # type: ignore[attr-defined]  # see can_be_remembered
+        form = [self._parser.schema, self._parser.strict]
+        fixed = [model, self.params, form, self._system, self._examples]
         base = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode())
 
         def key(inputs: Mapping[str, Any], sample: int) -> bytes:
             full = base.copy()
-            full.update(json.dumps([self._messages(inputs), sample]).encode())
+            full.update(json.dumps([self._user_text(inputs), sample]).encode())
             return full.digest()
 
         return key

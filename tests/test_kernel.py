@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -183,14 +182,3 @@ def test_a_notebook_run_headless_keeps_a_summary_that_nbconvert_shows(
     assert "Done in" in html
     assert 'aria-label="Latency histogram of 9 calls' in html
     assert PANEL not in html
-
-
-def test_in_a_log_a_run_prints_whole_lines_and_few(tmp_path: Path) -> None:
-    program = FAST.format(rows=500)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ
-    )
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "\r" not in done.stderr
-    assert "500/500" in done.stderr
