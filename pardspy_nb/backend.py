@@ -28,6 +28,7 @@ class ThreadBackend:
     """Runs a module over a batch.
 
     Attributes:
+        begun: set once its thread runs.
         wake: set when there are events to drain.
         done: set when no event will come any more.
         crash: what broke the machinery itself, or kept the run from starting.
@@ -47,7 +48,7 @@ class ThreadBackend:
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._preparing: asyncio.Future[None] | None = None
-        self.wake, self.done = threading.Event(), threading.Event()
+        self.begun, self.wake, self.done = (threading.Event() for _ in range(3))
         self.crash: BaseException | None = None
 
     def start(self) -> None:
@@ -95,6 +96,7 @@ class ThreadBackend:
             self._preparing.cancel()
 
     def _thread(self) -> None:
+        self.begun.set()
         loop = self._clock.new_event_loop()
         adopt(loop)
         try:

@@ -143,14 +143,17 @@ class Run:
         Raises:
             TooManyFailures, FailFast, RunStopped: the run ended early; each carries `.df`.
         """
-        while not self.done:
+        while True:
             try:
-                self._backend.wake.wait(_TICK_S)
-                self._pump()
-                self._backend.done.wait(_BATCH_S)
+                while not self.done:
+                    self._backend.wake.wait(_TICK_S)
+                    self._pump()
+                    self._backend.done.wait(_BATCH_S)
+                return self._finish()
             except KeyboardInterrupt:
+                if self.done:  # while the frame is made: a second wish to stop is one to leave
+                    raise
                 self.cancel()
-        return self._finish()
 
     async def aresult(self) -> Any:
         """`result` for a running event loop."""
@@ -194,7 +197,12 @@ class Run:
         self._waits = waits
         if not self.is_empty:
             self._watchers = choose(self.options.progress, self, waits)
-        self._backend.start()
+        try:
+            self._backend.start()
+        except KeyboardInterrupt:  # it may have begun all the same, and rows be on their way
+            self.cancel()
+            if not self._backend.begun.wait(_GRACE_S):
+                raise
         if waits == "background":
             threading.Thread(target=self._tick, name="pardspy-progress", daemon=True).start()
         return self

@@ -83,7 +83,7 @@ def test_the_page_gets_a_fixed_rate_of_messages_however_many_rows_finish(kernel:
     sent = kernel.run(FAST.format(rows=60_000))
     seconds = float(text_of(kernel.run("print(took)")))
     # each repaint may change both texts and a few button states
-    assert len(sent) <= len(few) + 10 * (5 * seconds + 1)
+    assert len(sent) <= len(few) + 3 * (5 * seconds + 2)
     final = of_type(sent, "update_display_data")
     assert len(final) == 1, "the final state was not delivered"
     assert "60,000" in final[0]["data"]["text/html"]
@@ -120,8 +120,12 @@ def test_a_background_run_returns_at_once_and_ends_as_html(kernel: Kernel) -> No
     assert [m for m in of_type(sent, "display_data") if PANEL in m["data"]]
     final = of_type([*sent, *kernel.later(3)], "update_display_data")
     assert "Done in" in final[0]["data"]["text/html"]
+    again = kernel.run("run = pn.start_parallel(nap, [1, 2, 3])\nrun")
+    panels = [m for m in of_type(again, "display_data") if PANEL in m["data"]]
+    assert len(panels) == 1, "one cell, one panel"
+    kernel.later(2)
     shown = kernel.run("run")  # a handle of a finished run shows the same
-    assert of_type(shown, "display_data")[0]["data"] == final[0]["data"]
+    assert "Done in" in of_type(shown, "display_data")[0]["data"]["text/html"]
 
 
 def test_a_run_left_alone_at_kernel_exit_ends_cleanly(kernel: Kernel) -> None:

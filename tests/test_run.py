@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -352,7 +353,7 @@ def test_a_shared_history_is_refused(signature: pn.Signature, lm: pn.LM) -> None
 
 def test_nested_runs_count_their_usage_once(predict: pn.Predict) -> None:
     def outer(topic: str) -> dict[str, Any]:
-        inner = pn.run_parallel(predict, [f"row-{topic}", "row-9"], progress="none")
+        inner = pn.run_parallel(predict, [f"row-{topic}", "row-9"], **QUIET)
         return {"first": inner["reason"].iloc[0]}
 
     df = pn.run_parallel(outer, ["1", "2"], **QUIET)
@@ -443,8 +444,10 @@ def test_an_interrupt_is_answered_though_a_module_blocks_the_loop() -> None:
     import _thread
 
     release, blocked = threading.Event(), threading.Event()
+    called: list[int] = []
 
     async def rude(i: int) -> int:
+        called.append(i)
         if i == 2:
             blocked.set()
             release.wait(30)
@@ -461,6 +464,28 @@ def test_an_interrupt_is_answered_though_a_module_blocks_the_loop() -> None:
     assert list(df["i"]) == list(range(9))
     assert df["status"][2] == "cancelled"
     assert set(df["status"][3:]) == {"not_run"}
+    until = time.monotonic() + 5
+    while threading.active_count() > 1 and time.monotonic() < until:
+        time.sleep(0.02)  # the engine's thread ends
+    assert 3 not in called, "a row was started after the interrupt"
+
+
+def test_an_interrupt_at_the_very_start_ends_the_run_all_the_same(
+    predict: pn.Predict, reviews: list[str], server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pardspy_nb.backend import ThreadBackend
+
+    start = ThreadBackend.start
+
+    def interrupted(self: ThreadBackend) -> None:
+        start(self)
+        raise KeyboardInterrupt
+
+    server.delay_s = 0.2
+    monkeypatch.setattr(ThreadBackend, "start", interrupted)
+    df = pn.run_parallel(predict, reviews * 20, max_workers=2, **QUIET)
+    assert len(df) == 240
+    assert (df["status"] == "not_run").sum() > 200
 
 
 def test_cancel_while_an_embedded_model_starts_ends_the_run(signature: pn.Signature) -> None:

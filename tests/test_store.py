@@ -37,6 +37,7 @@ def test_the_same_call_again_asks_nothing_and_says_so(
     assert (again.parallel.metrics.cached, again.parallel.metrics.successes) == (12, 12)
     assert list(again["model"]) == list(first["model"])
     assert ("cached", "12") in again.parallel.summary().figures
+    assert "histogram" not in again.parallel.summary()._repr_html_(), "there was no call to time"
     assert stat.S_IMODE(store_path.stat().st_mode) == 0o600
 
 
@@ -209,6 +210,16 @@ def test_what_is_put_is_committed_when_put_returns(tmp_path: Path) -> None:
         store.close()
 
     asyncio.run(write())
+
+
+def test_a_new_file_that_another_is_writing_to_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    leaving = threading.Timer(0.3, other.close)
+    leaving.start()
+    Store(path).close()
+    leaving.join()
 
 
 def test_many_may_open_and_write_one_file_at_once(tmp_path: Path) -> None:
