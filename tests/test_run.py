@@ -470,6 +470,23 @@ def test_an_interrupt_is_answered_though_a_module_blocks_the_loop() -> None:
     assert 3 not in called, "a row was started after the interrupt"
 
 
+def test_a_module_that_blocks_the_loop_is_not_called_again_after_an_interrupt() -> None:
+    import _thread
+
+    called: list[int] = []
+
+    async def rude(i: int) -> int:
+        called.append(i)
+        if i == 2:
+            _thread.interrupt_main()
+        time.sleep(0.1)  # that it blocks is the point
+        return i
+
+    df = pn.run_parallel(rude, list(range(40)), max_workers=2, **QUIET)
+    assert len(called) <= 4
+    assert len(df) == 40
+
+
 def test_an_interrupt_at_the_very_start_ends_the_run_all_the_same(
     predict: pn.Predict, reviews: list[str], server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
