@@ -212,14 +212,27 @@ def test_what_is_put_is_committed_when_put_returns(tmp_path: Path) -> None:
     asyncio.run(write())
 
 
-def test_a_new_file_that_another_is_writing_to_is_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "s.sqlite"
-    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN EXCLUSIVE")
-    leaving = threading.Timer(0.3, other.close)
-    leaving.start()
-    Store(path).close()
-    leaving.join()
+def test_a_new_file_may_be_opened_by_many_at_the_same_moment(tmp_path: Path) -> None:
+    errors: list[Exception] = []
+
+    def work(barrier: threading.Barrier, path: Path) -> None:
+        barrier.wait()
+        try:
+            Store(path).close()
+        except pn.StoreError as error:
+            errors.append(error)
+
+    for n in range(15):
+        barrier = threading.Barrier(8)
+        threads = [
+            threading.Thread(target=work, args=(barrier, tmp_path / f"{n}.sqlite"))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
 
 
 def test_many_may_open_and_write_one_file_at_once(tmp_path: Path) -> None:
