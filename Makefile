@@ -6,7 +6,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 FRESH = PARDSPY_STORE=$$(mktemp -d)/answers.sqlite
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test lint browser notebooks pictures clean
+.PHONY: demo test lab lint browser notebooks pictures clean
 
 $(PY):
 	python3.11 -m venv $(VENV)
@@ -21,6 +21,9 @@ $(VENV)/.test: $(PY) pyproject.toml constraints.txt
 
 demo: $(VENV)/.demo
 	$(PY) examples/sentiment.py
+
+lab: $(VENV)/.test
+	$(VENV)/bin/jupyter lab notebooks/01_quickstart.ipynb
 
 lint: $(VENV)/.test
 	$(PY) -m ruff format --check pardspy_nb tests examples

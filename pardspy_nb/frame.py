@@ -31,10 +31,11 @@ def as_table(data: Any) -> Any:
     Raises:
         FileNotFoundError, ValueError: no such file, or not a .csv, .parquet or .jsonl.
     """
-    if isinstance(data, Path) or (isinstance(data, str) and Path(data).suffix in _READERS):
-        reader = _READERS.get(Path(data).suffix)
+    if isinstance(data, str | Path):
+        reader = _READERS.get(Path(data).suffix.lower())
         if reader is None:
-            raise ValueError(f"cannot read {data}; use {', '.join(_READERS)}")
+            raise ValueError(f"cannot read {str(data)!r}: a path ends in {', '.join(_READERS)}; "
+                             "one input goes as {'name': value}")  # fmt: skip
         return reader(data)
     arrow = not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__")
     if arrow and hasattr(data, "columns"):  # a table of pyarrow or polars, not a column
@@ -160,12 +161,14 @@ _NO_USAGE = Usage(None, None, None, None)
 
 
 def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
-    """The metrics of the run that made `df`; where its `attrs` were lost, those of its rows.
+    """The metrics of the run that made `df`; those of its rows where `attrs` were lost (merge,
+    csv) or rows came or went since (filter, concat).
 
     From rows alone, `elapsed_s` spans the first start to the last end and `max_in_flight` is 0.
     """
-    kept = df.attrs.get("pardspy", {}).get("metrics")
-    if kept is not None:
+    about = df.attrs.get("pardspy", {})
+    kept = about.get("metrics")
+    if kept is not None and about.get("rows") == len(df):
         usage = None if kept["usage"] is None else Usage(**kept["usage"])
         return ParallelMetrics(**kept | {"latency": Latency(**kept["latency"]), "usage": usage})
     counts = df["status"].value_counts()
@@ -173,7 +176,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
     ends = df["started_at"] + pd.to_timedelta(df["latency_ms"] + df["waited_ms"], unit="ms")
     span = (ends.max() - df["started_at"].min()).total_seconds()
     elapsed = 0.0 if pd.isna(span) else float(span)
-    done = int(len(df) - counts.get("not_run", 0))
+    asked = int(counts.get("ok", 0) + counts.get("failed", 0) - df["cached"].sum())
     return ParallelMetrics(
         total=len(df),
         successes=int(counts.get("ok", 0)),
@@ -183,7 +186,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         cancelled=int(counts.get("cancelled", 0)),
         latency=Latency.of(df.loc[ok & ~df["cached"], "latency_ms"]),
         elapsed_s=elapsed,
-        rows_per_s=done / elapsed if elapsed else 0.0,
+        rows_per_s=asked / elapsed if elapsed else 0.0,
         usage=_usage_of(df),
         max_in_flight=0,
     )

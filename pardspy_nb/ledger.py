@@ -65,7 +65,7 @@ class Ledger:
         df = frame.build(self.finished, self._batch, self._module.outputs)
         df.attrs["pardspy"] = provenance(
             self._module, self._options, workers=self.tally.max_workers or self._workers,
-            remembers=self._remembers, metrics=self.tally.metrics(),
+            remembers=self._remembers, metrics=self.tally.metrics(), rows=len(df),
         )  # fmt: skip
         return df
 
@@ -75,6 +75,7 @@ class Ledger:
             df = df[df["status"] == "ok"]
         if not self._options.return_all:
             df = df[df["status"] == "ok"].head(1)
+        df.attrs["pardspy"]["rows"] = len(df)
         return df
 
     def stopped_by(self) -> ParallelError | None:
@@ -86,12 +87,13 @@ class Ledger:
     def explained(self, kind: type[ParallelError], cause: BaseException | None) -> ParallelError:
         """A `ParallelError` of this run: what happened, to how many rows, and what to do."""
         failed = [f.error for f in self.in_order() if f.status == "failed" and f.error is not None]
-        t = self.tally
+        t, limit = self.tally, self._options.max_failures
+        tolerated = f" ({limit}; None goes on whatever fails)" if kind is TooManyFailures else ""
         distinct = list(dict.fromkeys(f"{type(e).__name__}: {e}" for e in failed))[:3]
         if cause is not None and cause not in failed:
             distinct.insert(0, f"{type(cause).__name__}: {cause}")
         text = (
-            f"{kind.why}: {t.ok} rows done, {t.failed} failed, {t.cancelled} cancelled, "
+            f"{kind.why}{tolerated}: {t.ok} rows done, {t.failed} failed, {t.cancelled} cancelled, "
             f"{t.not_run} not run. {' | '.join(distinct)} (every row is in this error's .df)"
         )
         # the error carries every row, whatever the result would have left out

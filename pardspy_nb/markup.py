@@ -106,7 +106,8 @@ def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words:
 
 
 def histogram(values_ms: Sequence[float], width: int = 280) -> str:
-    """Latencies as thirty bars from 0 to just above p99; slower ones are in the last bar."""
+    """Latencies as thirty bars from 0 to just above p99 (at most three times p90); slower ones
+    are in the last bar."""
     import numpy as np
 
     values = np.asarray(values_ms, dtype=float)
@@ -114,7 +115,8 @@ def histogram(values_ms: Sequence[float], width: int = 280) -> str:
         return ""
     latency = Latency.of(values)
     slowest = float(values.max())
-    top = max(min(float(np.percentile(values, 99)) * 1.1, slowest), 1e-3)
+    p90, p99 = np.percentile(values, [90, 99])
+    top = max(min(1.1 * float(p99), 3 * float(p90), slowest), 1e-3)  # an outlier hides nothing
     counts, _ = np.histogram(np.minimum(values, top), bins=_BINS, range=(0.0, top))
     scale = 40 / counts.max()
     path = "".join(
@@ -133,7 +135,8 @@ def histogram(values_ms: Sequence[float], width: int = 280) -> str:
         if value is not None
     )
     return (
-        f'<div style="flex:1 1 {width}px;min-width:200px"><span style="{_FAINT}">latency of '
+        f'<div style="flex:1 1 {width}px;min-width:200px;max-width:480px">'
+        f'<span style="{_FAINT}">latency of '
         f"{len(values):,} calls, lines at p50 and p90</span>"
         f'<svg viewBox="0 0 300 40" preserveAspectRatio="none" width="100%" height="48" role="img" '
         f'aria-label="Latency histogram of {len(values)} calls: {words}" style="display:block">'
@@ -156,7 +159,7 @@ def label_counts(name: str, counts: Mapping[Any, int], width: int = 220) -> str:
     )
     more = f" (the first {_MAX_LABELS} of {len(counts)})" if len(counts) > _MAX_LABELS else ""
     return (
-        f'<div style="flex:1 1 {width}px;min-width:200px"><span style="{_FAINT}">'
+        f'<div style="flex:1 1 {width}px;min-width:200px;max-width:480px"><span style="{_FAINT}">'
         f"{escape(name)}{more} </span>"
         '<div style="display:grid;grid-template-columns:minmax(4em,auto) 1fr auto;gap:1px 8px;'
         f'align-items:center;font-size:12px;font-variant-numeric:tabular-nums">{rows}</div></div>'

@@ -38,7 +38,9 @@ class ParallelMetrics:
     """Counts, latency, time and usage of a run.
 
     `total` counts rows (samples counted singly); `cached` rows came from memory; `not_run`
-    were never started; `usage` is None when nothing reported any.
+    were never started; `elapsed_s` runs from the first row on (a model's start is not in it),
+    and `rows_per_s` counts rows that were asked, so neither cached nor cancelled ones; `usage`
+    is None when nothing reported any.
     """
 
     total: int

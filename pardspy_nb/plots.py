@@ -81,6 +81,8 @@ def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
     whole = counts.sum() or 1
     ax.bar_label(bars, [f"{n:,} ({n / whole:.0%})" for n in counts], padding=3)
     ax.margins(y=0.15)
+    if not counts.sum():
+        ax.set_ylim(0, 1)
     missing = int(df[column].isna().sum())
     _finish(ax, f"{column}" + (f" ({missing} without an answer)" if missing else ""), "", "rows")
     return ax

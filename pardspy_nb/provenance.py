@@ -11,10 +11,16 @@ from .options import Options
 
 
 def provenance(
-    module: Module, options: Options, *, workers: int, remembers: bool, metrics: ParallelMetrics
+    module: Module,
+    options: Options,
+    *,
+    workers: int,
+    remembers: bool,
+    metrics: ParallelMetrics,
+    rows: int,
 ) -> dict[str, Any]:
     """Metrics, options, signature, model and package versions of a run; `remembers` says whether
-    its completed rows went into a store."""
+    its completed rows went into a store, `rows` how many the frame was made with."""
     import importlib.metadata
 
     packages = ("pardspy_nb", "openai", "pandas")
@@ -22,6 +28,7 @@ def provenance(
     signature = getattr(module.source, "signature", None)
     return {
         "metrics": metrics.to_dict(),
+        "rows": rows,
         "options": options.to_dict() | {"max_workers": workers},
         "remembers": remembers,
         "module": module.name,

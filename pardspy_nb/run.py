@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from . import frame, kernel
@@ -17,7 +18,7 @@ from .backend import ThreadBackend
 from .batch import Batch, expand
 from .clock import Clock, SystemClock
 from .engine import Engine
-from .errors import ParallelError
+from .errors import ParallelError, PardspyError
 from .events import RowFinished, RunFinished
 from .ledger import Ledger
 from .memory import open_memory
@@ -127,7 +128,7 @@ class Run:
 
     def drop_stragglers(self) -> None:
         """Finish without the slowest: from now on a row is cancelled once it is under way for
-        twice the 90th percentile of the rows that succeeded."""
+        twice the 90th percentile of the rows that succeeded; while there are none, none is."""
         self._backend.control(Engine.drop_stragglers)
 
     def cancel(self) -> None:
@@ -164,6 +165,7 @@ class Run:
             except asyncio.CancelledError:
                 self.cancel()
                 if not kernel.in_kernel():
+                    self._tick_in_background()
                     raise
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()  # the kernel's interrupt asks for the partial frame
@@ -204,7 +206,7 @@ class Run:
             if not self._backend.begun.wait(_GRACE_S):
                 raise
         if waits == "background":
-            threading.Thread(target=self._tick, name="pardspy-progress", daemon=True).start()
+            self._tick_in_background()
         return self
 
     def _pump(self) -> None:
@@ -213,7 +215,6 @@ class Run:
             events = self._backend.drain()
             self._ledger.add(events)
             self._watchers.update(self._ledger.tally, events)
-
         if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _GRACE_S:
             self._abandon()
 
@@ -229,6 +230,9 @@ class Run:
             ledger.add_missing(left)
             ledger.add([end])
 
+    def _tick_in_background(self) -> None:
+        threading.Thread(target=self._tick, name="pardspy-progress", daemon=True).start()
+
     def _tick(self) -> None:
         while not self._backend.done.wait(_TICK_S):
             self._pump()
@@ -243,6 +247,9 @@ class Run:
             self._pump()
             rows = self._ledger.frame()
             self._summary = frame.summarize(rows)
+            if (crash := self._backend.crash) is not None:
+                words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
+                self._summary = replace(self._summary, trouble=words)
             self._watchers.close(self._ledger.tally, self._summary)
             self._frame = self._ledger.selected(rows)
             if self._summary.notice and not self._watchers.has_panel:
@@ -251,8 +258,9 @@ class Run:
     def _finish(self) -> Any:
         self._close()
         end = self._ledger.end
-        if self._backend.crash is not None:
-            raise self._backend.crash
+        if (crash := self._backend.crash) is not None:
+            # our own errors tell all in their message; the engine's frames would only hide it
+            raise crash.with_traceback(None) if isinstance(crash, PardspyError) else crash
         if end is not None and end.reason == "crashed" and end.error is not None:
             raise end.error
         if end is not None and (error := self._ledger.stopped_by()) is not None:

@@ -134,10 +134,10 @@ class Store:
                         "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                         [(key, *kept, now) for key, kept, _ in jobs],
                     )
-            except sqlite3.Error as error:
-                failure = self._explained("write", error)
             except StoreError as error:
                 failure = error
+            except Exception as error:  # whatever it is, somebody waits for this answer
+                failure = self._explained("write", error)
             if jobs:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     jobs[0][2].get_loop().call_soon_threadsafe(_settle, jobs, failure)

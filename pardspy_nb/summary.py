@@ -25,6 +25,7 @@ class Summary:
         counts: rows per label, by class output.
         settings: what the run was set to, as (name, text).
         can_continue: whether a repeated call would pay only for the rows that are missing.
+        trouble: why the run could not start; there is nothing else to tell then.
     """
 
     metrics: ParallelMetrics
@@ -33,12 +34,13 @@ class Summary:
     counts: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
     settings: Sequence[tuple[str, str]] = ()
     can_continue: bool = False
+    trouble: str = ""
 
     @property
     def notice(self) -> str:
         """What to know about rows that have neither an answer nor an error; often nothing."""
         m = self.metrics
-        if not (m.cancelled or m.not_run):
+        if self.trouble or not (m.cancelled or m.not_run):
             return ""
         others = (("failed", m.failures), ("cancelled", m.cancelled), ("not run", m.not_run))
         rest = ", ".join(f"{n:,} {name}" for name, n in others if n)
@@ -67,8 +69,11 @@ class Summary:
         return shown + [(f"{n} latency", milliseconds(v)) for n, v in times if v is not None]
 
     def _repr_html_(self) -> str:
+        if self.trouble:
+            return markup.box([markup.note(self.trouble, live=True)], markup.ORANGE)
         colour = markup.ORANGE if self.notice else "inherit"
-        state = self.notice or f"Done in {duration(self.metrics.elapsed_s)}."
+        failed = f"; {self.metrics.failures:,} failed" if self.metrics.failures else ""
+        state = self.notice or f"Done in {duration(self.metrics.elapsed_s)}{failed}."
         return markup.box(
             [
                 markup.note(state, colour=colour, live=True),
@@ -84,6 +89,8 @@ class Summary:
         )  # fmt: skip
 
     def __repr__(self) -> str:
+        if self.trouble:
+            return self.trouble
         lines = [self.notice] if self.notice else []
         lines += [f"{name:>14}  {text}" for name, text in self.figures]
         for name, counts in self.counts.items():

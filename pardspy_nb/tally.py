@@ -23,6 +23,7 @@ from .usage import Usage
 
 _RATE_WINDOW_S = 15.0  # rows a second are those of the last quarter of a minute
 _RATE_STEP_S = 0.5
+_OVERDUE_ROWS = 3.0  # a time left is no longer believed once so many rows should have come
 _SHOWN_LATENCIES = 20_000  # beyond, an evenly spaced sample stands for all while the run lasts
 
 
@@ -64,7 +65,10 @@ class Tally:
         self._index, self._clock = index, clock
         self._began = clock()
         self._elapsed_s: float | None = None
-        self._recent: deque[tuple[float, int]] = deque()  # (when, rows done by then)
+        # the rate counts rows that were asked, on a clock that stands still during a pause
+        self._recent: deque[tuple[float, int]] = deque()  # (when, rows asked and done by then)
+        self._last_done = 0.0
+        self._idle_s, self._paused_at = 0.0, None  # type: float, float | None
         self._backing_off: set[int] = set()  # numbers of rows
 
     def add(self, event: Event) -> None:
@@ -84,15 +88,18 @@ class Tally:
             self.total = event.total
             self.started = True
             self._began = self._clock()
-            self._recent.append((self._began, 0))
+            self._recent.append((self._running_s(), 0))
         elif isinstance(event, RunFinished):
             self.finished = True
             self._elapsed_s = event.elapsed_s
             self.max_in_flight = event.max_in_flight
 
     def _steer(self, event: RunSteered) -> None:
-        if self.paused and not event.paused:  # the pause says nothing about the rate to come
-            self._recent = deque([(self._clock(), self.done)])
+        if event.paused and self._paused_at is None:
+            self._paused_at = self._clock()
+        elif not event.paused and self._paused_at is not None:
+            self._idle_s += self._clock() - self._paused_at
+            self._paused_at = None
         self.max_workers, self.paused = event.max_workers, event.paused
         self.dropping, self.stopping = event.dropping, event.stopping
 
@@ -117,9 +124,9 @@ class Tally:
                 self._backing_off.remove(event.row.number)
             else:
                 self.in_flight -= 1
-        now = self._clock()
-        if not self._recent or now - self._recent[-1][0] >= _RATE_STEP_S:
-            self._recent.append((now, self.done))
+        self._last_done = self._running_s()
+        if not self._recent or self._last_done - self._recent[-1][0] >= _RATE_STEP_S:
+            self._recent.append((self._last_done, self._asked))
 
     def _succeed(self, event: RowFinished) -> None:
         assert event.answer is not None
@@ -132,6 +139,15 @@ class Tally:
         for name, counter in self.counts.items():
             value = event.answer.outputs.get(name)
             counter[getattr(value, "value", value)] += 1  # an Enum's label is its value
+
+    def _running_s(self) -> float:
+        """Seconds on a clock that stands still during a pause."""
+        return (self._clock() if self._paused_at is None else self._paused_at) - self._idle_s
+
+    @property
+    def _asked(self) -> int:
+        """Rows that ended in an answer or an error of their own; not cached, not cancelled."""
+        return self.ok + self.failed - self.cached
 
     def _name(self, position: int) -> Any:
         return position if self._index is None else self._index[position]
@@ -155,27 +171,29 @@ class Tally:
 
     @property
     def rows_per_s(self) -> float:
-        """Settled rows a second, over the whole run."""
-        return self.done / self.elapsed_s if self.done and self.elapsed_s > 0 else 0.0
+        """Rows asked and answered (or failed) a second, over the whole run."""
+        return self._asked / self.elapsed_s if self._asked and self.elapsed_s > 0 else 0.0
 
     @property
     def recent_rows_per_s(self) -> float:
-        """Settled rows a second of late: over the last 15 s, without a pause."""
-        now = self._clock()
+        """The same of late: over the last 15 s, pauses not counted."""
+        now = self._running_s()
         while len(self._recent) > 1 and now - self._recent[1][0] >= _RATE_WINDOW_S:
             self._recent.popleft()
         if not self._recent or now <= self._recent[0][0]:
             return 0.0
         when, done = self._recent[0]
-        return (self.done - done) / (now - when)
+        return (self._asked - done) / (now - when)
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end at the recent rate; None where that says nothing."""
+        """Seconds to the end at the recent rate; None where that says nothing, as when the
+        last rows are long overdue."""
         if self.total is None or self.paused or self.stopping or self.finished:
             return None
         rate = self.recent_rows_per_s
-        return (self.total - self.done) / rate if rate > 0 else None
+        overdue = (self._running_s() - self._last_done) * rate > _OVERDUE_ROWS
+        return None if overdue or rate <= 0 else (self.total - self.done) / rate
 
     @property
     def projected_cost_usd(self) -> float | None:

@@ -164,7 +164,9 @@ def test_max_failures_zero_raises_and_keeps_every_row(
     predict: pn.Predict, server: ScriptedServer, reviews: list[str]
 ) -> None:
     server.script = broken
-    with pytest.raises(pn.TooManyFailures, match=r"rows done, 1 failed.*BadRequestError") as info:
+    with pytest.raises(
+        pn.TooManyFailures, match=r"tolerates \(0; None goes on.*rows done, 1 failed.*BadReq"
+    ) as info:
         pn.run_parallel(predict, reviews, max_workers=1, **QUIET)
     df = info.value.df
     assert list(df["review"]) == reviews
@@ -244,6 +246,26 @@ def test_progress_takes_a_callable_that_sees_every_event(
     kinds = [type(event).__name__ for event in seen]
     assert (kinds[0], kinds[-1]) == ("RunStarted", "RunFinished")
     assert kinds.count("RowStarted") == kinds.count("RowFinished") == 12
+
+
+def test_a_run_that_cannot_start_says_why_and_nothing_else(
+    signature: pn.Signature, capsys: Any
+) -> None:
+    run = pn.start_parallel(pn.Predict(signature, pn.LM("gpt-4o-mini")), ["a"], **QUIET)
+    with pytest.raises(pn.LMError, match="no API key") as info:
+        run.result()
+    assert len(info.traceback) < 6, "no frames of the engine's"
+    summary = run._summary
+    assert "no API key: set OPENAI_API_KEY" in summary._repr_html_()
+    assert "again" not in summary._repr_html_() + repr(summary) + capsys.readouterr().err
+
+
+def test_widgets_are_refused_where_there_is_no_notebook(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    with pytest.raises(ValueError, match="needs a notebook"):
+        pn.run_parallel(predict, ["row-0"], progress="widget")
+    assert not server.requests
 
 
 @pytest.mark.parametrize(
@@ -713,6 +735,29 @@ def test_metrics_are_those_of_the_rows(predict: pn.Predict, reviews: list[str]) 
     )  # fmt: skip
 
 
+def test_a_frame_whose_rows_changed_speaks_for_its_rows(
+    predict: pn.Predict, reviews: list[str]
+) -> None:
+    df = pn.run_parallel(predict, reviews, **QUIET)
+    half = df[df["sentiment"] != "neutral"]
+    assert (half.parallel.metrics.total, half.parallel.metrics.successes) == (8, 8)
+    assert half.parallel.metrics.usage.total_tokens == half["total_tokens"].sum()
+    assert pd.concat([df, df]).parallel.metrics.successes == 24
+    assert df.sort_values("reason").parallel.metrics == df.parallel.metrics
+    kept = pn.run_parallel(predict, reviews, return_all=False, **QUIET)
+    assert (len(kept), kept.parallel.metrics.total) == (1, 12), "the option left rows out"
+
+
+def test_rows_a_second_are_those_that_were_asked(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    for cached, asked in ((0, 12), (12, 0)):
+        df = pn.run_parallel(predict, reviews, progress="none")
+        metrics = df.parallel.metrics
+        assert metrics.cached == cached
+        assert metrics.rows_per_s == pytest.approx(asked / metrics.elapsed_s)
+
+
 def test_attrs_survive_parquet(predict: pn.Predict, reviews: list[str], tmp_path: Path) -> None:
     df = pn.run_parallel(predict, reviews, **QUIET)
     df.to_parquet(tmp_path / "a.parquet")
@@ -766,6 +811,25 @@ def test_cancelling_an_awaited_call_cancels_its_request(
 
     with pytest.raises(TimeoutError):
         asyncio.run(give_up())
+
+
+def test_an_awaited_run_that_is_cancelled_ends_its_display_too(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str], capsys: Any
+) -> None:
+    server.script = lambda marker, attempt: Reply("stall")
+
+    async def give_up() -> None:
+        async with asyncio.timeout(0.3):
+            await pn.arun_parallel(predict, reviews, progress="tqdm", store=None)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(give_up())
+    until, shown = time.monotonic() + 10, ""
+    while "12 cancelled" not in shown:
+        assert time.monotonic() < until, shown
+        time.sleep(0.02)
+        shown += capsys.readouterr().err
+    assert "0/12" in shown
 
 
 def test_an_iterator_that_breaks_keeps_the_rows_before_it(predict: pn.Predict) -> None:

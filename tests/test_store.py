@@ -196,6 +196,17 @@ def test_a_store_that_fails_stops_the_run_and_loses_no_paid_row(
     assert info.value.df["reason"][0] == "row-0"
 
 
+def test_an_answer_that_cannot_be_written_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    async def write() -> None:
+        store = Store(tmp_path / "s.sqlite")
+        with pytest.raises(pn.StoreError, match="surrogates"):
+            await asyncio.wait_for(store.put(b"1", KEPT._replace(text="\ud800")), 10)
+        await asyncio.wait_for(store.put(b"2", KEPT), 10)
+        store.close()
+
+    asyncio.run(write())
+
+
 def test_what_is_put_is_committed_when_put_returns(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
 

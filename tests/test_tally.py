@@ -126,8 +126,26 @@ def test_a_pause_says_nothing_about_the_time_left(tally: Tally, clock: Clock) ->
     add(tally, steered())
     clock.now = 101.0
     add(tally, started(1), ok(1), started(2), ok(2))
-    assert tally.recent_rows_per_s == 2.0
-    assert figures(tally)["time left"] == "3.5 s"
+    assert tally.recent_rows_per_s == 1.5, "three rows in the two seconds without the pause"
+    assert figures(tally)["time left"] == "4.7 s"
+
+
+def test_no_time_left_is_shown_once_the_last_rows_are_overdue(tally: Tally, clock: Clock) -> None:
+    for i in range(9):  # ten rows a second, then one that takes its time
+        clock.now += 0.1
+        add(tally, started(i), ok(i))
+    add(tally, started(9))
+    assert figures(tally)["time left"] == "100 ms"
+    clock.now += 1.0
+    assert figures(tally)["time left"] == "–"
+
+
+def test_cached_and_cancelled_rows_are_no_speed(tally: Tally, clock: Clock) -> None:
+    clock.now = 2.0
+    add(tally, ok(0, cached=True), ok(1, cached=True), started(2), ended(2, "cancelled"))
+    assert (tally.rows_per_s, tally.recent_rows_per_s) == (0.0, 0.0)
+    add(tally, started(3), ok(3), started(4), ended(4, "failed", ValueError("x")))
+    assert (tally.rows_per_s, tally.recent_rows_per_s) == (1.0, 1.0)
 
 
 def test_cost_is_projected_from_the_rows_that_were_paid_for(tally: Tally) -> None:

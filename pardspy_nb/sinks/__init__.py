@@ -70,6 +70,8 @@ def choose(progress: Any, controls: Controls, waits: kernel.Waits) -> Watchers:
         return Watchers([CallbackSink(progress)])
     if progress == "none":
         return Watchers()
+    if progress == "widget" and not kernel.has_widgets():
+        raise ValueError("progress='widget' needs a notebook with ipywidgets; use 'auto'")
     if progress == "widget" or (progress == "auto" and kernel.has_widgets()):
         watchers = Watchers()
         try:

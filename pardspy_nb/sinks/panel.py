@@ -24,7 +24,7 @@ REFRESH_S = 0.2
 _STEP = 1.25  # what one click on a workers button multiplies or divides by
 _BOX_LAYOUT = {
     "max_width": "760px", "overflow": "visible", "border_left": f"3px solid {markup.BLUE}",
-    "padding": "0 0 0 12px",
+    "padding": "0 0 0 12px", "margin": "4px 0 8px",
 }  # fmt: skip
 _STOPPING = {
     "cancelled": "Cancelling",
