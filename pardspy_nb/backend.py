@@ -16,7 +16,7 @@ from .batch import Batch
 from .clock import Clock
 from .endpoint import close_clients
 from .engine import Engine
-from .events import Event, Row, RowFinished, Status
+from .events import Event, Row, RowFinished
 from .memory import Memory
 from .modules import Module
 from .options import Options
@@ -42,7 +42,7 @@ class ThreadBackend:
         self._workers, self._memory, self._clock = workers, memory, clock
         self._rows = _Shared(batch.rows)
         self._events: deque[Event] = deque()
-        self._muted = False
+        self._muted = self._ending = self._told = False
         self._lock = threading.Lock()
         self._early: list[Callable[[Engine], None]] = []  # asked for before there is an engine
         self._engine: Engine | None = None
@@ -81,14 +81,22 @@ class ThreadBackend:
             self._engine.halt()
         self.control(self._stop)
 
-    def abandon(self) -> list[RowFinished]:
+    def abandon(self) -> list[Event]:
         """Give up an engine that does not hear `cancel`, because a module blocks its loop. It
-        ends unheard once the module returns; here are the ends of the rows it leaves open."""
+        ends unheard once the module returns; here are the ends of the rows it leaves open.
+
+        An engine that is ending by itself is left to it; where only its closing takes time
+        (connections, a store that another process locks), that goes on behind the scenes.
+        """
+        if self._ending:
+            if self._told:
+                self.done.set()
+            return []
         self._muted = True
+        left = [_not_run(row) for row in self._rows.rest()] if self._batch.total else []
+        ends = self._engine.ends_now() if self._engine is not None else []
         self.done.set()
-        begun = self._engine.unsettled() if self._engine is not None else []
-        ends = [_unheard(flight.row, flight.attempts) for flight in begun]
-        return [*ends, *(_unheard(row) for row in self._rows.rest())] if self._batch.total else ends
+        return [*left, *ends]
 
     def _stop(self, engine: Engine) -> None:
         engine.stop("cancelled", now=True)
@@ -128,9 +136,11 @@ class ThreadBackend:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._preparing
             await engine.run()
+            self._ending = True
             if self._batch.total is not None:
                 for row in self._rows.rest():  # never pulled: they keep their place
-                    self._emit(_unheard(row))
+                    self._emit(_not_run(row))
+            self._told = True
         finally:
             pool.close()
             await close_clients()
@@ -157,29 +167,29 @@ class ThreadBackend:
             self.wake.set()
 
 
-def _unheard(row: Row, attempts: int = 0) -> RowFinished:
-    """The end of a row that no engine settled."""
-    status: Status = "cancelled" if attempts else "not_run"
-    return RowFinished(row, status, None, None, attempts, *[None] * 5)
+def _not_run(row: Row) -> RowFinished:
+    return RowFinished(row, "not_run", None, None, 0, *[None] * 5)
 
 
 class _Shared:
     """The rows, for the engine to pull and for whoever closes the run to take the rest."""
 
     def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows, self._lock, self._closed = rows, threading.Lock(), False
+        self._rows, self._lock = rows, threading.Lock()
+        self._rest: list[Row] | None = None
 
     def __iter__(self) -> Iterator[Row]:
         return self
 
     def __next__(self) -> Row:
         with self._lock:
-            if self._closed:
+            if self._rest is not None:
                 raise StopIteration
             return next(self._rows)
 
     def rest(self) -> list[Row]:
         """What was never pulled; nothing can be pulled any more."""
         with self._lock:
-            self._closed = True
-            return list(self._rows)
+            if self._rest is None:
+                self._rest = list(self._rows)
+            return self._rest

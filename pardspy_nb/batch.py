@@ -57,7 +57,7 @@ def expand(
             f"cannot make rows of {type(data).__name__}; pass a dict of lists, a list, a Series, "
             "a DataFrame, a path, or an iterator of dicts"
         )
-    index = getattr(data, "index", None) if hasattr(data, "tolist") else None
+    index = getattr(data, "index", None) if hasattr(data, "iloc") else None  # of a Series
     if values and all(isinstance(v, Mapping) for v in values):
         return _from_dicts(values, inputs, repeat)
     if not values:

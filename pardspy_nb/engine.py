@@ -73,6 +73,7 @@ class Engine:
         self._retry, self._failure, self._timeout_s = retry, failure, timeout_s
         self._source = (rows, lanes, blocking_source)
         self._recall, self._remember, self._recalls = recall, remember, 0
+        self._lineup: Lineup | None = None  # while the run lasts
         self._tasks: dict[asyncio.Task[None], Flight] = {}  # and the row each is at
         self._durations_s: deque[float] = deque(maxlen=_KNOWN_DURATIONS)
         self._sweeper: asyncio.TimerHandle | None = None
@@ -121,9 +122,15 @@ class Engine:
         controls waiting, and would be called again before they are heard."""
         self._halted = True
 
-    def unsettled(self) -> list[Flight]:
-        """The rows pulled and not yet settled. Only for who gives up on a blocked loop."""
-        return [f for f in (*self._tasks.values(), *self._lineup.close()) if not f.settled]
+    def ends_now(self) -> list[Event]:
+        """How the rows pulled and the run would end if they ended now. Only for who gives up
+        on a blocked loop, from another thread."""
+        held = [] if self._lineup is None else self._lineup.close()
+        open_ = [f for f in (*self._tasks.values(), *held) if not f.settled]
+        ends: list[Event] = [_finished(f, "cancelled" if f.attempts else "not_run") for f in open_]
+        elapsed_s = self._loop.time() - self._start if self._began else 0.0
+        now = self._clock.utc_s()
+        return [*ends, RunFinished("cancelled", None, elapsed_s, self._max_in_flight, now)]
 
     def _steered(self) -> None:
         if self._began:
@@ -142,7 +149,7 @@ class Engine:
         self._utc0 = self._clock.utc_s() - self._start
         self._idle = asyncio.Event()
         rows, lanes, blocking = self._source
-        self._lineup = Lineup(
+        self._lineup = lineup = Lineup(
             rows, self._loop, lanes=lanes, blocking=blocking, wake=self._fill,
             broke=lambda error: self.stop("source", error, now=False),
         )  # fmt: skip
@@ -154,7 +161,7 @@ class Engine:
         self._began = False
         if self._sweeper:
             self._sweeper.cancel()
-        for flight in self._lineup.close():
+        for flight in lineup.close():
             self._settle(flight, "cancelled" if flight.attempts else "not_run")
         elapsed = self._loop.time() - self._start
         self._emit(
@@ -170,20 +177,25 @@ class Engine:
             task = self._loop.create_task(self._work(flight))
             self._tasks[task] = flight
             task.add_done_callback(self._worker_left)
+        if self._lineup is None:
+            return
         self._lineup.arm()
-        if not self._tasks and (self._stop_reason is not None or self._lineup.is_empty):
+        over = self._stop_reason is not None or self._settled == self._total
+        if not self._tasks and (over or self._lineup.is_empty):
             self._idle.set()
 
     def _take(self) -> Flight | None:
         stopped = self._stop_reason is not None or self._halted or self._paused
-        return None if stopped else self._lineup.take()
+        return None if stopped or self._lineup is None else self._lineup.take()
 
     def _worker_left(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)
-        if task.cancelled():  # between two attempts
-            if not flight.settled:
-                self._settle(flight, "cancelled" if flight.attempts else "not_run")
-        elif error := task.exception():
+        error = None if task.cancelled() else task.exception()
+        broken = task.cancelled() or error is not None  # between two attempts, or by itself
+        if broken and not flight.settled:
+            self._settle(flight, "cancelled" if flight.attempts else "not_run")
+            self._leave(flight)
+        if error is not None:
             self.stop("crashed", error, now=True)  # the engine's own error must not hang the run
         self._fill()
 
@@ -197,10 +209,11 @@ class Engine:
             return
         began_before = self._loop.time() - limit_s
         for task, flight in self._tasks.items():
-            if flight.attempts and not flight.settled and flight.began <= began_before:
+            fresh = not (flight.settled or flight.dropped) and flight.attempts
+            if fresh and flight.began <= began_before:
                 flight.dropped = True
                 task.cancel()
-        for flight in self._lineup.began_before(began_before):
+        for flight in self._lineup.began_before(began_before) if self._lineup else ():
             self._settle(flight, "cancelled")
         self._fill()
 
@@ -218,7 +231,7 @@ class Engine:
                     await self._attempt(flight)
                 finally:
                     self._running -= 1
-                    self._lineup.leave(flight)
+                    self._leave(flight)
                 if flight.dropped and task.cancelling():
                     task.uncancel()  # the row was cancelled, its worker goes on
             elif self._recalls % _RECALLS_A_TURN == 0:
@@ -240,8 +253,12 @@ class Engine:
                 return False
             flight.bill(answer.usage)
             self._settle(flight, "ok", answer)
-        self._lineup.leave(flight)
+        self._leave(flight)
         return True
+
+    def _leave(self, flight: Flight) -> None:
+        if self._lineup is not None:
+            self._lineup.leave(flight)
 
     async def _attempt(self, flight: Flight) -> None:
         start = self._loop.time()
@@ -308,7 +325,7 @@ class Engine:
             self._settle(flight, "cancelled")
             return
         wait_s = self._retry.wait_s(flight.attempts, error)
-        if wait_s is not None and self._stop_reason is None:
+        if wait_s is not None and self._stop_reason is None and self._lineup is not None:
             self._lineup.retry(flight, flight.failed_at + wait_s)
             self._emit(
                 AttemptFailed(flight.row, flight.attempts, error, flight.latency_s * 1e3, wait_s)
@@ -326,13 +343,15 @@ class Engine:
     def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
         self._settled += 1
         flight.settled = True
-        tried = flight.attempts > 0
-        self._emit(
-            RowFinished(
-                flight.row, status, answer, flight.error, flight.attempts,
-                flight.latency_s * 1e3 if tried else None,
-                flight.queued_s * 1e3 if tried else None,
-                flight.waited_s * 1e3 if tried else None,
-                flight.started_at, flight.usage,
-            )
-        )  # fmt: skip
+        self._emit(_finished(flight, status, answer))
+
+
+def _finished(flight: Flight, status: Status, answer: Answer | None = None) -> RowFinished:
+    tried = flight.attempts > 0
+    return RowFinished(
+        flight.row, status, answer, flight.error, flight.attempts,
+        flight.latency_s * 1e3 if tried else None,
+        flight.queued_s * 1e3 if tried else None,
+        flight.waited_s * 1e3 if tried else None,
+        flight.started_at, flight.usage,
+    )  # fmt: skip

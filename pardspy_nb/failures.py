@@ -9,6 +9,15 @@ _MOST_GROUPS = 50
 _VARYING = re.compile(r"""0x[0-9a-fA-F]+|\d+|'[^']*'|"[^"]*\"""")
 
 
+def message_of(error: BaseException) -> str:
+    """An exception's message as text that can be shown and written anywhere."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its message cannot be read: {type(broken).__name__})"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class ErrorGroup(NamedTuple):
     """Failed rows with one error type and, but for numbers and quotes, one message."""
 

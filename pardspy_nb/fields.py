@@ -68,6 +68,10 @@ class Field:
             raise TypeError(f"field {self.name!r} has type {self.type!r}, which is no data type; "
                             "use str, int, float, bool, datetime, Literal, Enum, list, dict or a "
                             "pydantic model") from None  # fmt: skip
+        labels = self.labels or ()
+        if None in labels or len(set(labels)) < len(labels):
+            raise ValueError(f"the labels of field {self.name!r} must differ and none may be None: "
+                             f"{list(labels)}; use optional=True for no label")  # fmt: skip
         for alias, label in self.aliases.items():
             if label not in (self.labels or ()):
                 raise ValueError(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .batch import Batch
 from .events import STATUSES, Answer, RowFinished
-from .failures import ErrorGroups
+from .failures import ErrorGroups, message_of
 from .fields import RESERVED, Field
 from .metrics import Latency, ParallelMetrics
 from .summary import Summary
@@ -109,12 +109,15 @@ def _infer(values: list[Any]) -> Any:
     if len(kinds) == 1 and (dtype := _SCALARS.get(next(iter(kinds)))):
         return _array(values, dtype)
     if kinds == {int, float}:
-        return pd.array(values, dtype="Float64")
+        return _array(values, "Float64")
     return _objects(values)
 
 
 def _array(values: list[Any], dtype: Any) -> Any:
-    return pd.array(values, dtype=dtype)
+    try:
+        return pd.array(values, dtype=dtype)
+    except (OverflowError, UnicodeError, TypeError, ValueError):  # 2**70, half a surrogate pair
+        return _objects(values)
 
 
 def _objects(values: list[Any]) -> Any:
@@ -127,7 +130,7 @@ def _outcome(rows: Sequence[RowFinished]) -> dict[str, Any]:
     return {
         "status": pd.Categorical([f.status for f in rows], categories=list(STATUSES)),
         "error_type": pd.array(names, dtype="str"),
-        "error": pd.array([None if e is None else str(e) for e in errors], dtype="str"),
+        "error": pd.array([None if e is None else message_of(e) for e in errors], dtype="str"),
         "attempts": pd.array([f.attempts for f in rows], dtype="int64"),
         "cached": pd.array([f.answer is not None and f.answer.cached for f in rows], dtype="bool"),
     }
@@ -148,12 +151,12 @@ def _usage(rows: Sequence[RowFinished]) -> dict[str, Any]:
     models = [f.answer.model if f.answer else None for f in rows]
     reasons = [f.answer.finish_reason if f.answer else None for f in rows]
     return {
-        "prompt_tokens": pd.array([u.prompt_tokens for u in usages], dtype="Int64"),
-        "completion_tokens": pd.array([u.completion_tokens for u in usages], dtype="Int64"),
-        "total_tokens": pd.array([u.total_tokens for u in usages], dtype="Int64"),
-        "cost_usd": pd.array([u.cost_usd for u in usages], dtype="float64"),
-        "model": pd.array(models, dtype="str"),
-        "finish_reason": pd.array(reasons, dtype="str"),
+        "prompt_tokens": _array([u.prompt_tokens for u in usages], "Int64"),
+        "completion_tokens": _array([u.completion_tokens for u in usages], "Int64"),
+        "total_tokens": _array([u.total_tokens for u in usages], "Int64"),
+        "cost_usd": _array([u.cost_usd for u in usages], "float64"),
+        "model": _array(models, "str"),
+        "finish_reason": _array(reasons, "str"),
     }
 
 
@@ -173,18 +176,20 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         return ParallelMetrics(**kept | {"latency": Latency(**kept["latency"]), "usage": usage})
     counts = df["status"].value_counts()
     ok = df["status"] == "ok"
-    ends = df["started_at"] + pd.to_timedelta(df["latency_ms"] + df["waited_ms"], unit="ms")
-    span = (ends.max() - df["started_at"].min()).total_seconds()
+    cached = df["cached"].eq(True)
+    began = pd.to_datetime(df["started_at"], utc=True, format="ISO8601")  # text, from a csv
+    ends = began + pd.to_timedelta(df["latency_ms"] + df["waited_ms"], unit="ms")
+    span = (ends.max() - began.min()).total_seconds()
     elapsed = 0.0 if pd.isna(span) else float(span)
-    asked = int(counts.get("ok", 0) + counts.get("failed", 0) - df["cached"].sum())
+    asked = int(counts.get("ok", 0) + counts.get("failed", 0) - cached.sum())
     return ParallelMetrics(
         total=len(df),
         successes=int(counts.get("ok", 0)),
         failures=int(counts.get("failed", 0)),
-        cached=int(df["cached"].sum()),
+        cached=int(cached.sum()),
         not_run=int(counts.get("not_run", 0)),
         cancelled=int(counts.get("cancelled", 0)),
-        latency=Latency.of(df.loc[ok & ~df["cached"], "latency_ms"]),
+        latency=Latency.of(df.loc[ok & ~cached, "latency_ms"]),
         elapsed_s=elapsed,
         rows_per_s=asked / elapsed if elapsed else 0.0,
         usage=_usage_of(df),
@@ -212,7 +217,7 @@ def summarize(df: pd.DataFrame) -> Summary:
     return Summary(
         metrics_of(df),
         groups.largest_first(),
-        ok.loc[~ok["cached"], "latency_ms"].tolist(),
+        ok.loc[~ok["cached"].eq(True), "latency_ms"].tolist(),
         {name: df[name].value_counts(sort=False).to_dict() for name in _class_outputs(df)},
         _settings(about),
         bool(about.get("remembers")),

@@ -9,6 +9,7 @@ from . import frame
 from .batch import Batch
 from .errors import FailFast, ParallelError, RunStopped, TooManyFailures
 from .events import Event, RowFinished, RunFinished
+from .failures import message_of
 from .modules import Module
 from .options import Options
 from .provenance import provenance
@@ -51,10 +52,14 @@ class Ledger:
             elif isinstance(event, RunFinished):
                 self.end = event
 
-    def add_missing(self, events: Iterable[RowFinished]) -> None:
-        """Enter the ends of those rows that have none yet."""
+    def add_missing(self, ends: Iterable[Event]) -> None:
+        """Enter the ends of those rows that have none yet, and of the run if it has none."""
         known = {f.row.number for f in self.finished}
-        self.add(event for event in events if event.row.number not in known)
+        for event in ends:
+            fresh = (
+                event.row.number not in known if isinstance(event, RowFinished) else not self.end
+            )
+            self.add([event] if fresh else [])
 
     def in_order(self) -> list[RowFinished]:
         """The settled rows, in input order."""
@@ -89,9 +94,8 @@ class Ledger:
         failed = [f.error for f in self.in_order() if f.status == "failed" and f.error is not None]
         t, limit = self.tally, self._options.max_failures
         tolerated = f" ({limit}; None goes on whatever fails)" if kind is TooManyFailures else ""
-        distinct = list(dict.fromkeys(f"{type(e).__name__}: {e}" for e in failed))[:3]
-        if cause is not None and cause not in failed:
-            distinct.insert(0, f"{type(cause).__name__}: {cause}")
+        told = [cause, *failed] if cause is not None and cause not in failed else failed
+        distinct = list(dict.fromkeys(f"{type(e).__name__}: {message_of(e)}" for e in told))[:3]
         text = (
             f"{kind.why}{tolerated}: {t.ok} rows done, {t.failed} failed, {t.cancelled} cancelled, "
             f"{t.not_run} not run. {' | '.join(distinct)} (every row is in this error's .df)"

@@ -61,7 +61,7 @@ class Lineup:
         lanes: int | None,
         blocking: bool,
         wake: Callable[[], None],
-        broke: Callable[[Exception], None],
+        broke: Callable[[BaseException], None],
     ) -> None:
         self._rows, self._loop, self._wake, self._broke = rows, loop, wake, broke
         self._lanes, self._busy_lanes = lanes, set[int]()
@@ -168,7 +168,7 @@ class Lineup:
     def _next(self) -> Any:
         try:
             return next(self._rows, _END)
-        except Exception as error:  # the user's iterator broke: keep what is done, tell why
+        except BaseException as error:  # the user's iterator broke: keep what is done, tell why
             return error
 
     def _accept(self, item: Any) -> Row | None:

@@ -100,8 +100,11 @@ class LM:
         return self._local.slots if self._local else None
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What decides this model's answers, beside the prompt; fit for JSON, without the key."""
+    def identity(self) -> dict[str, Any] | None:
+        """What decides this model's answers, beside the prompt; fit for JSON, without the key.
+        None where a subclass completes in a way of its own and does not say which."""
+        if type(self).complete is not LM.complete:
+            return None
         where = self._local.identity if self._local else {"url": self._endpoint.url}
         return {"model": self.model, "params": self.params, **where}
 

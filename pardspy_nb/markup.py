@@ -111,6 +111,7 @@ def histogram(values_ms: Sequence[float], width: int = 280) -> str:
     import numpy as np
 
     values = np.asarray(values_ms, dtype=float)
+    values = values[np.isfinite(values)]
     if not len(values):
         return ""
     latency = Latency.of(values)
@@ -151,7 +152,7 @@ def label_counts(name: str, counts: Mapping[Any, int], width: int = 220) -> str:
     whole, most = sum(counts.values()) or 1, max(counts.values(), default=0) or 1
     shown = list(counts.items())[:_MAX_LABELS]
     rows = "".join(
-        f'<span style="overflow-wrap:anywhere">{escape(str(label))} </span>'
+        f'<span style="overflow-wrap:anywhere">{escape(shortened(str(label), 60))} </span>'
         f'<svg width="100%" height="10" aria-hidden="true"><rect width="{100 * n / most:.1f}%" '
         f'height="10" rx="2" fill="{BLUE}"/></svg>'
         f'<span style="text-align:right">{n:,} ({n / whole:.0%}) </span>'
@@ -178,7 +179,7 @@ def error_list(groups: Sequence[ErrorGroup]) -> str:
         return ""
     lines = [
         f'<div style="overflow-wrap:anywhere"><b style="color:{ORANGE}">{g.rows:,} × '
-        f"{escape(g.error_type)}</b>, e.g. row {escape(str(g.example))}: "
+        f"{escape(g.error_type)}</b>, e.g. row {escape(shortened(str(g.example), 60))}: "
         f"{escape(shortened(g.message))}</div>"
         for g in groups[:_MAX_GROUPS]
     ]
@@ -199,7 +200,7 @@ def faint(words: str) -> str:
     return f'<div style="{_FAINT};margin-top:4px;overflow-wrap:anywhere">{escape(words)}</div>'
 
 
-def shortened(message: str) -> str:
-    """An error's message on one line."""
-    flat = " ".join(message.split())
-    return flat if len(flat) <= _MESSAGE_CHARS else flat[: _MESSAGE_CHARS - 1] + "…"
+def shortened(message: str, most: int = _MESSAGE_CHARS) -> str:
+    """A text from data on one line of at most so many characters."""
+    flat = " ".join(message[: 2 * most].split())
+    return flat if len(message) <= most else flat[: most - 1] + "…"

@@ -26,7 +26,8 @@ class Memory:
     def recall(self, row: Row) -> Answer | None:
         """The remembered answer, or None. StoreError if the store cannot be read."""
         i = row.number % len(self._keys)
-        kept = self._store.get(self._keys[i](row.inputs, row.sample))
+        key = self._key(row)
+        kept = None if key is None else self._store.get(key)
         if kept is None:
             return None
         try:
@@ -37,15 +38,33 @@ class Memory:
 
     async def remember(self, row: Row, answer: Answer) -> None:
         """Keep an answer; returns once it is safe. StoreError if it cannot be written."""
+        key = self._key(row)
+        if key is None or answer.text is None:
+            return
         usage = answer.usage or Usage(None, None, None, None)
-        kept = Kept(answer.text or "", answer.model, answer.finish_reason, usage.prompt_tokens,
-                    usage.completion_tokens, usage.total_tokens, usage.cost_usd)  # fmt: skip
-        key = self._keys[row.number % len(self._keys)](row.inputs, row.sample)
+        kept = Kept(answer.text, _text(answer.model), _text(answer.finish_reason),
+                    _count(usage.prompt_tokens), _count(usage.completion_tokens),
+                    _count(usage.total_tokens), usage.cost_usd)  # fmt: skip
         await self._store.put(key, kept)
+
+    def _key(self, row: Row) -> bytes | None:
+        try:
+            return self._keys[row.number % len(self._keys)](row.inputs, row.sample)
+        except Exception:  # an input that cannot be put into words; the attempt will tell
+            return None
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
+
+
+def _text(value: Any) -> str | None:
+    """What an endpoint says may be anything; a file takes text."""
+    return None if value is None else str(value).encode("utf-8", "replace").decode()
+
+
+def _count(value: int | None) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**63 else None
 
 
 def open_memory(store: Any, module: Module) -> Memory | None:
@@ -58,7 +77,11 @@ def open_memory(store: Any, module: Module) -> Memory | None:
     if not store or not module.predicts:
         return None
     if store is not True:
-        return Memory(Store(Path(store).expanduser()), module)
+        try:
+            path = Path(store).expanduser()
+        except RuntimeError as error:  # ~ of nobody
+            raise StoreError(f"store={store!r}: {error}") from error
+        return Memory(Store(path), module)
     try:
         return Memory(Store(default_path()), module)
     except StoreError as error:

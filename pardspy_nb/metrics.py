@@ -26,6 +26,7 @@ class Latency:
         import numpy as np
 
         values = np.asarray(values_ms, dtype=float)
+        values = values[np.isfinite(values)]
         if not len(values):
             return cls()
         p50, p90, p99 = (float(p) for p in np.percentile(values, [50, 90, 99]))

@@ -14,7 +14,7 @@ from .fields import RESERVED, Field
 from .predict import Predict
 from .prediction import Prediction
 from .threads import DaemonPool
-from .usage import total, usage_scope
+from .usage import Usage, total, usage_scope
 
 ASYNC_WORKERS = 32
 
@@ -160,8 +160,17 @@ def _parameters(function: Any) -> Inputs:
 
 
 def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
-    if _is_plain(module):
-        return lambda row: module.ask(row.inputs)  # the plain case, without a Prediction a row
+    if _is_plain(module):  # without a Prediction a row
+
+        async def ask(row: Row) -> Answer:
+            try:
+                answer: Answer = await module.ask(row.inputs)
+            except Exception as error:
+                _attach(error, None)
+                raise
+            return answer
+
+        return ask
     function = getattr(module, "acall", module)
     is_async = _is_async(function)
 
@@ -188,12 +197,14 @@ def _is_plain(module: Any) -> bool:
 
 
 def _attach(error: Exception, usage: Any) -> None:
-    """Let a failed module's error carry what its calls were billed."""
-    if usage is not None:
-        try:
-            error.usage = usage  # type: ignore[attr-defined]
-        except AttributeError:  # an exception with __slots__
-            error.add_note(f"billed: {usage}")
+    """Let a failed module's error carry what its calls were billed, and nothing else there."""
+    own = getattr(error, "usage", None)
+    if usage is None and (own is None or isinstance(own, Usage)):
+        return
+    try:
+        error.usage = usage  # type: ignore[attr-defined]
+    except AttributeError:  # an exception with __slots__
+        error.add_note(f"billed: {usage}")
 
 
 def _answer(result: Any, counted: Any) -> Answer:

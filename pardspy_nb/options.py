@@ -35,8 +35,9 @@ class Options:
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
         store: where completed rows are remembered, so that a repeated call pays only for what
             is missing: True for the user's cache folder (`PARDSPY_STORE` names another file),
-            a path, False or None for nowhere. Modules other than `Predict` and its kin, and
-            such with a history or made by a factory, are never remembered.
+            a path, False or None for nowhere. Equal rows share one remembered answer. Modules
+            other than `Predict` and its kin, and such with a history or made by a factory, are
+            never remembered.
         progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
 
     Raises:

@@ -40,10 +40,12 @@ class RetryPolicy:
         """Seconds to wait after failed attempt number `attempt`, None to give the row up."""
         if attempt >= self.max_attempts or not is_retryable(error):
             return None
-        backoff = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 30))
+        backoff: float = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 30))
         backoff *= 0.5 + 0.5 * self.rand()
-        asked: float | None = getattr(error, "retry_after_s", None)
-        return backoff if asked is None else asked
+        asked: object = getattr(error, "retry_after_s", None)  # a foreign error's may be anything
+        if isinstance(asked, int | float) and 0 <= asked < float("inf"):
+            return float(asked)
+        return backoff
 
 
 # With a stream the number of rows is unknown: a share is then judged from this many rows on.

@@ -91,7 +91,11 @@ class Predict:
     @property
     def can_be_remembered(self) -> bool:
         """Whether the prompt alone decides the answer: a model that can say which it is
-        (`identity`, as `LM` does), parameters that JSON can write, no history."""
+        (`identity`, as `LM` does), parameters that JSON can write, no history, and no subclass
+        that asks or reads in a way of its own."""
+        own = ("acall", "ask", "read", "keys", "_messages", "_user_text")
+        if any(getattr(type(self), name) is not getattr(Predict, name) for name in own):
+            return False
         if self.history is not None or getattr(self.lm, "identity", None) is None:
             return False
         try:

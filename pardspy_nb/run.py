@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from . import frame, kernel
 from .backend import ThreadBackend
@@ -19,7 +19,8 @@ from .batch import Batch, expand
 from .clock import Clock, SystemClock
 from .engine import Engine
 from .errors import ParallelError, PardspyError
-from .events import RowFinished, RunFinished
+from .events import RowFinished
+from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
 from .metrics import ParallelMetrics
@@ -55,8 +56,7 @@ class Run:
             table, module.inputs, batch_key=options.batch_key, repeat=options.repeat,
             columns=options.columns,
         )  # fmt: skip
-        wanted = options.max_workers
-        self._workers = module.auto_workers(os.cpu_count() or 1) if wanted == "auto" else wanted
+        self._workers = self._resolve(options.max_workers)
         if getattr(module.source, "history", None) is not None and self._workers > 1:
             raise ValueError(
                 "this module has a history, which rows in flight would share; use "
@@ -76,6 +76,9 @@ class Run:
         self._cancelled_at: float | None = None
         self._frame: Any = None
         self._summary: Any = None
+
+    def _resolve(self, workers: int | Literal["auto"]) -> int:
+        return self._module.auto_workers(os.cpu_count() or 1) if workers == "auto" else workers
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -115,6 +118,7 @@ class Run:
     @max_workers.setter
     def max_workers(self, n: int) -> None:
         Options(max_workers=n)  # refuses what is no number of workers
+        n = self._resolve(n)
         self._workers = n
         self._backend.control(lambda engine: engine.set_workers(n))
 
@@ -152,8 +156,6 @@ class Run:
                     self._backend.done.wait(_BATCH_S)
                 return self._finish()
             except KeyboardInterrupt:
-                if self.done:  # while the frame is made: a second wish to stop is one to leave
-                    raise
                 self.cancel()
 
     async def aresult(self) -> Any:
@@ -212,8 +214,9 @@ class Run:
     def _pump(self) -> None:
         """Fold in what happened since the last time. Any thread may call it."""
         with self._drain:
-            events = self._backend.drain()
-            self._ledger.add(events)
+            with interrupts_held():  # what is drained must be entered, whole
+                events = self._backend.drain()
+                self._ledger.add(events)
             self._watchers.update(self._ledger.tally, events)
         if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _GRACE_S:
             self._abandon()
@@ -224,11 +227,8 @@ class Run:
             if self.done:
                 return
             left = self._backend.abandon()
-            ledger, tally = self._ledger, self._ledger.tally
-            ledger.add(self._backend.drain())
-            end = RunFinished("cancelled", None, tally.elapsed_s, tally.in_flight, time.time())
-            ledger.add_missing(left)
-            ledger.add([end])
+            self._ledger.add(self._backend.drain())
+            self._ledger.add_missing(left)
 
     def _tick_in_background(self) -> None:
         threading.Thread(target=self._tick, name="pardspy-progress", daemon=True).start()
@@ -243,17 +243,21 @@ class Run:
         with self._drain:
             if self._frame is not None:
                 return
-            _open_runs.discard(self)
             self._pump()
-            rows = self._ledger.frame()
-            self._summary = frame.summarize(rows)
-            if (crash := self._backend.crash) is not None:
-                words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
-                self._summary = replace(self._summary, trouble=words)
-            self._watchers.close(self._ledger.tally, self._summary)
-            self._frame = self._ledger.selected(rows)
-            if self._summary.notice and not self._watchers.has_panel:
-                print(self._summary.notice, file=sys.stderr)
+            with interrupts_held():
+                self._conclude()
+
+    def _conclude(self) -> None:
+        _open_runs.discard(self)
+        rows = self._ledger.frame()
+        self._summary = frame.summarize(rows)
+        if (crash := self._backend.crash) is not None:
+            words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
+            self._summary = replace(self._summary, trouble=words)
+        self._watchers.close(self._ledger.tally, self._summary)
+        self._frame = self._ledger.selected(rows)
+        if self._summary.notice and not self._watchers.has_panel:
+            print(self._summary.notice, file=sys.stderr)
 
     def _finish(self) -> Any:
         self._close()

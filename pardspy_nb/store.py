@@ -50,7 +50,9 @@ _Job = tuple[bytes, Kept, "asyncio.Future[None]"]
 def default_path() -> Path:
     """`PARDSPY_STORE`, else `answers.sqlite` in the user's cache folder."""
     named = os.environ.get("PARDSPY_STORE")
-    return Path(named or Path(platformdirs.user_cache_dir("pardspy_nb")) / "answers.sqlite")
+    if named:
+        return Path(named).expanduser()
+    return Path(platformdirs.user_cache_dir("pardspy_nb")) / "answers.sqlite"
 
 
 class Store:
@@ -61,7 +63,7 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._answers = self._connect()
@@ -100,11 +102,11 @@ class Store:
             db = sqlite3.connect(self.path, timeout=_BUSY_S, check_same_thread=False)
             with contextlib.ExitStack() as undo:
                 undo.callback(db.close)
+                self._check_version(db)
                 _use_wal(db)
                 db.execute("PRAGMA synchronous = NORMAL")
-                self._check_version(db)
                 undo.pop_all()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, ValueError, sqlite3.Error) as error:
             raise self._explained("open", error) from error
         return db
 
@@ -118,8 +120,17 @@ class Store:
         if found == 0:
             with db:
                 db.execute("BEGIN IMMEDIATE")
-                db.execute(_SCHEMA)
-                db.execute(f"PRAGMA user_version = {_VERSION}")
+                self._make_tables(db)
+
+    def _make_tables(self, db: sqlite3.Connection) -> None:
+        if db.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
+            return  # another has just made them
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise StoreError(
+                f"{self.path} is a database of something else; pass store= another path"
+            )
+        db.execute(_SCHEMA)
+        db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _write(self) -> None:
         db = None
@@ -162,13 +173,16 @@ class Store:
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    """Switching needs the file alone, and SQLite does not wait for that by itself."""
+    """Switching needs the file alone, and SQLite does not wait for that by itself. Where the
+    file system cannot do it, SQLite stays with what it has, which is as safe and slower."""
     until = time.monotonic() + _BUSY_S
-    while db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+    while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > until:
                 raise
             time.sleep(0.01)
 

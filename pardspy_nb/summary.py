@@ -94,8 +94,12 @@ class Summary:
         lines = [self.notice] if self.notice else []
         lines += [f"{name:>14}  {text}" for name, text in self.figures]
         for name, counts in self.counts.items():
-            lines.append(f"{name:>14}  " + ", ".join(f"{k} {n:,}" for k, n in counts.items()))
+            lines.append(
+                f"{name:>14}  "
+                + ", ".join(f"{markup.shortened(str(k), 60)} {n:,}" for k, n in counts.items())
+            )
         for g in self.groups[:_MAX_GROUPS]:
-            lines.append(f"{g.rows:,} × {g.error_type}, e.g. row {g.example}: "
-                         f"{markup.shortened(g.message)}")  # fmt: skip
+            row = markup.shortened(str(g.example), 60)
+            message = markup.shortened(g.message)
+            lines.append(f"{g.rows:,} × {g.error_type}, e.g. row {row}: {message}")
         return "\n".join(lines)

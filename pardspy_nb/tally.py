@@ -17,7 +17,7 @@ from .events import (
     RunStarted,
     RunSteered,
 )
-from .failures import ErrorGroups
+from .failures import ErrorGroups, message_of
 from .metrics import Latency, ParallelMetrics
 from .usage import Usage
 
@@ -116,7 +116,9 @@ class Tally:
             self.failed += 1
             self.in_flight -= 1
             self.failures.add(
-                type(event.error).__name__, str(event.error), self._name(event.row.position)
+                type(event.error).__name__,
+                message_of(event.error) if event.error else "",
+                self._name(event.row.position),
             )
         else:
             self.cancelled += 1

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "policy": set(),
     "failures": set(),
     "kernel": set(),
+    "interrupts": set(),
     "store": {"errors"},
     "signature": {"fields"},
     "answers": {"errors", "signature"},
@@ -66,10 +67,12 @@ ALLOWED: dict[str, set[str]] = {
     "plots": set(),
     "provenance": {"metrics", "modules", "options"},
     "ledger": {
-        "batch", "errors", "events", "frame", "modules", "options", "provenance", "tally",
+        "batch", "errors", "events", "failures", "frame", "modules", "options", "provenance",
+        "tally",
     },
     "run": {
-        "backend", "batch", "clock", "engine", "errors", "events", "frame", "kernel", "ledger",
+        "backend", "batch", "clock", "engine", "errors", "events", "frame", "interrupts", "kernel",
+        "ledger",
         "memory", "metrics", "modules", "options", "prediction", "sinks",
     },
     "parallel": {"errors", "kernel", "modules", "options", "prediction", "run"},
