@@ -15,6 +15,11 @@ def message_of(error: BaseException) -> str:
         text = str(error)
     except Exception as broken:
         text = f"(its message cannot be read: {type(broken).__name__})"
+    return writable(text)
+
+
+def writable(text: str) -> str:
+    """The text with half surrogate pairs spelled out (`\\ud800`): nothing can encode them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .batch import Batch
 from .events import STATUSES, Answer, RowFinished
-from .failures import ErrorGroups, message_of
+from .failures import ErrorGroups, message_of, writable
 from .fields import RESERVED, Field
 from .metrics import Latency, ParallelMetrics
 from .summary import Summary
@@ -116,7 +116,9 @@ def _infer(values: list[Any]) -> Any:
 def _array(values: list[Any], dtype: Any) -> Any:
     try:
         return pd.array(values, dtype=dtype)
-    except (OverflowError, UnicodeError, TypeError, ValueError):  # 2**70, half a surrogate pair
+    except UnicodeEncodeError:  # half a surrogate pair, which no text column or file can hold
+        return pd.array([None if v is None else writable(v) for v in values], dtype=dtype)
+    except (OverflowError, TypeError, ValueError):  # 2**70 is no Int64
         return _objects(values)
 
 

@@ -243,6 +243,26 @@ def test_the_summary_shows_counts_histogram_and_settings(mixed: pd.DataFrame) ->
     assert "positive 4, neutral 4, negative 0" in repr(merged.parallel.summary())
 
 
+def test_the_summary_of_frames_that_went_through_other_hands(
+    mixed: pd.DataFrame, tmp_path: Any
+) -> None:
+    """csv, an outer merge, a reindex, a latency that is missing, names without end."""
+    mixed.to_csv(tmp_path / "a.csv")
+    other = pd.DataFrame({"review": ["row-0 is a review", "unknown"], "x": [1, 2]})
+    frames = {
+        "csv": pd.read_csv(tmp_path / "a.csv", index_col=0),
+        "merge": mixed.merge(other, on="review", how="outer"),
+        "reindex": mixed.reindex(range(20)),
+        "missing": mixed.assign(latency_ms=float("nan")),
+    }
+    for name, df in frames.items():
+        summary = df.parallel.summary()
+        assert summary.metrics.successes == 8, name
+        assert "1 × BadRequestError" in summary._repr_html_(), name
+    many = mixed.rename(index={2: "x" * 50_000})
+    assert len(many.parallel.summary()._repr_html_()) < 20_000
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

@@ -500,3 +500,63 @@ def test_a_source_that_waits_does_not_hold_up_a_cancel() -> None:
     release.set()
     assert isinstance(events[-1], RunFinished)
     assert events[-1].reason == "cancelled"
+
+
+def test_a_pause_after_the_last_row_has_started_does_not_keep_the_run_open() -> None:
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(0.5, engine.pause)
+
+    events = run(2, one_second, workers=2, control=control)
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert end.elapsed_s == 1
+
+
+def test_a_row_cancelled_before_its_retry_began_frees_its_lane() -> None:
+    """The sweep may meet a row whose worker has not taken its first step yet."""
+    seen: dict[int, int] = {}
+
+    async def call(row: Row) -> Answer:
+        seen[row.number] = seen.get(row.number, 0) + 1
+        if row.number == 0 and seen[0] == 1:
+            raise Flaky(retry_after_s=5)
+        await asyncio.sleep(0.1)
+        return Answer({})
+
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(0.35, engine.pause)
+        loop.call_later(10, lambda: (engine.resume(), engine.drop_stragglers()))
+
+    done = finished(run(40, call, workers=2, lanes=2, control=control))
+    assert done[0].status == "cancelled"
+    assert {done[n].status for n in range(1, 40)} == {"ok"}
+
+
+def test_a_dropped_row_is_cancelled_once_and_may_tidy_up() -> None:
+    tidied: list[int] = []
+
+    async def call(row: Row) -> Answer:
+        if row.number == 0:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(2)
+                tidied.append(row.number)
+        await asyncio.sleep(1)
+        return Answer({})
+
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        engine.drop_stragglers()
+
+    assert finished(run(3, call, workers=3, control=control))[0].status == "cancelled"
+    assert tidied == [0]
+
+
+def test_a_source_that_raises_anything_ends_the_run() -> None:
+    def source() -> Any:
+        yield from rows(2)
+        raise asyncio.CancelledError("from the source")
+
+    end = run(5, one_second, source=source())[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.reason, type(end.error)) == ("source", asyncio.CancelledError)

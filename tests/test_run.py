@@ -841,3 +841,181 @@ def test_an_iterator_that_breaks_keeps_the_rows_before_it(predict: pn.Predict) -
     with pytest.raises(pn.ParallelError, match=r"ended early: 2 rows done.*disk gone") as info:
         pn.run_parallel(predict, rows(), **QUIET)
     assert list(info.value.df["reason"]) == ["row-0", "row-1"]
+
+
+# -- nothing lost, whatever happens ------------------------------------------------------------
+
+
+def test_interrupts_at_any_moment_lose_no_row() -> None:
+    """Before, during and after the rows are entered, and while the frame is built."""
+    import os
+    import random
+    import signal
+
+    async def same(i: int) -> int:
+        return i
+
+    noise, hits = random.Random(5), 0
+    pn.run_parallel(same, [1], **QUIET)  # what is imported at first use, is
+    for _ in range(25):
+        timer = threading.Timer(
+            noise.uniform(0.001, 0.2), lambda: os.kill(os.getpid(), signal.SIGINT)
+        )
+        try:
+            run = pn.start_parallel(same, list(range(4000)), **QUIET)
+            timer.start()
+            df = run.result()
+            timer.cancel()
+            timer.join()
+        except KeyboardInterrupt:  # it came too early or too late for the call
+            df = run.result()
+        hits += (df["status"] == "not_run").any()
+        assert list(df["i"]) == list(range(4000))
+        ok = df["status"] == "ok"
+        assert df["output"][ok].tolist() == df["i"][ok].tolist()
+        assert df.parallel.metrics.successes == ok.sum()
+    assert hits, "no interrupt met a run"
+
+
+def test_a_large_table_that_is_cancelled_keeps_every_row() -> None:
+    async def nap(i: int) -> int:
+        await asyncio.sleep(0.05)
+        return i
+
+    run = pn.start_parallel(nap, list(range(400_000)), max_workers=8, **QUIET)
+    while run.metrics.successes < 8:
+        time.sleep(0.01)
+    run.cancel()
+    df = run.result()
+    assert len(df) == 400_000
+    assert df["i"].is_monotonic_increasing
+    assert set(df["status"][-100:]) == {"not_run"}
+    assert df.parallel.metrics.max_in_flight == 8
+
+
+def test_a_cancel_is_not_kept_waiting_by_a_store_that_cannot_close(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str], store_path: Path
+) -> None:
+    """And the run's own end, here FailFast, is told."""
+    import sqlite3
+
+    server.script = lambda marker, attempt: Reply("status", code=400) if marker == 0 else Reply()
+    pn.run_parallel(predict, ["row-99"], progress="none")
+    other = sqlite3.connect(store_path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    run = pn.start_parallel(predict, reviews, max_workers=3, fail_fast=True, progress="none")
+    time.sleep(0.5)
+    begin = time.monotonic()
+    run.cancel()
+    with pytest.raises(pn.FailFast):
+        run.result()
+    assert time.monotonic() - begin < 2
+    other.close()
+
+
+def test_what_a_blocked_row_was_billed_before_is_kept() -> None:
+    blocked, release = threading.Event(), threading.Event()
+    attempts: list[int] = []
+
+    class Billed(Exception):
+        retryable, retry_after_s, usage = True, 0.01, pn.Usage(10, 5, 15, 0.25)
+
+    class Module:
+        async def acall(self, i: int) -> int:
+            attempts.append(i)
+            if len(attempts) < 3:
+                raise Billed
+            blocked.set()
+            release.wait(30)
+            return i
+
+    run = pn.start_parallel(Module(), [1], **QUIET)
+    assert blocked.wait(10)
+    run.cancel()
+    df = run.result()
+    release.set()
+    assert list(df["status"]) == ["cancelled"]
+    assert (df["attempts"][0], df["cost_usd"][0], df["error_type"][0]) == (3, 0.5, "Billed")
+    assert df.parallel.cost == 0.5
+
+
+@pytest.mark.parametrize("value", [2**70, "half a pair \ud800", {"a": [1]}, b"x", 1.5], ids=repr)
+def test_any_value_makes_a_frame(value: Any) -> None:
+    df = pn.run_parallel(lambda i: {"out": i}, {"i": [value, value]}, **QUIET)
+    assert list(df["status"]) == ["ok", "ok"]
+    assert str(df["out"][0]).encode()
+
+
+def test_an_integer_too_large_for_its_column_is_kept(server: ScriptedServer) -> None:
+    class Big:
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            return pn.Completion('{"b": 100000000000000000000}', pn.Usage(2**64, 1, 1), "m")
+
+    df = pn.run_parallel(pn.Predict("a -> b: int", Big()), ["x"], **QUIET)
+    assert df["b"][0] == 10**20
+    assert df["prompt_tokens"][0] == 2**64
+
+
+def test_errors_of_any_kind_fail_their_row_only() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    class Foreign(Exception):
+        retryable, retry_after_s, usage = True, "soon", {"total_tokens": 3}
+
+    errors = [Mute(), Foreign("x"), ValueError("\ud800")]
+
+    def fail(i: int) -> int:
+        raise errors[i]
+
+    df = pn.run_parallel(fail, [0, 1, 2, 0, 1, 2], max_failures=None, max_attempts=2, **QUIET)
+    assert list(df["error_type"]) == ["Mute", "Foreign", "ValueError"] * 2
+    assert df["error"][0] == "(its message cannot be read: RuntimeError)"
+    assert df["error"][2] == "\\ud800"
+    assert df["prompt_tokens"].isna().all()
+
+
+def test_an_input_that_cannot_be_put_into_words_fails_its_row_only(predict: pn.Predict) -> None:
+    odd = pn.Predict(pn.Signature("x").add_input("a", Any).add_output("reason"), predict.lm)
+    df = pn.run_parallel(odd, {"a": ["row-1", object(), "row-3"]}, max_failures=1, progress="none")
+    assert list(df["status"]) == ["ok", "failed", "ok"]
+
+
+def test_columns_of_arrays_are_inputs(predict: pn.Predict) -> None:
+    import array
+
+    import pyarrow
+
+    for data in (pyarrow.array([1, 2]), array.array("i", [1, 2]), np.array([1, 2])):
+        df = pn.run_parallel(lambda i: i + 1, data, **QUIET)
+        assert list(df["output"]) == [2, 3]
+
+
+def test_workers_can_be_set_to_auto_while_the_run_goes_on() -> None:
+    async def nap(i: int) -> int:
+        await asyncio.sleep(0.01)
+        return i
+
+    run = pn.start_parallel(nap, list(range(100)), max_workers=2, **QUIET)
+    run.max_workers = "auto"  # type: ignore[assignment]
+    assert run.max_workers == 32
+    assert (run.result()["status"] == "ok").all()
+
+
+def test_cancel_is_heard_though_a_model_blocks_while_it_starts(signature: pn.Signature) -> None:
+    release, starting = threading.Event(), threading.Event()
+
+    class Rude:
+        async def prepare(self) -> None:
+            starting.set()
+            release.wait(30)
+
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            raise AssertionError("nothing may be asked")
+
+    run = pn.start_parallel(pn.Predict(signature, Rude()), ["a", "b"], **QUIET)
+    assert starting.wait(10)
+    run.cancel()
+    assert list(run.result()["status"]) == ["not_run", "not_run"]
+    release.set()

@@ -152,3 +152,9 @@ def test_bad_answers_are_typed_errors(
 def test_a_type_that_is_no_data_type_is_refused() -> None:
     with pytest.raises(TypeError, match="x"):
         pn.Signature("a").add_input("x", object())
+
+
+@pytest.mark.parametrize("labels", [["y", None], [1, True], ["a", "b", "a"]], ids=str)
+def test_labels_that_a_column_cannot_tell_apart_are_refused(labels: list[Any]) -> None:
+    with pytest.raises(ValueError, match="must differ and none may be None"):
+        pn.Signature("x").add_input("a").add_class_output("b", labels)

@@ -271,3 +271,54 @@ def test_many_may_open_and_write_one_file_at_once(tmp_path: Path) -> None:
     db = sqlite3.connect(path)
     assert db.execute("SELECT count(*) FROM answers").fetchone() == (160,)
     db.close()
+
+
+def test_subclasses_that_ask_or_complete_in_their_own_way_are_not_remembered(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    class Shout(pn.Predict):
+        async def ask(self, inputs: Any) -> Any:
+            answer = await super().ask(inputs)
+            return answer._replace(outputs=answer.outputs | {"reason": "LOUD"})
+
+    class OtherLM(pn.LM):
+        async def complete(self, messages: Any, **more: Any) -> Any:
+            return await super().complete(messages, **more)
+
+    lm = pn.LM("m", base_url=server.url)
+    pn.run_parallel(pn.Predict(signature, lm), ["row-1"], **QUIET)
+    for module in (Shout(signature, lm), pn.Predict(signature, OtherLM("m", base_url=server.url))):
+        assert not pn.run_parallel(module, ["row-1"], **QUIET)["cached"].any()
+    assert len(server.requests) == 3
+    cot = pn.ChainOfThought(signature, lm)
+    assert cot.can_be_remembered
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE answers (id, note)")
+    before = path.read_bytes()
+    with pytest.raises(pn.StoreError, match="something else"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("store", ["~nobody-of-this-name/x.sqlite", "nul\0byte", "."])
+def test_paths_that_cannot_be_are_told(predict: pn.Predict, store: str) -> None:
+    with pytest.raises(pn.StoreError, match="store"):
+        pn.run_parallel(predict, ["row-1"], store=store, **QUIET)
+
+
+def test_odd_words_of_an_endpoint_are_remembered_as_text(predict: pn.Predict) -> None:
+    class Odd:
+        identity = {"model": "odd"}  # noqa: RUF012 - a constant
+
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            usage = pn.Usage(2**64, 1, 1)
+            return pn.Completion('{"b": "x"}', usage, "m\ud800", "st\ud800op")
+
+    module = pn.Predict("a -> b", Odd())
+    for cached in (False, True):
+        df = pn.run_parallel(module, ["x"], **QUIET)
+        assert (df["cached"][0], df["b"][0]) == (cached, "x")
