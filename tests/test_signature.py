@@ -154,7 +154,7 @@ def test_a_type_that_is_no_data_type_is_refused() -> None:
         pn.Signature("a").add_input("x", object())
 
 
-@pytest.mark.parametrize("labels", [["y", None], [1, True], ["a", "b", "a"]], ids=str)
-def test_labels_that_a_column_cannot_tell_apart_are_refused(labels: list[Any]) -> None:
+@pytest.mark.parametrize("kind", [Literal["y", None], Literal[1, True]], ids=str)
+def test_labels_that_a_column_cannot_tell_apart_are_refused(kind: Any) -> None:
     with pytest.raises(ValueError, match="must differ and none may be None"):
-        pn.Signature("x").add_input("a").add_class_output("b", labels)
+        pn.Signature("x").add_input("a").add_output("b", kind)
