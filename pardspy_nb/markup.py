@@ -1,11 +1,14 @@
 """Small HTML for the panel and the summary: no script, every string from data escaped.
 
-It must read well where styles or SVG are stripped (code hosts), in Lab's light and dark themes,
-and 520 px wide; so text inherits its colour, figures are text, and SVG only repeats them.
+It must read well in Lab's light and dark themes, 520 px wide, and where much is stripped: Lab
+takes SVG and CSS variables out of notebooks it does not trust yet, code hosts all styles. So text
+inherits its colour, other colours stand out on light and dark, figures are text, and pictures
+only repeat them: inline SVG while a run lasts, images (which are not stripped) in what stays.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -13,10 +16,8 @@ from typing import Any
 from .failures import ErrorGroup
 from .metrics import Latency
 
-BLUE = "var(--jp-brand-color1,#2b7bd6)"
-GREEN = "var(--jp-success-color1,#3a9b4e)"
-ORANGE = "var(--jp-warn-color0,#d4651f)"
-_FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45"
+BLUE, GREEN, ORANGE, GREY = "#3b82d6", "#3a9b4e", "#cf5f17", "#8a8f98"
+_FONT = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"
 _FAINT = "opacity:.72;font-size:11px"
 _BINS = 30
 _MAX_GROUPS = 8
@@ -93,8 +94,8 @@ def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words:
     whole = max(1, total or ok + failed + cancelled)
     done = ok + failed + cancelled
     parts = "".join(
-        f'<div style="width:{100 * n / whole:.3f}%;background:{colour}"></div>'
-        for n, colour in ((ok, GREEN), (failed, ORANGE), (cancelled, "#8a8f98"))
+        f'<div style="width:{100 * n / whole:.3f}%;background-color:{colour}"></div>'
+        for n, colour in ((ok, GREEN), (failed, ORANGE), (cancelled, GREY))
         if n
     )
     return (
@@ -105,7 +106,22 @@ def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words:
     )
 
 
-def histogram(values_ms: Sequence[float], width: int = 280) -> str:
+def _drawing(shapes: str, width: int, height: int, words: str, live: bool) -> str:
+    """SVG shapes stretched to the room there is, as inline SVG or as an image; `words` say what
+    they show, nothing where the text beside them does."""
+    size = f'viewBox="0 0 {width} {height}" preserveAspectRatio="none"'
+    if live:
+        role = f'role="img" aria-label="{escape(words)}"' if words else 'aria-hidden="true"'
+        size += f' width="100%" height="{height}" style="display:block"'
+        return f"<svg {size} {role}>{shapes}</svg>"
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{shapes}</svg>'
+    return (
+        f'<img alt="{escape(words)}" style="display:block;width:100%;height:{height}px" '
+        f'src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}">'
+    )
+
+
+def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
     """Latencies as thirty bars from 0 to just above p99 (at most three times p90); slower ones
     are in the last bar."""
     import numpy as np
@@ -119,9 +135,9 @@ def histogram(values_ms: Sequence[float], width: int = 280) -> str:
     p90, p99 = np.percentile(values, [90, 99])
     top = max(min(1.1 * float(p99), 3 * float(p90), slowest), 1e-3)  # an outlier hides nothing
     counts, _ = np.histogram(np.minimum(values, top), bins=_BINS, range=(0.0, top))
-    scale = 40 / counts.max()
+    scale = 48 / counts.max()
     path = "".join(
-        f"M{i * 10 + 0.5} 40v{-max(1.0, n * scale):.1f}h9V40z" for i, n in enumerate(counts) if n
+        f"M{i * 10 + 0.5} 48v{-max(1.0, n * scale):.1f}h9V48z" for i, n in enumerate(counts) if n
     )
     words = ", ".join(
         f"{name} {milliseconds(value)}"
@@ -130,37 +146,35 @@ def histogram(values_ms: Sequence[float], width: int = 280) -> str:
     )  # fmt: skip
     end = milliseconds(top) + (f", slowest {milliseconds(slowest)}" if slowest > top else "")
     marks = "".join(
-        f'<path d="M{300 * min(value, top) / top:.1f} 0V40" stroke="currentColor" '
-        'stroke-dasharray="3 3" stroke-opacity=".7"/>'
+        f'<path d="M{300 * min(value, top) / top:.1f} 0V48" stroke="{GREY}" stroke-width="2" '
+        'stroke-dasharray="3 3"/>'
         for value in (latency.p50_ms, latency.p90_ms)
         if value is not None
     )
+    title = f"Latency histogram of {len(values)} calls: {words}"
     return (
-        f'<div style="flex:1 1 {width}px;min-width:200px;max-width:480px">'
+        '<div style="flex:1 1 280px;min-width:200px;max-width:480px">'
         f'<span style="{_FAINT}">latency of '
         f"{len(values):,} calls, lines at p50 and p90</span>"
-        f'<svg viewBox="0 0 300 40" preserveAspectRatio="none" width="100%" height="48" role="img" '
-        f'aria-label="Latency histogram of {len(values)} calls: {words}" style="display:block">'
-        f'<path d="{path}" fill="{BLUE}"/>{marks}</svg>'
-        f'<div style="{_FAINT};display:flex;justify-content:space-between">'
+        + _drawing(f'<path d="{path}" fill="{BLUE}"/>{marks}', 300, 48, title, live)
+        + f'<div style="{_FAINT};display:flex;justify-content:space-between">'
         f"<span>0 </span><span>{end}</span></div></div>"
     )
 
 
-def label_counts(name: str, counts: Mapping[Any, int], width: int = 220) -> str:
+def label_counts(name: str, counts: Mapping[Any, int], *, live: bool = False) -> str:
     """Rows per label as bars with their numbers."""
     whole, most = sum(counts.values()) or 1, max(counts.values(), default=0) or 1
     shown = list(counts.items())[:_MAX_LABELS]
     rows = "".join(
         f'<span style="overflow-wrap:anywhere">{escape(shortened(str(label), 60))} </span>'
-        f'<svg width="100%" height="10" aria-hidden="true"><rect width="{100 * n / most:.1f}%" '
-        f'height="10" rx="2" fill="{BLUE}"/></svg>'
-        f'<span style="text-align:right">{n:,} ({n / whole:.0%}) </span>'
+        + _drawing(f'<path d="M0 0H{300 * n / most:.1f}V10H0z" fill="{BLUE}"/>', 300, 10, "", live)
+        + f'<span style="text-align:right">{n:,} ({n / whole:.0%}) </span>'
         for label, n in shown
     )
     more = f" (the first {_MAX_LABELS} of {len(counts)})" if len(counts) > _MAX_LABELS else ""
     return (
-        f'<div style="flex:1 1 {width}px;min-width:200px;max-width:480px"><span style="{_FAINT}">'
+        f'<div style="flex:1 1 220px;min-width:200px;max-width:480px"><span style="{_FAINT}">'
         f"{escape(name)}{more} </span>"
         '<div style="display:grid;grid-template-columns:minmax(4em,auto) 1fr auto;gap:1px 8px;'
         f'align-items:center;font-size:12px;font-variant-numeric:tabular-nums">{rows}</div></div>'

@@ -224,6 +224,15 @@ def test_what_stays_is_static_html_in_the_saved_file_and_in_the_reopened_page(
     assert page.get_by_text("max_workers 4").count() == 1
     assert page.get_by_text("Error displaying widget").count() == 0
 
+    # as a notebook from somebody else, which Lab does not trust and strips
+    saved["cells"].append(saved["cells"][0] | {"id": "more", "outputs": []})
+    (lab.folder / "foreign.ipynb").write_text(json.dumps(saved))
+    lab.open(page, "foreign.ipynb")
+    page.get_by_text("1 × BadRequestError").wait_for()
+    picture = page.get_by_role("img", name="Latency histogram of 39 calls")
+    assert picture.evaluate("img => img.complete && img.naturalWidth > 0")
+    assert page.locator(".jp-OutputArea-output svg").count() == 0
+
 
 def test_two_background_runs_keep_to_their_own_panels(
     lab: Lab, page: Any, server: ScriptedServer

@@ -184,5 +184,5 @@ def test_a_notebook_run_headless_keeps_a_summary_that_nbconvert_shows(
     assert len(str(notebook)) < 20_000
     html, _ = HTMLExporter().from_notebook_node(notebook)
     assert "Done in" in html
-    assert 'aria-label="Latency histogram of 9 calls' in html
+    assert 'alt="Latency histogram of 9 calls' in html
     assert PANEL not in html

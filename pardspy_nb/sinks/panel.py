@@ -202,8 +202,12 @@ def live_figures(state: Tally) -> list[tuple[str, str]]:
 def body_html(state: Tally, hint: str) -> str:
     """Latency histogram, label counts, failures by error."""
     pictures = [
-        *filter(None, [markup.histogram(state.shown_latencies_ms())]),
-        *(markup.label_counts(name, of) for name, of in state.counts.items() if any(of.values())),
+        *filter(None, [markup.histogram(state.shown_latencies_ms(), live=True)]),
+        *(
+            markup.label_counts(name, of, live=True)
+            for name, of in state.counts.items()
+            if any(of.values())
+        ),
     ]
     return markup.text([
         markup.note(hint, colour=markup.ORANGE),
