@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +109,27 @@ def test_a_run_stopped_half_way_is_continued(
     df = pn.run_parallel(predict, reviews, **QUIET)
     assert list(df["cached"]) == [True] * 5 + [False] * 7
     assert list(df["reason"]) == [f"row-{i}" for i in range(12)]
+
+
+KILLED = """
+import pardspy_nb as pn
+lm = pn.LM("m", base_url={url!r})
+signature = pn.Signature("x").add_input("review").add_output("reason")
+pn.run_parallel(pn.Predict(signature, lm), [f"row-{{i}}" for i in range(200)], max_workers=4)
+"""
+
+
+def test_a_process_that_is_killed_loses_only_its_rows_in_flight(server: ScriptedServer) -> None:
+    server.delay_s = 0.02
+    program = KILLED.format(url=server.url)
+    killed = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    while len(server.requests) < 50:
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    subprocess.run([sys.executable, "-c", program], check=True, stderr=subprocess.DEVNULL)
+    assert set(server.attempts) == set(range(200))
+    assert sum(server.attempts.values()) <= 200 + 4
 
 
 @pytest.mark.parametrize("store", [None, False])

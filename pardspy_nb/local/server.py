@@ -71,6 +71,9 @@ class _Server:
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            if pipe is not None:
+                pipe.close()
 
 
 _servers: dict[LocalModel, _Server] = {}
