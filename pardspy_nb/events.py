@@ -5,12 +5,8 @@ Durations are milliseconds of the monotonic clock, stamps are seconds since the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from .summary import Summary
-    from .tally import Tally
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
 Status = Literal["ok", "failed", "cancelled", "not_run"]
 STATUSES: tuple[Status, ...] = ("ok", "failed", "cancelled", "not_run")
@@ -110,16 +106,6 @@ class RunFinished(NamedTuple):
 
 
 Event = RunStarted | RunSteered | RowStarted | AttemptFailed | RowFinished | RunFinished
-
-
-class Sink(Protocol):
-    """Watches a run. Called at a fixed rate from one thread, never per row; may raise freely."""
-
-    def update(self, state: Tally, events: Sequence[Event]) -> None:
-        """See the events since the last call and the state they add up to."""
-
-    def close(self, state: Tally, summary: Summary) -> None:
-        """The run is over: show the final state."""
 
 
 class Controls(Protocol):

@@ -21,6 +21,7 @@ _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "fatal": RunStopped,
     "store": RunStopped,
     "source": ParallelError,
+    "crashed": ParallelError,
 }
 
 

@@ -265,8 +265,6 @@ class Run:
         if (crash := self._backend.crash) is not None:
             # our own errors tell all in their message; the engine's frames would only hide it
             raise crash.with_traceback(None) if isinstance(crash, PardspyError) else crash
-        if end is not None and end.reason == "crashed" and end.error is not None:
-            raise end.error
         if end is not None and (error := self._ledger.stopped_by()) is not None:
             raise error from end.error
         return self._frame

@@ -982,6 +982,22 @@ def test_an_input_that_cannot_be_put_into_words_fails_its_row_only(predict: pn.P
     assert list(df["status"]) == ["ok", "failed", "ok"]
 
 
+def test_the_engine_s_own_crash_ends_the_run_and_keeps_its_rows() -> None:
+    class Trap(Exception):
+        @property
+        def retryable(self) -> bool:
+            raise RuntimeError("the engine did not expect this")
+
+    def fail(i: int) -> int:
+        if i == 2:
+            raise Trap
+        return i
+
+    with pytest.raises(pn.ParallelError, match="did not expect this") as info:
+        pn.run_parallel(fail, list(range(9)), max_workers=1, **QUIET)
+    assert list(info.value.df["status"]) == ["ok", "ok", "cancelled"] + ["not_run"] * 6
+
+
 def test_columns_of_arrays_are_inputs(predict: pn.Predict) -> None:
     import array
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import kernel
-from ..events import Controls, Event, Sink
+from ..events import Controls, Event
 
 if TYPE_CHECKING:
     from ..summary import Summary
     from ..tally import Tally
+
+
+class Sink(Protocol):
+    """Watches a run. Called at a fixed rate from one thread, never per row; may raise freely."""
+
+    def update(self, state: Tally, events: Sequence[Event]) -> None:
+        """See the events since the last call and the state they add up to."""
+
+    def close(self, state: Tally, summary: Summary) -> None:
+        """The run is over: show the final state."""
 
 
 class Watchers:
