@@ -95,8 +95,8 @@ class RowFinished(NamedTuple):
 
 
 class RunFinished(NamedTuple):
-    """The run ended. `reason` is why: done, failures, fail_fast, cancelled, fatal, source or
-    store."""
+    """The run ended. `reason` is why: done, failures, fail_fast, cancelled, fatal (every further
+    row would fail alike), source (the input broke), store, or crashed (the engine did)."""
 
     reason: str
     error: BaseException | None

@@ -57,4 +57,4 @@ def let_clicks_through(widget: Any) -> None:
     the one that is busy with the cell. Forgetting that leaves the page's own choice, a
     subshell. The attribute is private; `tests/test_browser.py` notices when it goes.
     """
-    vars(widget.comm).pop("_reply_subshell_id", None)
+    getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)

@@ -203,9 +203,9 @@ def error_list(groups: Sequence[ErrorGroup]) -> str:
     return f'<div style="font-size:12px;margin-top:6px">{"".join(lines)}</div>'
 
 
-def note(words: str, *, colour: str = "inherit", live: bool = False) -> str:
-    """A line of text; `live` has screen readers speak it."""
-    role = ' role="status"' if live else ""
+def note(words: str, *, colour: str = "inherit", spoken: bool = False) -> str:
+    """A line of text; `spoken` has screen readers say it when it appears."""
+    role = ' role="status"' if spoken else ""
     return f'<div{role} style="color:{colour};margin:2px 0">{escape(words)}</div>' if words else ""
 
 

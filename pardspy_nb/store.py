@@ -24,7 +24,7 @@ from .errors import StoreError
 _VERSION = 1
 _BUSY_S = 30.0  # another process may be writing
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
+CREATE TABLE answers (
     key BLOB PRIMARY KEY, text TEXT NOT NULL, model TEXT, finish_reason TEXT,
     prompt_tokens INTEGER, completion_tokens INTEGER, total_tokens INTEGER, cost_usd REAL,
     at_utc_s REAL NOT NULL

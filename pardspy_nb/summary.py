@@ -70,13 +70,13 @@ class Summary:
 
     def _repr_html_(self) -> str:
         if self.trouble:
-            return markup.box([markup.note(self.trouble, live=True)], markup.ORANGE)
+            return markup.box([markup.note(self.trouble, spoken=True)], markup.ORANGE)
         colour = markup.ORANGE if self.notice else "inherit"
         failed = f"; {self.metrics.failures:,} failed" if self.metrics.failures else ""
         state = self.notice or f"Done in {duration(self.metrics.elapsed_s)}{failed}."
         return markup.box(
             [
-                markup.note(state, colour=colour, live=True),
+                markup.note(state, colour=colour, spoken=True),
                 markup.figures(self.figures),
                 markup.pictures([
                     *filter(None, [markup.histogram(self.latencies_ms)]),

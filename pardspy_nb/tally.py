@@ -53,7 +53,7 @@ class Tally:
     ) -> None:
         self.total = total
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
-        self.in_flight = self.retries = self.max_in_flight = 0
+        self.in_flight = self.max_in_flight = 0
         self.max_workers = 0
         self.paused = self.dropping = False
         self.stopping: str | None = None
@@ -81,7 +81,6 @@ class Tally:
         elif isinstance(event, AttemptFailed):
             self.in_flight -= 1
             self._backing_off.add(event.row.number)
-            self.retries += 1
         elif isinstance(event, RunSteered):
             self._steer(event)
         elif isinstance(event, RunStarted):

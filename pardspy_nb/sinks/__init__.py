@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import kernel
 from ..events import Controls, Event
+from .panel import Panel
 
 if TYPE_CHECKING:
     from ..summary import Summary
@@ -34,7 +35,7 @@ class Watchers:
     @property
     def has_panel(self) -> bool:
         """Whether the run shows itself in a notebook."""
-        return any(hasattr(sink, "show") for sink in self._sinks)
+        return self._panel() is not None
 
     def update(self, state: Tally, events: Sequence[Event]) -> None:
         """Pass on what happened."""
@@ -46,13 +47,14 @@ class Watchers:
 
     def show_panel(self, controls: Controls, waits: kernel.Waits) -> None:
         """Show the run's panel in the current cell; made now if there is none yet."""
-        from .panel import Panel
-
-        panel = next((sink for sink in self._sinks if isinstance(sink, Panel)), None)
+        panel = self._panel()
         if panel is None:
             panel = Panel(controls, waits)
             self._sinks.append(panel)
         panel.show()
+
+    def _panel(self) -> Panel | None:
+        return next((sink for sink in self._sinks if isinstance(sink, Panel)), None)
 
     def _each(self, method: str, *args: Any) -> None:
         for sink in list(self._sinks):

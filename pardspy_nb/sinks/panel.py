@@ -52,7 +52,6 @@ class Panel:
         self._handles: dict[int | None, Any] = {}  # by cell
         self._born = time.monotonic()
         self._painted = float("-inf")
-        self._closed = False
         self._head, self._body = ipywidgets.HTML(), ipywidgets.HTML()
 
         def button(kind: str, name: str, tip: str, icon: str, act: Callable[[], None]) -> Any:
