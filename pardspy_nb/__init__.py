@@ -1,9 +1,11 @@
 """Tables through language models: every row, concurrently, watched live, back as a DataFrame."""
 
 from . import accessor as _accessor  # noqa: F401 - registers df.parallel
+from . import store
 from .errors import (
     AllFailed,
     AttemptError,
+    BudgetExceeded,
     FailFast,
     InvalidOutputError,
     LMError,
@@ -33,6 +35,7 @@ __all__ = [
     "LM",
     "AllFailed",
     "AttemptError",
+    "BudgetExceeded",
     "ChainOfThought",
     "Completion",
     "FailFast",
@@ -63,4 +66,5 @@ __all__ = [
     "plot_timeline",
     "run_parallel",
     "start_parallel",
+    "store",
 ]

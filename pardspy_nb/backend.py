@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from .batch import Batch
+from .budget import Budget, answer_tokens
 from .clock import Clock
 from .endpoint import close_clients
 from .engine import Engine
 from .events import Event, Row, RowFinished
+from .lm import answer_cap
 from .memory import Memory
 from .modules import Module
 from .options import Options
@@ -119,16 +121,18 @@ class ThreadBackend:
             loop.close()
 
     async def _main(self, loop: asyncio.AbstractEventLoop) -> None:
-        call, pool = self._module.caller(loop)
-        memory = self._memory
+        caller = self._module.caller(loop)
+        budget = None
+        if (limit_usd := self._options.max_cost_usd) is not None:
+            answer_cap.set(answer_tokens(self._module, limit_usd))
+            budget = Budget(limit_usd, caller.worst_case)
         engine = Engine(
-            self._rows, call, self._emit, clock=self._clock, total=self._batch.total,
+            self._rows, caller, self._emit, clock=self._clock, total=self._batch.total,
             max_workers=self._workers, retry=RetryPolicy(self._options.max_attempts),
             failure=FailurePolicy(self._options.max_failures, self._options.fail_fast),
             timeout_s=self._options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
             blocking_source=self._batch.blocking,
-            recall=memory.recall if memory else None,
-            remember=memory.remember if memory else None,
+            memory=self._memory, gate=budget,
         )  # fmt: skip
         try:
             self._preparing = asyncio.ensure_future(self._prepare())
@@ -142,7 +146,7 @@ class ThreadBackend:
                     self._emit(_not_run(row))
             self._told = True
         finally:
-            pool.close()
+            caller.close()
             await close_clients()
 
     def _take_over(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:

@@ -92,7 +92,7 @@ class Endpoint:
                 reason = str(error) or "no answer within 10 s"
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
-        raise errors.EndpointConnectionError(
+        raise errors.UnreachableError(
             f"cannot reach {self.url} ({reason}); nothing was sent. Check base_url= (or "
             "OPENAI_BASE_URL) and that the server is running"
         )
@@ -108,14 +108,18 @@ class Endpoint:
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             message = self._redact(f"{type(cause).__name__}: {cause}")
-            raise errors.EndpointConnectionError(message) from None
+            sent = not _is_unsent(error)
+            kind = errors.EndpointConnectionError if sent else errors.UnreachableError
+            raise kind(message) from None
         try:
             answer = json.loads(raw)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             shown = self._redact(repr(bytes(raw[:80])))
-            raise errors.ServerError(f"the endpoint's answer is not a JSON object: {shown}")
+            broken = errors.ServerError(f"the endpoint's answer is not a JSON object: {shown}")
+            broken.may_be_billed = True
+            raise broken
         return answer
 
     def _redact(self, text: str) -> str:
@@ -141,6 +145,17 @@ class Endpoint:
         elif status in (408, 409) or status >= 500:
             kind = errors.ServerError
         return kind(message, retry_after_s=retry_after_s)
+
+
+def _is_unsent(error: BaseException) -> bool:
+    """Whether no connection could be made. The client calls a connection that broke off the
+    same (`ConnectTimeout`); only aiohttp's own error at the bottom tells."""
+    from aiohttp import ClientConnectorError
+
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, ClientConnectorError):
+        below = below.__cause__
+    return below is not None
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:

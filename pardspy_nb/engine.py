@@ -23,13 +23,15 @@ from .events import (
     RunSteered,
     Status,
 )
+from .hooks import Gate, Memory
 from .lineup import Flight, Lineup
 from .policy import FailurePolicy, RetryPolicy, straggler_after_s
 
 Call = Callable[[Row], Awaitable[Answer]]
 _SWEEP_S = 0.25  # between looks for stragglers
 _KNOWN_DURATIONS = 1000  # the latest rows, against which a straggler is judged
-_RECALLS_A_TURN = 100  # remembered rows settled before the loop may see to something else
+_SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
+_MOST_FOLLOWERS = 10_000  # rows that wait for an equal one, before no new ones are pulled
 
 
 class Engine:
@@ -45,10 +47,9 @@ class Engine:
         timeout_s: wall clock for one attempt, or None.
         lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
         blocking_source: pull rows in a thread, because the iterator may wait.
-        recall: the remembered answer of a row, or None; such a row is settled without an
-            attempt. Must be quick.
-        remember: keeps a new answer; the row is settled once it returns. If `recall` or
-            `remember` raises, the run stops rather than pay twice.
+        memory: answers that need not be asked for again. Rows of an equal key are asked once: those
+            that come while one is under way wait for it and share its outcome.
+        gate: is asked before each attempt.
     """
 
     def __init__(
@@ -65,14 +66,17 @@ class Engine:
         timeout_s: float | None = None,
         lanes: int | None = None,
         blocking_source: bool = False,
-        recall: Callable[[Row], Answer | None] | None = None,
-        remember: Callable[[Row, Answer], Awaitable[None]] | None = None,
+        memory: Memory | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._call, self._emit, self._clock = call, emit, clock
         self._total, self._workers_wanted = total, max_workers
         self._retry, self._failure, self._timeout_s = retry, failure, timeout_s
         self._source = (rows, lanes, blocking_source)
-        self._recall, self._remember, self._recalls = recall, remember, 0
+        self._memory, self._gate, self._gated = memory, gate, False
+        self._asked: dict[bytes, Flight] = {}  # rows under way, by key
+        self._in_hand: Flight | None = None  # out of the lineup, and not yet a worker's
+        self._following = 0
         self._lineup: Lineup | None = None  # while the run lasts
         self._tasks: dict[asyncio.Task[None], Flight] = {}  # and the row each is at
         self._durations_s: deque[float] = deque(maxlen=_KNOWN_DURATIONS)
@@ -126,7 +130,9 @@ class Engine:
         """How the rows pulled and the run would end if they ended now. Only for who gives up
         on a blocked loop, from another thread."""
         held = [] if self._lineup is None else self._lineup.close()
-        open_ = [f for f in (*self._tasks.values(), *held) if not f.settled]
+        led = [f for leader in list(self._asked.values()) for f in leader.followers]
+        here = (*self._tasks.values(), *held, *led, *filter(None, [self._in_hand]))
+        open_ = [f for f in here if not f.settled]
         ends: list[Event] = [_finished(f, "cancelled" if f.attempts else "not_run") for f in open_]
         elapsed_s = self._loop.time() - self._start if self._began else 0.0
         now = self._clock.utc_s()
@@ -185,8 +191,19 @@ class Engine:
             self._idle.set()
 
     def _take(self) -> Flight | None:
-        stopped = self._stop_reason is not None or self._halted or self._paused
-        return None if stopped or self._lineup is None else self._lineup.take()
+        """The next row to make an attempt at; rows that need none are settled on the way."""
+        for _ in range(_SPARED_A_TURN):
+            stopped = self._stop_reason is not None or self._halted or self._paused or self._gated
+            if stopped or self._lineup is None:
+                return None
+            flight = self._in_hand = self._lineup.take(fresh=self._following < _MOST_FOLLOWERS)
+            if flight is None or not self._spared(flight):
+                taken = flight is not None and self._admitted(flight)
+                self._in_hand = None
+                return flight if taken else None
+        self._in_hand = None
+        self._loop.call_soon(self._fill)
+        return None
 
     def _worker_left(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)
@@ -224,37 +241,62 @@ class Engine:
         assert task is not None
         while flight is not None:
             self._tasks[task] = flight
-            if not self._recalled(flight):
-                self._running += 1
-                self._max_in_flight = max(self._max_in_flight, self._running)
-                try:
-                    await self._attempt(flight)
-                finally:
-                    self._running -= 1
-                    self._leave(flight)
-                if flight.dropped and task.cancelling():
-                    task.uncancel()  # the row was cancelled, its worker goes on
-            elif self._recalls % _RECALLS_A_TURN == 0:
-                await asyncio.sleep(0)
+            self._running += 1
+            self._max_in_flight = max(self._max_in_flight, self._running)
+            try:
+                await self._attempt(flight)
+            finally:
+                self._running -= 1
+                self._leave(flight)
+            if flight.dropped and task.cancelling():
+                task.uncancel()  # the row was cancelled, its worker goes on
             flight = self._take() if len(self._tasks) <= self._workers_wanted else None
 
-    def _recalled(self, flight: Flight) -> bool:
-        """Settle a row whose answer is remembered."""
-        if self._recall is None or flight.attempts:
+    def _spared(self, flight: Flight) -> bool:
+        """Settle a row whose answer is remembered; let it follow an equal one under way."""
+        if self._memory is None or flight.attempts:
             return False
-        self._recalls += 1
         try:
-            answer = self._recall(flight.row)
+            key = flight.key = flight.key or self._memory.key(flight.row)
+            leader = None if key is None else self._asked.setdefault(key, flight)
+            if leader is not None and leader is not flight:
+                leader.followers.append(flight)
+                self._following += 1
+                self._leave(flight)
+                return True
+            answer = self._memory.recall(flight.row, key)
         except Exception as error:
             self.stop("store", error, now=False)
             self._settle(flight, "not_run")
         else:
             if answer is None:
                 return False
-            flight.bill(answer.usage)
             self._settle(flight, "ok", answer)
         self._leave(flight)
         return True
+
+    def _admitted(self, flight: Flight) -> bool:
+        """Whether an attempt may start; else the row goes back, and no other starts before one
+        has left."""
+        if self._gate is None:
+            return True
+        try:
+            if self._gate.admit(flight.row):
+                return True
+        except Exception as error:
+            self.stop("budget", error, now=False)
+        self._gated = True
+        if self._lineup is not None:
+            self._lineup.give_back(flight)
+        return False
+
+    def _left(self, flight: Flight, outcome: Answer | BaseException) -> None:
+        """Tell the gate that an attempt is over."""
+        if self._gate is not None:
+            self._gate.leave(flight.row, outcome)
+            if self._gated:
+                self._gated = False
+                self._fill()
 
     def _leave(self, flight: Flight) -> None:
         if self._lineup is not None:
@@ -279,6 +321,7 @@ class Engine:
                     answer = await self._call(flight.row)
         except asyncio.CancelledError as error:
             flight.latency_s = self._loop.time() - start
+            self._left(flight, error)
             if self._stop_reason is not None or flight.dropped:  # ours: the row is cancelled
                 self._settle(flight, "cancelled")
                 return
@@ -292,17 +335,18 @@ class Engine:
         if answer is not None:
             flight.error = None
             flight.bill(answer.usage)
+            self._left(flight, answer)
             self._durations_s.append(end - flight.began)
-            await self._keep(flight.row, answer)
+            await self._keep(flight, answer)
             self._settle(flight, "ok", answer)
         else:
             self._failed(flight)
 
-    async def _keep(self, row: Row, answer: Answer) -> None:
-        if self._remember is None:
+    async def _keep(self, flight: Flight, answer: Answer) -> None:
+        if self._memory is None:
             return
         try:
-            await self._remember(row, answer)
+            await self._memory.remember(flight.row, flight.key, answer)
         except asyncio.CancelledError:
             return  # the answer is here and paid for: it counts, and is being written
         except Exception as error:
@@ -319,19 +363,26 @@ class Engine:
         """Decide what a failed attempt means: another one, a failed row, the end of the run."""
         error = flight.error
         assert error is not None
-        flight.failed_at = self._loop.time()
+        if not isinstance(error, asyncio.CancelledError):
+            self._left(flight, error)
+        now = flight.failed_at = self._loop.time()
         flight.bill(getattr(error, "usage", None))
+        if not getattr(error, "outage", False):
+            flight.out_since = None
+        elif flight.out_since is None:
+            flight.out_since = now
         if flight.dropped:  # the module turned our cancellation into an error of its own
             self._settle(flight, "cancelled")
             return
-        wait_s = self._retry.wait_s(flight.attempts, error)
+        out_s = None if flight.out_since is None else now - flight.out_since
+        wait_s = self._retry.wait_s(flight.attempts - flight.outages, error, out_s)
+        flight.outages += self._retry.sits_out(out_s)
         if wait_s is not None and self._stop_reason is None and self._lineup is not None:
             self._lineup.retry(flight, flight.failed_at + wait_s)
             self._emit(
                 AttemptFailed(flight.row, flight.attempts, error, flight.latency_s * 1e3, wait_s)
             )
             return
-        self._failures += 1
         self._settle(flight, "failed")
         if self._failure.fail_fast:
             self.stop("fail_fast", error, now=True)
@@ -342,8 +393,26 @@ class Engine:
 
     def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
         self._settled += 1
+        self._failures += status == "failed"
         flight.settled = True
+        if answer is not None and answer.cached:
+            flight.bill(answer.usage)
         self._emit(_finished(flight, status, answer))
+        if flight.key is not None and self._asked.get(flight.key) is flight:
+            del self._asked[flight.key]
+            self._share(flight, status, answer)
+
+    def _share(self, flight: Flight, status: Status, answer: Answer | None) -> None:
+        """Settle the rows that waited for an equal one; of a stopped run they did not run."""
+        self._following -= len(flight.followers)
+        for follower in flight.followers:
+            if answer is not None and self._memory is not None:
+                self._settle(follower, "ok", self._memory.shared(flight.row, answer))
+            elif status == "failed" or self._stop_reason is None:
+                follower.error = flight.error
+                self._settle(follower, status)
+            else:
+                self._settle(follower, "not_run")
 
 
 def _finished(flight: Flight, status: Status, answer: Answer | None = None) -> RowFinished:

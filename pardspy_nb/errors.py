@@ -17,11 +17,15 @@ class AttemptError(PardspyError):
         retryable: another attempt may succeed.
         retry_after_s: seconds the endpoint asked to wait, or None.
         fatal: every other row would fail alike, so the run stops.
+        outage: nothing could be sent, which is not this row's doing.
+        may_be_billed: the request was sent, and what became of it is not known.
         usage: the `Usage` billed for the attempt, or None.
     """
 
     retryable: bool = False
     fatal: bool = False
+    outage: bool = False
+    may_be_billed: bool = False
 
     def __init__(
         self, message: str, *, retry_after_s: float | None = None, usage: Any = None
@@ -54,9 +58,17 @@ class ServerError(LMError):
 
 
 class EndpointConnectionError(LMError):
-    """The connection could not be made, or broke off."""
+    """The connection broke off, or could not be made."""
 
     retryable = True
+    may_be_billed = True
+
+
+class UnreachableError(EndpointConnectionError):
+    """No connection could be made; nothing was sent."""
+
+    outage = True
+    may_be_billed = False
 
 
 class AuthenticationError(LMError):
@@ -133,6 +145,12 @@ class TooManyFailures(ParallelError):
     """More rows failed than `max_failures` tolerates."""
 
     why = "more rows failed than max_failures tolerates"
+
+
+class BudgetExceeded(ParallelError):
+    """The next request could have cost more than `max_cost_usd` leaves; it was not sent."""
+
+    why = "max_cost_usd does not let the run go on"
 
 
 class AllFailed(ParallelError):

@@ -21,11 +21,20 @@ class Row(NamedTuple):
     inputs: Mapping[str, Any]
 
 
+class Origin(NamedTuple):
+    """Where an answer that was not asked for came from: what it had cost then, which `source`
+    (see `provenance`) had made it, and when, in seconds since the epoch."""
+
+    usage: Any
+    source: str
+    at: float
+
+
 class Answer(NamedTuple):
     """What a module returned for one row, in one shape for every kind of module.
 
-    `text` is the model's own words, from which a store can make the answer again; `cached`
-    says that it came out of one, and that nothing was asked or paid.
+    `text` is the model's own words, from which a store can make the answer again; `origin` is
+    there when it came out of one, or from an equal row of this run: nothing was asked or paid.
     """
 
     outputs: dict[str, Any]
@@ -33,7 +42,12 @@ class Answer(NamedTuple):
     model: str | None = None
     finish_reason: str | None = None
     text: str | None = None
-    cached: bool = False
+    origin: Origin | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing was asked for this answer."""
+        return self.origin is not None
 
 
 class RunStarted(NamedTuple):
@@ -96,7 +110,7 @@ class RowFinished(NamedTuple):
 
 class RunFinished(NamedTuple):
     """The run ended. `reason` is why: done, failures, fail_fast, cancelled, fatal (every further
-    row would fail alike), source (the input broke), store, or crashed (the engine did)."""
+    row would fail alike), source (the input broke), store, budget, or crashed (the engine did)."""
 
     reason: str
     error: BaseException | None

@@ -174,8 +174,8 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
     about = df.attrs.get("pardspy", {})
     kept = about.get("metrics")
     if kept is not None and about.get("rows") == len(df):
-        usage = None if kept["usage"] is None else Usage(**kept["usage"])
-        return ParallelMetrics(**kept | {"latency": Latency(**kept["latency"]), "usage": usage})
+        usages = {n: None if kept[n] is None else Usage(**kept[n]) for n in ("usage", "saved")}
+        return ParallelMetrics(**kept | {"latency": Latency(**kept["latency"])} | usages)
     counts = df["status"].value_counts()
     ok = df["status"] == "ok"
     cached = df["cached"].eq(True)
@@ -223,6 +223,7 @@ def summarize(df: pd.DataFrame) -> Summary:
         {name: df[name].value_counts(sort=False).to_dict() for name in _class_outputs(df)},
         _settings(about),
         bool(about.get("remembers")),
+        about.get("ended") or "",
     )
 
 
@@ -236,7 +237,7 @@ def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the run was set to, as far as it says something."""
     options = about.get("options", {})
     names = ("max_workers", "max_failures", "max_attempts", "repeat", "timeout_s", "fail_fast",
-             "only_successful")  # fmt: skip
+             "only_successful", "max_cost_usd")  # fmt: skip
     shown = [("model", about.get("model")), ("module", about.get("module"))]
     shown += [(n, options.get(n)) for n in names]
     if options and options.get("max_failures") is None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from . import frame
 from .batch import Batch
-from .errors import FailFast, ParallelError, RunStopped, TooManyFailures
-from .events import Event, RowFinished, RunFinished
+from .errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
+from .events import Event, RowFinished, RunFinished, RunStarted
 from .failures import message_of
 from .modules import Module
 from .options import Options
-from .provenance import provenance
+from .provenance import Sources, provenance, spans
 from .tally import Tally
 
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
@@ -20,6 +21,7 @@ _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "fail_fast": FailFast,
     "fatal": RunStopped,
     "store": RunStopped,
+    "budget": BudgetExceeded,
     "source": ParallelError,
     "crashed": ParallelError,
 }
@@ -35,10 +37,12 @@ class Ledger:
     """
 
     def __init__(
-        self, module: Module, batch: Batch, options: Options, *, workers: int, remembers: bool
-    ) -> None:
+        self, module: Module, batch: Batch, options: Options, sources: Sources, *, workers: int,
+        remembers: bool,
+    ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
-        self._workers, self._remembers = workers, remembers
+        self._sources, self._workers, self._remembers = sources, workers, remembers
+        self._started_at: float | None = None
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
         self.tally = Tally(batch.total, labels, batch.index)
         self.finished: list[RowFinished] = []
@@ -50,6 +54,8 @@ class Ledger:
             self.tally.add(event)
             if isinstance(event, RowFinished):
                 self.finished.append(event)
+            elif isinstance(event, RunStarted):
+                self._started_at = event.at
             elif isinstance(event, RunFinished):
                 self.end = event
 
@@ -66,27 +72,45 @@ class Ledger:
         """The settled rows, in input order."""
         return sorted(self.finished, key=lambda f: f.row.number)
 
-    def frame(self) -> Any:
-        """Every settled row, with its status."""
-        df = frame.build(self.finished, self._batch, self._module.outputs)
+    def frame(self, *, selected: bool = False) -> Any:
+        """Every settled row, with its status; or those that the options ask for."""
+        rows = self.in_order()
+        if selected and (self._options.only_successful or not self._options.return_all):
+            rows = [f for f in rows if f.status == "ok"]
+            rows = rows if self._options.return_all else rows[:1]
+        df = frame.build(rows, self._batch, self._module.outputs)
         df.attrs["pardspy"] = provenance(
-            self._module, self._options, workers=self.tally.max_workers or self._workers,
-            remembers=self._remembers, metrics=self.tally.metrics(), rows=len(df),
+            self._module, self._options,
+            rows=len(df),
+            inputs=self._batch.names,
+            workers=self.tally.max_workers or self._workers,
+            remembers=self._remembers,
+            ended=None if self.end is None else self.end.reason,
+            started_at=_iso(self._started_at),
+            finished_at=None if self.end is None else _iso(self.end.at),
+            metrics=self.tally.metrics().to_dict(),
+            **self._sources_of(rows),
         )  # fmt: skip
         return df
 
-    def selected(self, df: Any) -> Any:
-        """The rows of the frame that the options ask for."""
-        if self._options.only_successful:
-            df = df[df["status"] == "ok"]
-        if not self._options.return_all:
-            df = df[df["status"] == "ok"].head(1)
-        df.attrs["pardspy"]["rows"] = len(df)
-        return df
+    def _sources_of(self, rows: list[RowFinished]) -> dict[str, Any]:
+        """What made which answers, by the places of rows in the frame."""
+        places: dict[str, list[int]] = {}
+        for place, f in enumerate(rows):
+            if f.answer is not None:
+                origin = f.answer.origin
+                source = self._sources.of(f.row) if origin is None else origin.source
+                places.setdefault(source, []).append(place)
+        return {
+            "sources": {source: self._sources.known.get(source, {}) for source in places},
+            "rows_by_source": {source: spans(of) for source, of in places.items()},
+        }
 
     def stopped_by(self) -> ParallelError | None:
         """The error that ended the run early, None if it was not an error."""
         if self.end is None or (kind := _STOP_ERRORS.get(self.end.reason)) is None:
+            return None
+        if kind is BudgetExceeded and self._options.on_budget == "return":
             return None
         return self.explained(kind, self.end.error)
 
@@ -103,3 +127,7 @@ class Ledger:
         )
         # the error carries every row, whatever the result would have left out
         return kind(text, df=self.frame(), errors=failed)
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()

@@ -23,13 +23,16 @@ class Flight:
     """A row under way: what must survive from one attempt to the next."""
 
     __slots__ = (
-        "attempts", "began", "dropped", "error", "failed_at", "latency_s", "queued_s", "row",
-        "settled", "started_at", "usage", "waited_s",
+        "attempts", "began", "dropped", "error", "failed_at", "followers", "key", "latency_s",
+        "out_since", "outages", "queued_s", "row", "settled", "started_at", "usage", "waited_s",
     )  # fmt: skip
 
     def __init__(self, row: Row) -> None:
         self.row = row
-        self.attempts = 0
+        self.key: bytes | None = None  # rows of equal keys share an outcome
+        self.followers: list[Flight] = []
+        self.attempts = self.outages = 0  # of the attempts, so many met an outage
+        self.out_since: float | None = None
         self.dropped = self.settled = False
         self.error: BaseException | None = None
         self.usage: Any = None
@@ -82,8 +85,8 @@ class Lineup:
         """Rows held here: pulled, and not running."""
         return len(self._due) + len(self._parked) + len(self._buffer)
 
-    def take(self) -> Flight | None:
-        """The next row that may start now."""
+    def take(self, *, fresh: bool = True) -> Flight | None:
+        """The next row that may start now; only one pulled before unless `fresh`."""
         for index, parked in enumerate(self._parked):
             if self._lane(parked.row) not in self._busy_lanes:
                 del self._parked[index]
@@ -92,9 +95,9 @@ class Lineup:
             flight = heapq.heappop(self._due)[2]
             if self._lanes and self._lane(flight.row) in self._busy_lanes:
                 self._parked.append(flight)
-                return self.take()
+                return self.take(fresh=fresh)
             return self._occupy(flight)
-        return self._new()
+        return self._new() if fresh else None
 
     def _new(self) -> Flight | None:
         most = _PARKED_PER_LANE * self._lanes if self._lanes else 1
@@ -112,6 +115,11 @@ class Lineup:
         """Let a row wait for its next attempt until `at`, on the loop's clock."""
         heapq.heappush(self._due, (at, flight.row.number, flight))
         self.arm()
+
+    def give_back(self, flight: Flight) -> None:
+        """Take back a row that may not start yet; it is the next one."""
+        self.leave(flight)
+        self._parked.appendleft(flight)
 
     def leave(self, flight: Flight) -> None:
         """A row's attempt is over: its lane is free."""

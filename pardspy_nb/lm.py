@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from . import local
 from .endpoint import Endpoint
 from .errors import ServerError
 from .portal import on_our_loop
-from .prices import Price, cost_usd
+from .prices import Price, Rate, rate_of
 from .usage import Usage, record
 
 DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
 # small models run in circles without the penalty
 _LOCAL_DEFAULTS = {"temperature": 0.0, "max_tokens": 256, "repeat_penalty": 1.1}
+# bounds a prompt in tokens from above: no tokenizer makes more tokens than bytes, and a chat's
+# template adds a few a message
+_TEMPLATE_TOKENS, _MESSAGE_TOKENS = 64, 16
+_CAPS = ("max_completion_tokens", "max_tokens")  # the parameters that bound an answer
 Message = Mapping[str, Any]
+
+# the most tokens of an answer, for requests that do not say: a run with a budget has to know
+answer_cap: ContextVar[int | None] = ContextVar("pardspy_answer_cap", default=None)
 
 
 class Completion(NamedTuple):
@@ -30,6 +40,14 @@ class Completion(NamedTuple):
     model: str
     finish_reason: str | None = None
     refusal: str | None = None
+
+
+class Bound(NamedTuple):
+    """The most that one request can use."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
 
 
 class LanguageModel(Protocol):
@@ -59,12 +77,15 @@ class LM:
         temperature: passed on when given. The embedded model's default is 0.
         max_tokens: upper bound of an answer's tokens. The embedded model's default is 256.
         timeout_s: wall clock for one call, seconds.
-        price: (USD per 1M prompt tokens, USD per 1M completion tokens); None for the table.
+        price: (USD per 1M prompt tokens, USD per 1M completion tokens), with a third figure
+            for prompt tokens read from the provider's cache if those cost less; None for the
+            price table.
         params: passed on in every request (`seed`, `top_p`, …). For an embedded model
             `threads`, `slots` and `context_tokens` configure its server instead.
 
     Raises:
         LocalModelError: an embedded model that is not in the catalogue.
+        ValueError: a price that is none.
     """
 
     def __init__(
@@ -81,6 +102,8 @@ class LM:
     ) -> None:
         self.model = model or _default_model(base_url)
         self.timeout_s = timeout_s
+        if price is not None:
+            rate_of(self.model, "", price)  # refuses what is no price
         self.price = price
         self._local: local.LocalModel | None = None
         self._endpoint = Endpoint(base_url, api_key)
@@ -98,6 +121,11 @@ class LM:
     def concurrency(self) -> int | None:
         """Requests the endpoint works on at once, where that is known: the embedded model's."""
         return self._local.slots if self._local else None
+
+    @cached_property
+    def rate(self) -> Rate | None:
+        """What this model's tokens cost, None if nobody knows."""
+        return rate_of(self.model, self._endpoint.url, self.price)
 
     @property
     def identity(self) -> dict[str, Any] | None:
@@ -131,21 +159,59 @@ class LM:
         **params: Any,
     ) -> Completion:
         """Send one chat completion; see `LanguageModel`. Raises an `LMError`."""
-        endpoint, model = self._endpoint, self.model
+        endpoint = self._endpoint
         if self._local:
-            base_url, key = await local.serve(self._local)
-            endpoint, model = Endpoint(base_url, key), self._local.name
+            endpoint = Endpoint(*await local.serve(self._local))
+        body = self.request(messages, schema=schema, strict=strict, **params)
+        start = time.perf_counter()
+        answer = await on_our_loop(lambda: endpoint.post("/chat/completions", body))
+        return self._read(answer, (time.perf_counter() - start) * 1e3)
+
+    def request(
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        strict: bool = True,
+        **params: Any,
+    ) -> dict[str, Any]:
+        """The body that `complete` sends."""
+        model = self._local.name if self._local else self.model
         body = {"model": model, "messages": list(messages), **self.params, **params}
-        if endpoint.is_openai and "max_tokens" in body:
+        cap = answer_cap.get()
+        if cap is not None and not any(body.get(name) for name in _CAPS):
+            body["max_tokens"] = cap
+        if self._endpoint.is_openai and not self._local and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
         if schema is not None:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": strict, "schema": schema},
             }
-        start = time.perf_counter()
-        answer = await on_our_loop(lambda: endpoint.post("/chat/completions", body))
-        return self._read(answer, (time.perf_counter() - start) * 1e3)
+        return body
+
+    def worst_case(self, messages: Sequence[Message], **more: Any) -> Bound:
+        """The most that `complete` with the same arguments can use.
+
+        A prompt has at most as many tokens as its request has bytes, and some for the chat's
+        template; an answer as many as `max_tokens` lets it (times `n`).
+
+        Raises:
+            ValueError: the price is not known, or nothing bounds the answer.
+        """
+        body = self.request(messages, **more)
+        cap = next((body[name] for name in _CAPS if body.get(name)), None)
+        if self.rate is None:
+            raise ValueError(
+                f"the price of {self.model!r} is not known: give it, in USD per 1M tokens, with "
+                "LM(price=(prompt, completion))"
+            )
+        if cap is None:
+            raise ValueError("nothing bounds an answer's length; give LM(max_tokens=…)")
+        prompt = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+        prompt += _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(messages)
+        completion = int(cap) * int(body.get("n") or 1)
+        return Bound(prompt, completion, self.rate.cost_usd(prompt, completion))
 
     def _read(self, answer: Mapping[str, Any], latency_ms: float) -> Completion:
         usage = self._usage(answer.get("usage"), latency_ms)
@@ -167,14 +233,11 @@ class LM:
         reported = reported if isinstance(reported, dict) else {}
         prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
         cached = (reported.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        both = None if prompt is None or completion is None else prompt + completion
-        return Usage(
-            prompt,
-            completion,
-            reported.get("total_tokens", both),
-            cost_usd(self.model, prompt, completion, cached, self.price),
-            latency_ms,
-        )
+        if prompt is None or completion is None:
+            return Usage(prompt, completion, reported.get("total_tokens"), None, latency_ms)
+        cost = None if self.rate is None else self.rate.cost_usd(prompt, completion, cached)
+        total = reported.get("total_tokens", prompt + completion)
+        return Usage(prompt, completion, total, cost, latency_ms)
 
     def __repr__(self) -> str:
         where = "" if self._local else f", base_url={self._endpoint.url!r}"

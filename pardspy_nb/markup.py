@@ -15,6 +15,7 @@ from typing import Any
 
 from .failures import ErrorGroup
 from .metrics import Latency
+from .usage import Usage
 
 BLUE, GREEN, ORANGE, GREY = "#3b82d6", "#3a9b4e", "#cf5f17", "#8a8f98"
 _FONT = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"
@@ -35,6 +36,13 @@ def dollars(value: float | None) -> str:
     if value is None:
         return "unknown"
     return f"${value:,.2f}" if value >= 1 or not value else f"${value:.3g}"
+
+
+def saved(usage: Usage | None) -> str:
+    """What rows that were not asked would have cost: dollars, tokens where that is nothing."""
+    if usage is not None and usage.cost_usd:
+        return dollars(usage.cost_usd)
+    return f"{number(usage.total_tokens if usage else None)} tokens"
 
 
 def duration(seconds: float | None) -> str:

@@ -41,7 +41,8 @@ class ParallelMetrics:
     `total` counts rows (samples counted singly); `cached` rows came from memory; `not_run`
     were never started; `elapsed_s` runs from the first row on (a model's start is not in it),
     and `rows_per_s` counts rows that were asked, so neither cached nor cancelled ones; `usage`
-    is None when nothing reported any.
+    is None when nothing reported any; `saved` is what the cached rows had used when they were
+    asked, None without any.
     """
 
     total: int
@@ -55,6 +56,7 @@ class ParallelMetrics:
     rows_per_s: float
     usage: Usage | None
     max_in_flight: int
+    saved: Usage | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers, fit for JSON."""

@@ -11,6 +11,7 @@ from typing import Any
 from .errors import ModuleOutputError
 from .events import Answer, Row
 from .fields import RESERVED, Field
+from .lm import Bound
 from .predict import Predict
 from .prediction import Prediction
 from .threads import DaemonPool
@@ -64,29 +65,47 @@ class Module:
         plain = all(_is_plain(m) and m.can_be_remembered for m in each)
         return list(each) if plain else []
 
-    def caller(self, loop: asyncio.AbstractEventLoop) -> tuple[Callable[..., Any], DaemonPool]:
-        """The engine's callable on this loop, and the threads to close afterwards."""
-        pool = DaemonPool(loop)
-        attempts: dict[int, Callable[[Row], Awaitable[Answer]]] = {}
+    @property
+    def can_be_bounded(self) -> bool:
+        """Whether each module is one that asks its model once a row, as `Predict` does."""
+        each = self._instances or [self._factory(0) if self._factory else self.source]
+        return all(_is_plain(m) and type(m).ask is Predict.ask for m in each)
 
-        def attempt_of(module: Any) -> Callable[[Row], Awaitable[Answer]]:
-            return _attempt_of(module, pool)
+    def caller(self, loop: asyncio.AbstractEventLoop) -> Caller:
+        """What makes attempts, on this loop."""
+        return Caller(self._instances or [self.source], self._factory, loop)
 
+
+class Caller:
+    """Makes one attempt at a row; the engine's callable. `close` it afterwards."""
+
+    def __init__(
+        self, modules: Sequence[Any], factory: Callable[[int], Any] | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
+        self._modules, self._factory = modules, factory
+        self._made: dict[int, Any] = {}  # by a factory, for rows about to be asked
+        self._pool = DaemonPool(loop)
+        self._attempts = [] if factory else [_attempt_of(m, self._pool) for m in modules]
+
+    async def __call__(self, row: Row) -> Answer:
+        """One attempt."""
+        if self._factory is None:
+            return await self._attempts[row.number % len(self._attempts)](row)
+        module = self._made.pop(row.number, None) or self._factory(row.number)
+        return await _attempt_of(module, self._pool)(row)
+
+    def worst_case(self, row: Row) -> Bound:
+        """The most that the next attempt can use; for modules that can be bounded."""
+        module = self._modules[row.number % len(self._modules)]
         if self._factory is not None:
-            factory = self._factory
+            module = self._made[row.number] = self._factory(row.number)
+        bound: Bound = module.worst_case(row.inputs)
+        return bound
 
-            async def call(row: Row) -> Answer:
-                return await attempt_of(factory(row.number))(row)
-
-        elif self._instances:
-            attempts = {i: attempt_of(m) for i, m in enumerate(self._instances)}
-
-            async def call(row: Row) -> Answer:
-                return await attempts[row.number % len(attempts)](row)
-
-        else:
-            call = attempt_of(self.source)  # type: ignore[assignment]
-        return call, pool
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._pool.close()
 
 
 def from_module(module: Any) -> Module:

@@ -35,9 +35,18 @@ class Options:
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
         store: where completed rows are remembered, so that a repeated call pays only for what
             is missing: True for the user's cache folder (`PARDSPY_STORE` names another file),
-            a path, False or None for nowhere. Equal rows share one remembered answer. Modules
-            other than `Predict` and its kin, and such with a history or made by a factory, are
-            never remembered.
+            a path, False or None for nowhere. Modules other than `Predict` and its kin, and
+            such with a history or made by a factory, take part only with a `cache_key`.
+        cache_key: a name for all that decides a module's answers beside its inputs, such as
+            `"v1"`; change it when the module changes. With it any module is remembered; for
+            `Predict` it makes a separate set of answers. Outputs are kept as JSON.
+        dedupe: rows with equal inputs are asked once and share the answer (samples of `repeat`
+            are always asked singly). For modules that can be remembered.
+        max_cost_usd: what the run may cost. Before each request the most it can cost is
+            reserved, so the limit holds whatever is in flight. LMs without `max_tokens` get one
+            of 4,096 or what a quarter of the budget pays. Only for modules with known prices.
+        on_budget: `"raise"` a `BudgetExceeded` with the frame when the next request could
+            exceed the limit, or `"return"` the frame.
         progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
 
     Raises:
@@ -55,6 +64,10 @@ class Options:
     max_attempts: int = 4
     columns: Mapping[str, str] | None = None
     store: bool | str | Path | None = True
+    cache_key: str | None = None
+    dedupe: bool = True
+    max_cost_usd: float | None = None
+    on_budget: Literal["raise", "return"] = "raise"
     progress: ProgressChoice = "auto"
 
     def __post_init__(self) -> None:
@@ -74,6 +87,12 @@ class Options:
             )
         if not isinstance(self.store, bool | str | Path | None):
             raise ValueError(f"store must be True, a path, or None for nowhere; got {self.store!r}")
+        if self.cache_key is not None and not (isinstance(self.cache_key, str) and self.cache_key):
+            raise ValueError(f"cache_key must be a text such as 'v1', got {self.cache_key!r}")
+        if self.max_cost_usd is not None and not self.max_cost_usd >= 0:
+            raise ValueError(f"max_cost_usd must be US dollars, got {self.max_cost_usd!r}")
+        if self.on_budget not in ("raise", "return"):
+            raise ValueError(f"on_budget must be 'raise' or 'return', got {self.on_budget!r}")
         if not callable(self.progress) and self.progress not in ("auto", "widget", "tqdm", "none"):
             raise ValueError("progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
                              f"an event; got {self.progress!r}")  # fmt: skip

@@ -29,18 +29,33 @@ class RetryPolicy:
     """Exponential backoff with jitter; the endpoint's `Retry-After`, when given, replaces it.
 
     The n-th wait is `base_s * 2**(n-1)`, at most `cap_s`, times a random factor in [0.5, 1].
+
+    An outage (an error's `outage`: nothing could be sent) is not the row's doing: while it has
+    lasted less than `outage_s`, as a machine's sleep or a broken line may, such attempts do not
+    count, and their waits are at most `outage_cap_s`. `max_attempts=1` tries nothing again.
     """
 
     max_attempts: int = 4
     base_s: float = 0.5
     cap_s: float = 30.0
+    outage_s: float = 120.0
+    outage_cap_s: float = 5.0
     rand: Callable[[], float] = field(default=random.random)
 
-    def wait_s(self, attempt: int, error: BaseException) -> float | None:
+    def sits_out(self, out_s: float | None) -> bool:
+        """Whether a row that has met nothing but an outage for `out_s` (None: met none) waits
+        for its end."""
+        return out_s is not None and out_s < self.outage_s and self.max_attempts > 1
+
+    def wait_s(
+        self, attempt: int, error: BaseException, out_s: float | None = None
+    ) -> float | None:
         """Seconds to wait after failed attempt number `attempt`, None to give the row up."""
-        if attempt >= self.max_attempts or not is_retryable(error):
+        sitting_out = self.sits_out(out_s)
+        if not sitting_out and (attempt >= self.max_attempts or not is_retryable(error)):
             return None
-        backoff: float = min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 30))
+        cap_s = min(self.cap_s, self.outage_cap_s) if sitting_out else self.cap_s
+        backoff: float = min(cap_s, self.base_s * 2 ** min(attempt - 1, 30))
         backoff *= 0.5 + 0.5 * self.rand()
         asked: object = getattr(error, "retry_after_s", None)  # a foreign error's may be anything
         if isinstance(asked, int | float) and 0 <= asked < float("inf"):

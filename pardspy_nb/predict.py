@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .answers import AnswerParser
@@ -13,7 +13,7 @@ from .errors import RefusedOutputError
 from .events import Answer
 from .fields import Field
 from .history import History
-from .lm import LM, LanguageModel
+from .lm import LM, Bound, LanguageModel
 from .portal import run_sync
 from .prediction import Prediction
 from .signature import Signature, as_signature
@@ -70,9 +70,7 @@ class Predict:
     async def ask(self, inputs: Mapping[str, Any]) -> Answer:
         """One attempt, without a wall clock. Raises an `AttemptError`, which carries usage."""
         messages = self._messages(inputs)
-        completion = await self.lm.complete(
-            messages, schema=self._parser.schema, strict=self._parser.strict, **self.params
-        )
+        completion = await self.lm.complete(messages, **self._form, **self.params)
         if completion.refusal:
             raise RefusedOutputError(
                 f"the model declined: {completion.refusal[:200]}", usage=completion.usage
@@ -83,8 +81,31 @@ class Predict:
         return Answer(outputs, completion.usage, completion.model, completion.finish_reason,
                       completion.text)  # fmt: skip
 
+    @property
+    def _form(self) -> dict[str, Any]:
+        """The form in which the answer is asked for."""
+        return {"schema": self._parser.schema, "strict": self._parser.strict}
+
+    def request(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What `ask` would send for these inputs; nothing is sent."""
+        messages = self._messages(inputs)
+        whole = getattr(self.lm, "request", None)
+        if whole is None:  # a custom LM
+            return {"messages": messages, **self._form, **self.params}
+        body: dict[str, Any] = whole(messages, **self._form, **self.params)
+        return body
+
+    def worst_case(self, inputs: Mapping[str, Any]) -> Bound:
+        """The most that one `ask` can use. ValueError where that is not known: an unknown
+        price, or a custom LM without `worst_case`."""
+        known = getattr(self.lm, "worst_case", None)
+        if known is None:
+            raise ValueError(f"{self.lm!r} cannot tell what a call can cost (it has no worst_case)")
+        bound: Bound = known(self._messages(inputs), **self._form, **self.params)
+        return bound
+
     def _messages(self, inputs: Mapping[str, Any]) -> list[dict[str, str]]:
-        user = {"role": "user", "content": self._user_text(inputs)}
+        user = {"role": "user", "content": self.words(inputs)}
         past = self.history.messages if self.history is not None else []
         return [self._system, *self._examples, *past, user]
 
@@ -93,32 +114,29 @@ class Predict:
         """Whether the prompt alone decides the answer: a model that can say which it is
         (`identity`, as `LM` does), parameters that JSON can write, no history, and no subclass
         that asks or reads in a way of its own."""
-        own = ("acall", "ask", "read", "keys", "_messages", "_user_text")
+        own = ("acall", "ask", "read", "words", "_messages")
         if any(getattr(type(self), name) is not getattr(Predict, name) for name in own):
             return False
         if self.history is not None or getattr(self.lm, "identity", None) is None:
             return False
         try:
-            self.keys()
+            json.dumps(self.fixed)
         except TypeError:
             return False
         return True
 
-    def keys(self) -> Callable[[Mapping[str, Any], int], bytes]:
-        """The function (inputs, sample) -> sha256 of all that decides the answer: model,
-        endpoint, parameters, schema, the messages (instructions, demos, inputs), sample.
-        TypeError where JSON cannot write a parameter."""
-        model = self.lm.identity  # type: ignore[attr-defined]  # see can_be_remembered
+    @property
+    def fixed(self) -> list[Any]:
+        """What decides the answers beside a row's inputs: model, endpoint, parameters, schema,
+        and the messages that are the same for every row (instructions, demos)."""
+        model = getattr(self.lm, "identity", None)
         form = [self._parser.schema, self._parser.strict]
-        fixed = [model, self.params, form, self._system, self._examples]
-        base = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode())
+        return [model, self.params, form, self._system, self._examples]
 
-        def key(inputs: Mapping[str, Any], sample: int) -> bytes:
-            full = base.copy()
-            full.update(json.dumps([self._user_text(inputs), sample]).encode())
-            return full.digest()
-
-        return key
+    @property
+    def prompt_sha256(self) -> str:
+        """The hash of all in a prompt that is the same for every row, schema included."""
+        return hashlib.sha256(json.dumps(self.fixed[2:], sort_keys=True).encode()).hexdigest()
 
     def read(self, text: str, finish_reason: str | None) -> dict[str, Any]:
         """The outputs in a model's text. InvalidOutputError if it does not fit."""
@@ -155,7 +173,8 @@ class Predict:
         for name, value in inputs.items():
             fields[name].adapter.validate_python(value)  # pydantic's ValidationError: ValueError
 
-    def _user_text(self, inputs: Mapping[str, Any]) -> str:
+    def words(self, inputs: Mapping[str, Any]) -> str:
+        """A row's own part of the prompt."""
         lines = []
         for name, field in self.signature.inputs.items():
             value = inputs.get(name)
@@ -174,7 +193,7 @@ class Predict:
             if name in demo
         }
         return [
-            {"role": "user", "content": self._user_text(demo)},
+            {"role": "user", "content": self.words(demo)},
             {"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)},
         ]
 

@@ -1,34 +1,78 @@
-"""What a call costs, from the price table of `genai-prices`."""
+"""What a call costs: the user's own price, or the table of `genai-prices`."""
 
 from __future__ import annotations
 
-Price = tuple[float, float]
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+Price = Sequence[float]
+_MTOK = 1_000_000
 
 
-def cost_usd(
-    model: str,
-    prompt_tokens: int | None,
-    completion_tokens: int | None,
-    cached_tokens: int = 0,
-    price: Price | None = None,
-) -> float | None:
-    """US dollars for one call, None when the price or the tokens are unknown.
+class Rate(NamedTuple):
+    """What a model's tokens cost, USD per token; `table` where that is not all there is to it
+    (tiers by length, prices by the hour), and is asked for each call."""
 
-    `price` is (USD per 1M prompt tokens, USD per 1M completion tokens) and overrides the table.
-    `cached_tokens` are the part of `prompt_tokens` the provider read from its prompt cache; the
-    table prices them as such. A name such as `openai/gpt-5-nano` is looked up at that provider.
+    prompt: float
+    completion: float
+    cached: float
+    table: Callable[[int, int, int], float] | None = None
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+        """US dollars for one call; `cached_tokens` are the part of `prompt_tokens` that the
+        provider read from its prompt cache."""
+        if self.table is not None:
+            return self.table(prompt_tokens, completion_tokens, cached_tokens)
+        fresh = (prompt_tokens - cached_tokens) * self.prompt
+        return fresh + cached_tokens * self.cached + completion_tokens * self.completion
+
+
+def rate_of(model: str, url: str, price: Price | None = None) -> Rate | None:
+    """The rate of a model at an endpoint, None if nobody knows it.
+
+    `price` is (USD per 1M prompt tokens, USD per 1M completion tokens), if need be with a third
+    figure for prompt tokens read from the provider's cache, and overrides the table. The table
+    is asked for the endpoint's own provider, else for whoever has a model of that name;
+    `openai/gpt-5-nano` names the provider.
+
+    Raises:
+        ValueError: `price` is neither two nor three figures of at least 0.
     """
-    if prompt_tokens is None or completion_tokens is None:
-        return None
     if price is not None:
-        return (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
-    from genai_prices import Usage, calc_price
-
-    usage = Usage(
-        input_tokens=prompt_tokens, output_tokens=completion_tokens, cache_read_tokens=cached_tokens
-    )
+        if len(price) not in (2, 3) or not all(p >= 0 for p in price):
+            raise ValueError(f"price= is (USD per 1M prompt tokens, USD per 1M completion tokens"
+                             f"[, USD per 1M cached prompt tokens]); got {price!r}")  # fmt: skip
+        prompt, completion, cached = (p / _MTOK for p in (*price, price[0])[:3])
+        return Rate(prompt, completion, cached)
     provider, _, name = model.rpartition("/")
-    try:
-        return float(calc_price(usage, name, provider_id=provider or None).total_price)
-    except LookupError:
-        return None
+    for where in ({"provider_api_url": url}, {"provider_id": provider or None}):
+        try:
+            return _from_table(name, where)
+        except LookupError:
+            continue
+    return None
+
+
+def _from_table(name: str, where: dict[str, Any]) -> Rate:
+    from genai_prices import Usage, calc_price
+    from genai_prices.types import TieredPrices
+
+    def table(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> float:
+        usage = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens,
+                      cache_read_tokens=cached_tokens)  # fmt: skip
+        return float(calc_price(usage, name, **where).total_price)
+
+    found = calc_price(Usage(input_tokens=0, output_tokens=0), name, **where)
+    by_the_hour = isinstance(found.model.prices, list) and len(found.model.prices) > 1
+    tiers = any(isinstance(p, TieredPrices) for p in vars(found.model_price).values())
+    per_call = table(0, 0, 0) > 0
+    rate = Rate(table(_MTOK, 0, 0) / _MTOK, table(0, _MTOK, 0) / _MTOK,
+                table(_MTOK, 0, _MTOK) / _MTOK)  # fmt: skip
+    return rate._replace(table=table) if by_the_hour or tiers or per_call else rate
+
+
+def table_version() -> str:
+    """Which price table this is."""
+    import importlib.metadata
+
+    return f"genai-prices {importlib.metadata.version('genai-prices')}"

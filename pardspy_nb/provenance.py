@@ -1,42 +1,117 @@
-"""Where a frame came from: what `df.attrs["pardspy"]` keeps, small and fit for JSON."""
+"""Where answers came from: what `df.attrs["pardspy"]` and the store keep, fit for JSON."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib.metadata
+import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from .metrics import ParallelMetrics
+from .events import Row
 from .modules import Module
 from .options import Options
+from .predict import Predict
+from .prices import table_version
+
+_PACKAGES = ("pardspy_nb", "openai", "pandas", "pydantic")
 
 
-def provenance(
-    module: Module,
-    options: Options,
-    *,
-    workers: int,
-    remembers: bool,
-    metrics: ParallelMetrics,
-    rows: int,
-) -> dict[str, Any]:
-    """Metrics, options, signature, model and package versions of a run; `remembers` says whether
-    its completed rows went into a store, `rows` how many the frame was made with."""
-    import importlib.metadata
+class Sources:
+    """What made a run's answers.
 
-    packages = ("pardspy_nb", "openai", "pandas")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    signature = getattr(module.source, "signature", None)
+    Attributes:
+        known: by id, what each source is; those of remembered answers are added as they come.
+    """
+
+    def __init__(self, module: Module, cache_key: str | None) -> None:
+        each = module.predicts or [module.source]
+        abouts = [_about(module, predict, cache_key) for predict in each]
+        self._ids = [_id_of(about) for about in abouts]
+        self.known: dict[str, dict[str, Any]] = dict(zip(self._ids, abouts, strict=True))
+
+    def of(self, row: Row) -> str:
+        """The id of what makes this row's answer, if it is made now."""
+        return self._ids[row.number % len(self._ids)]
+
+
+def _about(module: Module, predict: Any, cache_key: str | None) -> dict[str, Any]:
+    """Signature, prompt hash, model, endpoint, parameters, prices, package versions."""
+    lm = getattr(predict, "lm", None)
+    identity = getattr(lm, "identity", None) or {}
+    rate = getattr(lm, "rate", None)
+    own_price = getattr(lm, "price", None) is not None
     return {
-        "metrics": metrics.to_dict(),
-        "rows": rows,
-        "options": options.to_dict() | {"max_workers": workers},
-        "remembers": remembers,
         "module": module.name,
-        "signature": {
-            "instructions": getattr(signature, "instructions", None),
-            "inputs": {n: f.type_name for n, f in module.inputs.fields.items()},
-            "outputs": {n: f.type_name for n, f in module.outputs.items()},
+        "signature": signature(module, predict),
+        "prompt_sha256": predict.prompt_sha256 if isinstance(predict, Predict) else None,
+        "model": None if lm is None else str(getattr(lm, "model", lm)),
+        "endpoint": _public(identity.get("url")),
+        "params": _jsonable({**identity.get("params", {}), **getattr(predict, "params", {})}),
+        "prices": {
+            "table": None if own_price or rate is None else table_version(),
+            "usd_per_1m_prompt": None if rate is None else round(rate.prompt * 1e6, 9),
+            "usd_per_1m_completion": None if rate is None else round(rate.completion * 1e6, 9),
         },
-        "model": next((str(getattr(lm, "model", lm)) for lm in module.lms), None),
-        "versions": versions | {"python": ".".join(map(str, sys.version_info[:3]))},
+        "cache_key": cache_key,
+        "packages": packages(),
     }
+
+
+def _id_of(about: Mapping[str, Any]) -> str:
+    """Equal sources have equal ids."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def signature(module: Module, predict: Any) -> dict[str, Any]:
+    """A module's instructions and fields."""
+    declared = getattr(predict, "signature", None)
+    return {
+        "instructions": getattr(declared, "instructions", None),
+        "inputs": {n: f.type_name for n, f in module.inputs.fields.items()},
+        "outputs": {n: f.type_name for n, f in module.outputs.items()},
+    }
+
+
+@functools.cache
+def packages() -> dict[str, str]:
+    """The versions of what has a say in an answer or a frame."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return found | {"python": ".".join(map(str, sys.version_info[:3]))}
+
+
+def provenance(module: Module, options: Options, *, workers: int, **more: Any) -> dict[str, Any]:
+    """What a run's frame says of it; `workers` is what `max_workers` came to."""
+    return {
+        "module": module.name,
+        "signature": signature(module, module.source),
+        "model": next((str(getattr(lm, "model", lm)) for lm in module.lms), None),
+        "options": options.to_dict() | {"max_workers": workers},
+        "versions": packages(),
+    } | more
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Ascending numbers in short: `0-11,13`."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and n == parts[-1][1] + 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def _public(url: str | None) -> str | None:
+    """A URL without the credentials that may be in it."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(params, default=repr))  # type: ignore[no-any-return]

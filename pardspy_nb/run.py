@@ -16,6 +16,7 @@ from typing import Any, Literal
 from . import frame, kernel
 from .backend import ThreadBackend
 from .batch import Batch, expand
+from .budget import refuse_unknown
 from .clock import Clock, SystemClock
 from .engine import Engine
 from .errors import ParallelError, PardspyError
@@ -27,6 +28,7 @@ from .metrics import ParallelMetrics
 from .modules import Module, from_module
 from .options import Options, takes_options
 from .prediction import Prediction
+from .provenance import Sources
 from .sinks import Watchers, choose
 
 _BATCH_S = 0.03  # events are handed over at most this often
@@ -62,14 +64,18 @@ class Run:
                 "this module has a history, which rows in flight would share; use "
                 "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
             )
-        memory = open_memory(options.store, module)
+        if options.max_cost_usd is not None:
+            refuse_unknown(module)
+        sources = Sources(module, options.cache_key)
+        memory = open_memory(options, module, sources, total=self._batch.total)
         self._backend = ThreadBackend(
             module, self._batch, options, workers=self._workers, memory=memory,
             clock=clock or SystemClock(),
         )  # fmt: skip
         self._ledger = Ledger(
-            module, self._batch, options, workers=self._workers, remembers=memory is not None
-        )
+            module, self._batch, options, sources, workers=self._workers,
+            remembers=memory is not None and memory.store is not None,
+        )  # fmt: skip
         self._drain = threading.RLock()
         self._watchers = Watchers()
         self._waits: kernel.Waits = "blocking"
@@ -255,7 +261,8 @@ class Run:
             words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
             self._summary = replace(self._summary, trouble=words)
         self._watchers.close(self._ledger.tally, self._summary)
-        self._frame = self._ledger.selected(rows)
+        whole = self.options.return_all and not self.options.only_successful
+        self._frame = rows if whole else self._ledger.frame(selected=True)
         if self._summary.notice and not self._watchers.has_panel:
             print(self._summary.notice, file=sys.stderr)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import markup
 from .failures import ErrorGroup
-from .markup import dollars, duration, milliseconds, number
+from .markup import dollars, duration, milliseconds, number, saved
 from .metrics import ParallelMetrics
 
 _MAX_GROUPS = 8
@@ -24,6 +24,7 @@ class Summary:
         latencies_ms: the successful calls', for the histogram.
         counts: rows per label, by class output.
         settings: what the run was set to, as (name, text).
+        ended: why the run ended (see `events.RunFinished`).
         can_continue: whether a repeated call would pay only for the rows that are missing.
         trouble: why the run could not start; there is nothing else to tell then.
     """
@@ -34,6 +35,7 @@ class Summary:
     counts: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
     settings: Sequence[tuple[str, str]] = ()
     can_continue: bool = False
+    ended: str = ""
     trouble: str = ""
 
     @property
@@ -46,6 +48,7 @@ class Summary:
         rest = ", ".join(f"{n:,} {name}" for name, n in others if n)
         again = " Run the same call again to continue from here." if self.can_continue else ""
         how = "Stopped before the end" if m.not_run else "Ended without every row"
+        how = "Stopped at max_cost_usd" if self.ended == "budget" else how
         return (
             f"{how}: {m.successes:,} of {m.total:,} rows are done and in the "
             f"frame; {rest} (see its status column).{again}"
@@ -60,6 +63,7 @@ class Summary:
         shown += [("failed", f"{m.failures:,}")]
         others = (("cached", m.cached), ("cancelled", m.cancelled), ("not run", m.not_run))
         shown += [(name, f"{n:,}") for name, n in others if n]
+        shown += [("saved", saved(m.saved))] if m.cached else []
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
         shown += [("tokens", number(usage.total_tokens if usage else None))]
         shown += [("cost", dollars(usage.cost_usd) if usage else "–")]

@@ -58,6 +58,7 @@ class Tally:
         self.paused = self.dropping = False
         self.stopping: str | None = None
         self.usage: Usage | None = None
+        self.saved: Usage | None = None  # what the cached rows had used
         self.started = self.finished = False
         self.latencies_ms = array("d")
         self.counts = {name: Counter(dict.fromkeys(of, 0)) for name, of in (labels or {}).items()}
@@ -113,7 +114,7 @@ class Tally:
             self._succeed(event)
         elif event.status == "failed":
             self.failed += 1
-            self.in_flight -= 1
+            self.in_flight -= event.attempts > 0  # else it waited for an equal row
             self.failures.add(
                 type(event.error).__name__,
                 message_of(event.error) if event.error else "",
@@ -124,7 +125,7 @@ class Tally:
             if event.row.number in self._backing_off:
                 self._backing_off.remove(event.row.number)
             else:
-                self.in_flight -= 1
+                self.in_flight -= event.attempts > 0
         self._last_done = self._running_s()
         if not self._recent or self._last_done - self._recent[-1][0] >= _RATE_STEP_S:
             self._recent.append((self._last_done, self._asked))
@@ -132,8 +133,9 @@ class Tally:
     def _succeed(self, event: RowFinished) -> None:
         assert event.answer is not None
         self.ok += 1
-        if event.answer.cached:
+        if (origin := event.answer.origin) is not None:
             self.cached += 1
+            self.saved = origin.usage if self.saved is None else self.saved + origin.usage
         else:
             self.in_flight -= 1
             self.latencies_ms.append(event.latency_ms or 0.0)
@@ -225,4 +227,5 @@ class Tally:
             rows_per_s=self.rows_per_s,
             usage=self.usage,
             max_in_flight=self.max_in_flight,
+            saved=self.saved,
         )

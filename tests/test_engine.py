@@ -15,6 +15,7 @@ from pardspy_nb.events import (
     Answer,
     AttemptFailed,
     Event,
+    Origin,
     Row,
     RowFinished,
     RowStarted,
@@ -429,6 +430,25 @@ def test_without_a_finished_row_nothing_is_a_straggler() -> None:
     assert all(r.status == "ok" for r in finished(run(4, call, control=control)).values())
 
 
+class Keyed:
+    """A memory that lasts as long as a run; rows of equal inputs are equal."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes | None, Answer] = {}
+
+    def key(self, row: Row) -> bytes | None:
+        return repr((row.inputs, row.sample)).encode()
+
+    def recall(self, row: Row, key: bytes | None) -> Answer | None:
+        return self.kept.get(key)
+
+    def shared(self, row: Row, answer: Answer) -> Answer:
+        return answer._replace(usage=0, origin=Origin(answer.usage, "source", 0.0))
+
+    async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
+        self.kept[key] = self.shared(row, answer)
+
+
 def test_remembered_rows_take_no_attempt_and_new_ones_settle_once_kept() -> None:
     asked: list[int] = []
     kept: list[tuple[int, float]] = []
@@ -438,14 +458,15 @@ def test_remembered_rows_take_no_attempt_and_new_ones_settle_once_kept() -> None
         await asyncio.sleep(1)
         return Answer({}, usage=5)
 
-    async def remember(row: Row, answer: Answer) -> None:
-        await asyncio.sleep(0.5)
-        kept.append((row.number, asyncio.get_running_loop().time()))
+    class Half(Keyed):
+        def recall(self, row: Row, key: bytes | None) -> Answer | None:
+            return self.shared(row, Answer({})) if row.number % 2 == 0 else None
 
-    def recall(row: Row) -> Answer | None:
-        return Answer({}, usage=0, cached=True) if row.number % 2 == 0 else None
+        async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
+            await asyncio.sleep(0.5)
+            kept.append((row.number, asyncio.get_running_loop().time()))
 
-    events = run(1000, call, workers=500, recall=recall, remember=remember)
+    events = run(1000, call, workers=500, memory=Half())
     done = finished(events)
     assert sorted(asked) == list(range(1, 1000, 2)) == sorted(n for n, _ in kept)
     assert {when for _, when in kept} == {1.5}
@@ -454,18 +475,159 @@ def test_remembered_rows_take_no_attempt_and_new_ones_settle_once_kept() -> None
     assert {r.usage for n, r in done.items() if n % 2} == {5}
 
 
+def alike(n: int, kinds: int) -> Any:
+    return (Row(i, i, 0, {"kind": i % kinds}) for i in range(n))
+
+
+def test_equal_rows_are_asked_once_and_share_the_answer() -> None:
+    asked: list[int] = []
+
+    async def call(row: Row) -> Answer:
+        asked.append(row.number)
+        await asyncio.sleep(1 + row.inputs["kind"])
+        return Answer({"kind": row.inputs["kind"]}, usage=5)
+
+    events = run(12, call, workers=3, source=alike(12, 3), memory=Keyed())
+    done = finished(events)
+    assert asked == [0, 1, 2]
+    assert [done[n].answer.outputs["kind"] for n in range(12)] == [0, 1, 2] * 4
+    assert [done[n].answer.cached for n in range(12)] == [False] * 3 + [True] * 9
+    assert [done[n].usage for n in range(12)] == [5] * 3 + [0] * 9
+    assert {done[n].attempts for n in range(3, 12)} == {0}
+
+
+def test_equal_rows_share_a_failure_too_and_each_counts() -> None:
+    async def call(row: Row) -> Answer:
+        await asyncio.sleep(1)
+        raise ValueError("hopeless") if row.inputs["kind"] else Flaky()
+
+    events = run(
+        8, call, source=alike(8, 2), memory=Keyed(), failure=FailurePolicy(7), workers=2,
+        retry=RetryPolicy(2, base_s=1, rand=lambda: 1.0),
+    )  # fmt: skip
+    done = finished(events)
+    assert {r.status for r in done.values()} == {"failed"}
+    assert {type(done[n].error) for n in (1, 3, 5, 7)} == {ValueError}
+    assert [done[n].attempts for n in range(8)] == [2, 1, 0, 0, 0, 0, 0, 0]
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert end.reason == "failures", "each of the eight is a failed row"
+
+
+def test_rows_that_wait_for_an_equal_one_did_not_run_in_a_stopped_run() -> None:
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(0.5, lambda: engine.stop("cancelled", now=True))
+
+    done = finished(run(4, one_second, source=alike(4, 1), memory=Keyed(), control=control))
+    assert [done[n].status for n in range(4)] == ["cancelled", "not_run", "not_run", "not_run"]
+
+
+def test_samples_are_asked_singly() -> None:
+    asked: list[int] = []
+
+    async def call(row: Row) -> Answer:
+        asked.append(row.number)
+        return Answer({})
+
+    samples = (Row(i, 0, i, {"kind": 0}) for i in range(5))
+    run(5, call, source=samples, memory=Keyed())
+    assert sorted(asked) == [0, 1, 2, 3, 4]
+
+
+class Narrow:
+    """A gate for two attempts at a time, and so many in all."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.inside, self.most, self.refused = set[int](), most, 0
+
+    def admit(self, row: Row) -> bool:
+        if len(self.inside) == 2:
+            self.refused += 1
+            return False
+        if not self.most:
+            raise OverflowError("that was all")
+        self.most -= 1
+        self.inside.add(row.number)
+        return True
+
+    def leave(self, row: Row, outcome: Any) -> None:
+        self.inside.remove(row.number)
+
+
+def test_a_gate_holds_rows_back_in_order_and_none_is_lost() -> None:
+    order: list[int] = []
+
+    async def call(row: Row) -> Answer:
+        order.append(row.number)
+        await asyncio.sleep(1)
+        if row.number == 1 and order.count(1) == 1:
+            raise Flaky()
+        return Answer({})
+
+    gate = Narrow()
+    events = run(10, call, workers=8, gate=gate)
+    assert order == [0, 1, 2, 3, 4, 1, 5, 6, 7, 8, 9]
+    assert {r.status for r in finished(events).values()} == {"ok"}
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert end.max_in_flight == 2
+    assert gate.refused <= 10, "nobody asks again before another has left"
+
+
+def test_a_gate_that_closes_ends_the_run_once_rows_in_flight_are_done() -> None:
+    events = run(10, one_second, workers=8, gate=Narrow(most=3))
+    statuses = [finished(events)[n].status for n in range(4)]
+    assert statuses == ["ok", "ok", "ok", "not_run"]
+    end = events[-1]
+    assert isinstance(end, RunFinished)
+    assert (end.reason, type(end.error)) == ("budget", OverflowError)
+
+
+class Out(Exception):
+    retryable = outage = True
+
+
+def test_an_outage_shorter_than_two_minutes_only_waits() -> None:
+    flaky: list[int] = []
+
+    async def call(row: Row) -> Answer:
+        if 2 <= asyncio.get_running_loop().time() < 100:
+            raise Out()
+        if row.number == 5 and len(flaky) < 3:
+            flaky.append(5)
+            raise Flaky()
+        await asyncio.sleep(1)
+        return Answer({})
+
+    done = finished(run(6, call))
+    assert {r.status for r in done.values()} == {"ok"}
+    assert done[4].attempts > 20, "attempts that could not be sent do not use up the four"
+
+
+def test_a_longer_outage_fails_its_rows_and_one_attempt_is_one() -> None:
+    async def call(row: Row) -> Answer:
+        raise Out()
+
+    done = finished(run(1, call))
+    assert done[0].status == "failed"
+    assert 120 <= (done[0].waited_ms or 0) / 1e3 <= 130
+    once = finished(run(1, call, retry=RetryPolicy(1)))
+    assert (once[0].status, once[0].attempts) == ("failed", 1)
+
+
 @pytest.mark.parametrize("broken", ["recall", "remember"])
 def test_a_store_that_breaks_stops_the_run_and_keeps_the_answer(broken: str) -> None:
-    def recall(row: Row) -> Answer | None:
-        if broken == "recall" and row.number == 2:
-            raise OSError("gone")
-        return None
+    class Broken(Keyed):
+        def recall(self, row: Row, key: bytes | None) -> Answer | None:
+            if broken == "recall" and row.number == 2:
+                raise OSError("gone")
+            return None
 
-    async def remember(row: Row, answer: Answer) -> None:
-        if broken == "remember" and row.number == 2:
-            raise OSError("full")
+        async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
+            if broken == "remember" and row.number == 2:
+                raise OSError("full")
 
-    events = run(9, one_second, workers=1, recall=recall, remember=remember)
+    events = run(9, one_second, workers=1, memory=Broken())
     end = events[-1]
     assert isinstance(end, RunFinished)
     assert (end.reason, type(end.error)) == ("store", OSError)

@@ -16,11 +16,11 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.store import Kept, Store
+from pardspy_nb.store.file import Kept, Store
 
 QUIET: dict[str, Any] = {"progress": "none"}
 DEMO = {"review": "x", "sentiment": "neutral", "reason": "y"}
-KEPT = Kept("text", "m", "stop", 1, 2, 3, 0.5)
+KEPT = Kept("words", "text", "m", "stop", 1, 2, 3, 0.5, 12.25, "source", 1.5)
 
 
 def test_the_same_call_again_asks_nothing_and_says_so(
@@ -191,6 +191,7 @@ def test_a_damaged_store_is_told_before_anything_is_sent(
 
 def test_a_store_of_another_format_is_refused(predict: pn.Predict, tmp_path: Path) -> None:
     path = tmp_path / "future.sqlite"
+    Store(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(pn.StoreError, match="format 99"):

@@ -11,6 +11,7 @@ from pardspy_nb.events import (
     Answer,
     AttemptFailed,
     Event,
+    Origin,
     Row,
     RowFinished,
     RowStarted,
@@ -64,7 +65,8 @@ def started(i: int, attempt: int = 1) -> RowStarted:
 
 def ok(i: int, label: Any = "good", ms: float = 100.0, *, cached: bool = False) -> RowFinished:
     usage = Usage() if cached else Usage(10, 5, 15, 0.5, ms)
-    answer = Answer({"sentiment": label}, usage, cached=cached)
+    origin = Origin(Usage(10, 5, 15, 0.25), "source", 0.0) if cached else None
+    answer = Answer({"sentiment": label}, usage, origin=origin)
     attempts, time = (0, None) if cached else (1, ms)
     return RowFinished(row(i), "ok", answer, None, attempts, time, time, time, None, usage)
 

@@ -1,0 +1,108 @@
+"""`max_cost_usd`: a hard stop by reservation.
+
+Before each attempt the most it can cost is reserved, and returned once its cost is known. An
+attempt whose cost cannot be known (a wall clock that struck, a connection that broke off) keeps
+its reservation: the endpoint may have gone on and billed it. So what is billed cannot exceed the
+limit, however many rows are in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from .events import Answer, Row
+from .lm import Bound
+from .modules import Module
+
+_CAP_TOKENS = 4096  # an answer's, where the LM names no max_tokens
+
+
+class BudgetError(Exception):
+    """No further request fits into the budget."""
+
+
+class Budget:
+    """A gate (see `hooks.Gate`) that lets attempts through while their worst case fits.
+
+    Args:
+        limit_usd: what the run may cost.
+        worst_case: the most that one attempt at a row can use.
+
+    Attributes:
+        spent_usd: the sum of known costs.
+        held_usd: the sum of reservations that stand for attempts of unknown cost.
+    """
+
+    def __init__(self, limit_usd: float, worst_case: Callable[[Row], Bound]) -> None:
+        self._limit_usd, self._worst_case = limit_usd, worst_case
+        self._reserved: dict[int, float] = {}  # USD, by the number of a row in flight
+        self.spent_usd = self.held_usd = 0.0
+
+    def admit(self, row: Row) -> bool:
+        """See `hooks.Gate`. BudgetError where waiting would not help."""
+        bound = self._worst_case(row)
+        left_usd = self._limit_usd - self.spent_usd - self.held_usd
+        free_usd = left_usd - sum(self._reserved.values())
+        if bound.cost_usd <= free_usd:
+            self._reserved[row.number] = bound.cost_usd
+            return True
+        if self._reserved:
+            return False
+        held = f", up to ${self.held_usd:.6g} held for attempts that may be billed" if (
+            self.held_usd
+        ) else ""  # fmt: skip
+        raise BudgetError(
+            f"of max_cost_usd={self._limit_usd:g}, ${self.spent_usd:.6g} is spent{held}; the next "
+            f"request could cost ${bound.cost_usd:.6g} (at most {bound.prompt_tokens:,} prompt "
+            f"tokens and {bound.completion_tokens:,} of an answer): give more, or a lower "
+            "LM(max_tokens=…)"
+        )
+
+    def leave(self, row: Row, outcome: Answer | BaseException) -> None:
+        """See `hooks.Gate`."""
+        reserved_usd = self._reserved.pop(row.number, 0.0)
+        usage = getattr(outcome, "usage", None)
+        if usage is not None and usage.cost_usd is not None:
+            self.spent_usd += usage.cost_usd
+        elif usage is not None or isinstance(outcome, Answer) or _may_be_billed(outcome):
+            self.held_usd += reserved_usd
+
+
+def _may_be_billed(error: BaseException) -> bool:
+    cut_off = isinstance(error, TimeoutError | asyncio.CancelledError)
+    return cut_off or bool(getattr(error, "may_be_billed", False))
+
+
+def refuse_unknown(module: Module) -> None:
+    """Refuse a budget that could not be kept.
+
+    Raises:
+        ValueError: a module whose requests cannot be seen (a function may call anything), or a
+            model whose price is not known.
+    """
+    if not module.lms or not module.can_be_bounded:
+        raise ValueError(
+            f"max_cost_usd cannot be kept for {module.name!r}: what it sends cannot be known "
+            "before it does; it works for Predict and its kin"
+        )
+    for lm in module.lms:
+        if not hasattr(lm, "worst_case"):
+            raise ValueError(
+                f"max_cost_usd cannot be kept for {lm!r}: it has no method worst_case(messages, "
+                "…) that tells what a call can cost"
+            )
+        if getattr(lm, "rate", False) is None:
+            raise ValueError(
+                f"max_cost_usd needs a price, and that of {lm.model!r} is not known: give it, in "
+                "USD per 1M tokens, with LM(price=(prompt, completion))"
+            )
+
+
+def answer_tokens(module: Module, limit_usd: float) -> int:
+    """The cap on answers of models that have none of their own: 4,096 tokens, or what a quarter
+    of the budget pays, if that is less."""
+    rates = [lm.rate for lm in module.lms if getattr(lm, "rate", None) is not None]
+    dearest = max((rate.cost_usd(0, _CAP_TOKENS) for rate in rates), default=0.0)
+    share = limit_usd / 4 / dearest if dearest else 1.0
+    return max(1, int(_CAP_TOKENS * min(1.0, share)))

@@ -1,0 +1,376 @@
+"""One SQLite file of remembered answers, one row an answer. The only importer of sqlite3.
+
+A writer thread commits whatever has arrived since its last commit, so many rows share one; a row
+counts as completed once it is committed. In WAL mode a commit survives the end of the process,
+and kernels and processes can share the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import platformdirs
+
+from ..errors import StoreError
+
+VERSION = 2
+_APPLICATION = 0x70617264  # marks our files: "pard"
+_BUSY_S = 30.0  # another process may be writing
+_GATHER_S = 0.002  # how long a commit waits for more rows
+_WAL_PAGES = 4000  # of 4 kB, before they are moved into the file
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_COLUMNS = (
+    "words, text, model, finish_reason, prompt_tokens, completion_tokens, total_tokens, "
+    "cost_usd, latency_ms, source, at_utc_s"
+)
+# answers lie in order of arrival: keys are random, and would scatter each commit over the file
+_SCHEMA = (
+    """CREATE TABLE answers (
+        id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, words TEXT, text TEXT NOT NULL,
+        model TEXT, finish_reason TEXT, prompt_tokens INTEGER, completion_tokens INTEGER,
+        total_tokens INTEGER, cost_usd REAL, latency_ms REAL, source TEXT, at_utc_s REAL,
+        checksum INTEGER NOT NULL)""",
+    "CREATE TABLE sources (id TEXT PRIMARY KEY, about TEXT NOT NULL)",
+)
+_GET = f"SELECT {_COLUMNS}, checksum FROM answers WHERE key = ?"
+_PUT = (
+    f"INSERT OR REPLACE INTO answers (key, {_COLUMNS}, checksum) "
+    f"VALUES ({', '.join('?' * 13)})"
+)  # fmt: skip
+
+
+class Kept(NamedTuple):
+    """One remembered answer.
+
+    Attributes:
+        words: the row's own part of the prompt.
+        text: the model's own text.
+        source: what made it (see `provenance`).
+        at_utc_s: when, in seconds since the epoch.
+    """
+
+    words: str
+    text: str
+    model: str | None
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cost_usd: float | None
+    latency_ms: float | None
+    source: str
+    at_utc_s: float
+
+
+_Job = tuple[bytes, Kept, "asyncio.Future[None]"]
+
+
+def default_path() -> Path:
+    """`PARDSPY_STORE`, else a file in the user's cache folder."""
+    named = os.environ.get("PARDSPY_STORE")
+    if named:
+        return Path(named).expanduser()
+    # each format has its file, so that two versions of the package do not fight over one
+    return Path(platformdirs.user_cache_dir("pardspy_nb")) / f"answers-{VERSION}.sqlite"
+
+
+def open_default() -> Store:
+    """The default store; ours whatever is in it, unless the user named the file."""
+    return Store(default_path(), default=not os.environ.get("PARDSPY_STORE"))
+
+
+class Store:
+    """An open store. `get` and `put` are for one event loop's thread.
+
+    A file of ours that turns out to be damaged is set aside: renamed, with a warning or in the
+    error. An answer that does not fit its checksum counts as not remembered.
+
+    Args:
+        path: the file; made where there is none.
+        default: it is the default file, and ours whatever is in it.
+
+    Raises:
+        StoreError: the file cannot be opened, is not ours, or was made by another version.
+    """
+
+    def __init__(self, path: Path, *, default: bool = False) -> None:
+        self.path = path.absolute()
+        self._default = default
+        self._sources: dict[str, str] = {}
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._aside: Path | None = None
+        self._lock = threading.Lock()
+        self._db = self._open()
+
+    def get(self, key: bytes) -> Kept | None:
+        """The answer remembered under this key."""
+        found = self._read(_GET, (key,)).fetchone()
+        if found is None:
+            return None
+        kept = Kept(*found[:-1])
+        return kept if _checksum(key, kept) == found[-1] else None
+
+    def known(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of the keys under which there is an answer."""
+        asked, found = list(keys), set[bytes]()
+        for start in range(0, len(asked), 500):
+            some = asked[start : start + 500]
+            marks = ", ".join("?" * len(some))
+            rows = self._read(f"SELECT key FROM answers WHERE key IN ({marks})", tuple(some))
+            found.update(key for (key,) in rows)
+        return found
+
+    def answers(self) -> Iterator[tuple[Any, ...]]:
+        """Every answer with what made it: the fields of `Kept`, then the source's JSON."""
+        columns = ", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))
+        query = f"SELECT {columns}, s.about FROM answers a LEFT JOIN sources s ON s.id = a.source"
+        return iter(self._read(f"{query} ORDER BY a.id", ()))
+
+    def about(self, source: str) -> str | None:
+        """What is known of a source: JSON."""
+        found = self._read("SELECT about FROM sources WHERE id = ?", (source,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def figures(self) -> list[tuple[Any, ...]]:
+        """By model: (model, answers, total tokens, USD, first and last answer's time)."""
+        query = (
+            "SELECT model, count(*), sum(total_tokens), sum(cost_usd), min(at_utc_s), "
+            "max(at_utc_s) FROM answers GROUP BY model ORDER BY count(*) DESC"
+        )
+        return self._read(query, ()).fetchall()
+
+    def declare(self, source: str, about: str) -> None:
+        """Tell what a source is, before the first answer of it is put."""
+        self._sources[source] = about
+
+    async def put(self, key: bytes, kept: Kept) -> None:
+        """Remember an answer; returns once it is committed."""
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write, name="pardspy-store", daemon=True)
+            self._writer.start()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._jobs.put((key, kept, done))
+        await done
+
+    def remove(self, *, model: str | None = None, before_utc_s: float | None = None) -> int:
+        """Forget the answers of this model and from before this time; how many there were."""
+        terms = {"model = ?": model, "at_utc_s < ?": before_utc_s}
+        given = {term: value for term, value in terms.items() if value is not None}
+        where = f" WHERE {' AND '.join(given)}" if given else ""
+        try:
+            count = self._db.execute(f"DELETE FROM answers{where}", tuple(given.values())).rowcount
+            self._db.execute("DELETE FROM sources WHERE id NOT IN (SELECT source FROM answers)")
+            self._db.execute("VACUUM")
+        except sqlite3.Error as error:
+            raise self._explained("clear", error) from error
+        return count
+
+    def close(self) -> None:
+        """Write what is still to be written, and close."""
+        if self._writer is not None:
+            self._jobs.put(None)
+            self._writer.join()
+        self._db.close()
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except StoreError:
+            raise
+        except Exception as error:
+            if not (_is_damage(error) and (self._default or _is_ours(self.path))):
+                raise self._explained("open", error) from error
+            aside = self._set_aside()
+        warnings.warn(
+            f"the store {self.path} is damaged; it was set aside as {aside.name}, and a new one "
+            "is begun: rows remembered there will be asked again", RuntimeWarning, stacklevel=2,
+        )  # fmt: skip
+        try:
+            return self._connect()
+        except Exception as error:
+            raise self._explained("open", error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # prompts are private
+        if not self.path.stat().st_mode & 0o222:  # root may write all the same, and should not
+            raise PermissionError("the file is read-only")
+        db = sqlite3.connect(
+            self.path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
+        )
+        with contextlib.ExitStack() as undo:
+            undo.callback(db.close)
+            self._check_version(db)
+            _use_wal(db)
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            undo.pop_all()
+        return db
+
+    def _check_version(self, db: sqlite3.Connection) -> None:
+        if _number(db, "user_version") == VERSION and _number(db, "application_id") == _APPLICATION:
+            return
+        db.execute("BEGIN IMMEDIATE")  # another may be making the tables just now
+        with contextlib.ExitStack() as undo:
+            undo.callback(db.rollback)
+            if not self._has_tables(db):
+                for statement in _SCHEMA:
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {_APPLICATION}")
+                db.execute(f"PRAGMA user_version = {VERSION}")
+            db.commit()
+            undo.pop_all()
+
+    def _has_tables(self, db: sqlite3.Connection) -> bool:
+        """False for an empty file. StoreError for any file that is no store of this version."""
+        version = _number(db, "user_version")
+        if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return False
+        if _number(db, "application_id") != _APPLICATION:
+            raise StoreError(
+                f"{self.path} is a database of something else; pass store= another path"
+            )
+        if version != VERSION:
+            raise StoreError(
+                f"the store {self.path} has format {version}, this version of the package reads "
+                f"{VERSION}: pass store= another path, or move the file away"
+            )
+        return True
+
+    # -- trouble ------------------------------------------------------------------------------
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise self._explained("read", error) from error
+
+    def _set_aside(self) -> Path:
+        """Rename the damaged file; once, whichever thread finds the damage."""
+        with self._lock:
+            if self._aside is None:
+                stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+                self._aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
+                for end in ("", "-wal", "-shm"):
+                    with contextlib.suppress(OSError):
+                        os.replace(f"{self.path}{end}", f"{self._aside}{end}")
+            return self._aside
+
+    def _explained(self, doing: str, error: Exception) -> StoreError:
+        if _is_damage(error) and (self._default or _is_ours(self.path) or self._aside):
+            return StoreError(
+                f"the store {self.path} is damaged ({error}); it was set aside as "
+                f"{self._set_aside().name}: run the same call again to begin a new one"
+            )
+        return StoreError(
+            f"cannot {doing} the store {self.path} ({error}): check the disk and the file, pass "
+            "store= another path, or store=None to remember nothing"
+        )
+
+    # -- the writer's thread ------------------------------------------------------------------
+
+    def _write(self) -> None:
+        db = None
+        while batch := self._batch():
+            jobs = [job for job in batch if job is not None]
+            failure: StoreError | None = None
+            try:
+                if jobs:
+                    db = db or self._connect()
+                    self._commit(db, jobs)
+            except StoreError as error:
+                failure = error
+            except Exception as error:  # whatever it is, somebody waits for this answer
+                failure = self._explained("write", error)
+            if jobs:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                    jobs[0][2].get_loop().call_soon_threadsafe(_settle, jobs, failure)
+            if None in batch:
+                break
+        if db is not None:
+            db.close()
+
+    def _commit(self, db: sqlite3.Connection, jobs: list[_Job]) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if self._sources:
+                db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", self._sources.items())
+            db.executemany(_PUT, [(key, *kept, _checksum(key, kept)) for key, kept, _ in jobs])
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        self._sources = {}
+
+    def _batch(self) -> list[_Job | None]:
+        """All that has arrived; waits for the first, and for a moment for more."""
+        batch = [self._jobs.get()]
+        if batch[0] is not None:
+            time.sleep(_GATHER_S)
+        with contextlib.suppress(queue.Empty):
+            while batch[-1] is not None:
+                batch.append(self._jobs.get_nowait())
+        return batch
+
+
+def _number(db: sqlite3.Connection, pragma: str) -> int:
+    return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def _checksum(key: bytes, kept: Kept) -> int:
+    """Of all that is kept: SQLite does not notice a byte that changed within a value."""
+    return zlib.crc32(repr(tuple(kept)).encode("utf-8", "backslashreplace"), zlib.crc32(key))
+
+
+def _is_damage(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file, whole or damaged, bears our mark (SQLite file format, section 1.3)."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    return header.startswith(b"SQLite format 3\0") and header[68:72] == _APPLICATION.to_bytes(4)
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switching needs the file alone, and SQLite does not wait for that by itself. Where the
+    file system cannot do it, SQLite stays with what it has, which is as safe and slower."""
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _settle(jobs: list[_Job], failure: StoreError | None) -> None:
+    for _, _, done in jobs:
+        if done.cancelled():
+            continue
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failure)

@@ -1,0 +1,83 @@
+"""Remembered answers to a file, a chunk at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 10_000
+_ANSWER = (
+    "input", "answer", "model", "finish_reason", "prompt_tokens", "completion_tokens",
+    "total_tokens", "cost_usd", "latency_ms", "source", "answered_at",
+)  # fmt: skip
+_SOURCE = ("signature", "prompt_sha256", "endpoint", "params", "prices", "packages")
+COLUMNS = (*_ANSWER, *_SOURCE)
+
+
+def write(path: Path, answers: Iterable[tuple[Any, ...]]) -> int:
+    """Write answers (the fields of `Kept`, then the source's JSON); how many there were."""
+    writers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
+    writer = writers.get(path.suffix.lower())
+    if writer is None:
+        raise ValueError(f"cannot write {str(path)!r}: a path ends in {', '.join(writers)}")
+    return writer(path, map(_record, answers))
+
+
+def _record(answer: tuple[Any, ...]) -> dict[str, Any]:
+    *kept, about = answer
+    record = dict(zip(_ANSWER, kept, strict=True))
+    record["answered_at"] = datetime.fromtimestamp(record["answered_at"], UTC)
+    source = json.loads(about) if about else {}
+    return record | {name: source.get(name) for name in _SOURCE}
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """With what is nested as JSON text, for formats of plain columns."""
+    nested = {n: json.dumps(v) for n, v in record.items() if isinstance(v, dict | list)}
+    return record | nested
+
+
+def _jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False, default=datetime.isoformat) + "\n")
+            count += 1
+    return count
+
+
+def _csv(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for record in records:
+            writer.writerow(_flat(record))
+            count += 1
+    return count
+
+
+def _parquet(path: Path, records: Iterator[dict[str, Any]]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    integers, floats = (
+        ("prompt_tokens", "completion_tokens", "total_tokens"),
+        ("cost_usd", "latency_ms"),
+    )
+    types: dict[str, Any] = dict.fromkeys(integers, pa.int64()) | dict.fromkeys(
+        floats, pa.float64()
+    )
+    types["answered_at"] = pa.timestamp("us", tz="UTC")
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    count = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        while chunk := [_flat(record) for record in islice(records, _CHUNK)]:
+            writer.write_table(pa.Table.from_pylist(chunk, schema))
+            count += len(chunk)
+    return count
