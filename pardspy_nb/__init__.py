@@ -2,6 +2,7 @@
 
 from . import accessor as _accessor  # noqa: F401 - registers df.parallel
 from . import store
+from .compare import diff
 from .errors import (
     AllFailed,
     AttemptError,
@@ -16,6 +17,7 @@ from .errors import (
     StoreError,
     TooManyFailures,
 )
+from .estimate import Estimate, Interval, estimate
 from .fields import InputField, OutputField
 from .history import History
 from .lm import LM, Completion
@@ -25,6 +27,7 @@ from .parallel import Parallel
 from .plots import plot_counts, plot_latency, plot_timeline
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction
+from .preview import Preview, preview
 from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
 from .signature import Signature
 from .usage import Usage
@@ -38,9 +41,11 @@ __all__ = [
     "BudgetExceeded",
     "ChainOfThought",
     "Completion",
+    "Estimate",
     "FailFast",
     "History",
     "InputField",
+    "Interval",
     "InvalidOutputError",
     "LMError",
     "Latency",
@@ -53,6 +58,7 @@ __all__ = [
     "PardspyError",
     "Predict",
     "Prediction",
+    "Preview",
     "Run",
     "RunStopped",
     "Signature",
@@ -60,10 +66,13 @@ __all__ = [
     "TooManyFailures",
     "Usage",
     "arun_parallel",
+    "diff",
+    "estimate",
     "last_run",
     "plot_counts",
     "plot_latency",
     "plot_timeline",
+    "preview",
     "run_parallel",
     "start_parallel",
     "store",

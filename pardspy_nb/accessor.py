@@ -9,6 +9,7 @@ import pandas as pd
 from . import frame, plots
 from .metrics import ParallelMetrics
 from .options import takes_options
+from .retry import retry_failed
 from .run import run_parallel
 from .summary import Summary
 
@@ -37,6 +38,10 @@ class ParallelAccessor:
     def failures(self) -> pd.DataFrame:
         """The rows that are not `ok`."""
         return self._result().loc[lambda df: df["status"] != "ok"]
+
+    def retry_failed(self, module: Any = None, *, error: Any = None, **options: Any) -> Any:
+        """See `retry.retry_failed`: the rows without an answer once more, in their places."""
+        return retry_failed(self._result(), module, error=error, **options)
 
     @property
     def cost(self) -> float | None:

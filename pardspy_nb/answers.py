@@ -15,8 +15,10 @@ class AnswerParser:
     """The prepared schema and validator of one signature's outputs."""
 
     def __init__(self, signature: Signature) -> None:
-        from pydantic import ConfigDict, create_model
+        from pydantic import ConfigDict, ValidationError, create_model
         from pydantic import Field as PydanticField
+
+        self._invalid = ValidationError
 
         definitions: dict[str, Any] = {}
         for name, field in signature.outputs.items():
@@ -39,8 +41,6 @@ class AnswerParser:
             TruncatedOutputError, RefusedOutputError, EmptyOutputError, InvalidOutputError:
                 each carries `usage`, because the answer was billed.
         """
-        from pydantic import ValidationError
-
         if finish_reason == "length":
             raise TruncatedOutputError(
                 "the answer was cut at max_tokens; raise LM(max_tokens=…) or ask for less",
@@ -54,7 +54,7 @@ class AnswerParser:
             raise EmptyOutputError("the answer is empty", usage=usage)
         try:
             answer = self._model.model_validate_json(text)
-        except ValidationError as error:
+        except self._invalid as error:
             raise InvalidOutputError(_explain(error, text), usage=usage) from None
         return {name: getattr(answer, attribute) for attribute, name in self._names}
 

@@ -11,6 +11,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from .batch import Batch
 from .budget import Budget, answer_tokens
@@ -24,6 +25,8 @@ from .modules import Module
 from .options import Options
 from .policy import FailurePolicy, RetryPolicy
 from .portal import adopt
+
+_LOOK_AHEAD = 100  # rows
 
 
 class ThreadBackend:
@@ -42,7 +45,8 @@ class ThreadBackend:
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._workers, self._memory, self._clock = workers, memory, clock
-        self._rows = _Shared(batch.rows)
+        look_up = memory.look_up if memory is not None and not batch.blocking else None
+        self._rows = _Shared(batch.rows, look_up)
         self._events: deque[Event] = deque()
         self._muted = self._ending = self._told = False
         self._lock = threading.Lock()
@@ -176,10 +180,17 @@ def _not_run(row: Row) -> RowFinished:
 
 
 class _Shared:
-    """The rows, for the engine to pull and for whoever closes the run to take the rest."""
+    """The rows, for the engine to pull and for whoever closes the run to take the rest.
 
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows, self._lock = rows, threading.Lock()
+    Args:
+        look_up: is shown the rows that come next, a hundred at a time.
+    """
+
+    def __init__(
+        self, rows: Iterator[Row], look_up: Callable[[list[Row]], None] | None = None
+    ) -> None:
+        self._rows, self._look_up, self._lock = rows, look_up, threading.Lock()
+        self._next: deque[Row] = deque()
         self._rest: list[Row] | None = None
 
     def __iter__(self) -> Iterator[Row]:
@@ -189,11 +200,18 @@ class _Shared:
         with self._lock:
             if self._rest is not None:
                 raise StopIteration
-            return next(self._rows)
+            if self._look_up is None:
+                return next(self._rows)
+            if not self._next:
+                self._next.extend(islice(self._rows, _LOOK_AHEAD))
+                if not self._next:
+                    raise StopIteration
+                self._look_up(list(self._next))
+            return self._next.popleft()
 
     def rest(self) -> list[Row]:
         """What was never pulled; nothing can be pulled any more."""
         with self._lock:
             if self._rest is None:
-                self._rest = list(self._rows)
+                self._rest = [*self._next, *self._rows]
             return self._rest

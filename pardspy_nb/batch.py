@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .events import Row
@@ -64,6 +64,15 @@ def expand(
         return _from_columns({name: [] for name in inputs.fields}, 0, inputs, repeat, index=index)
     name = _only_input(inputs)
     return _from_columns({name: values}, len(values), inputs, repeat, index=index)
+
+
+def again(
+    table: Any, inputs: Inputs, samples: Sequence[int], columns: Mapping[str, str] | None
+) -> Batch:
+    """The rows of a table once more, the i-th as its sample number `samples[i]`."""
+    batch = _from_table(table, inputs, 1, columns or {})
+    rows = (row._replace(sample=k) for row, k in zip(batch.rows, samples, strict=True))
+    return replace(batch, rows=rows)
 
 
 def _is_table(data: Any) -> bool:

@@ -407,7 +407,7 @@ class Engine:
         self._following -= len(flight.followers)
         for follower in flight.followers:
             if answer is not None and self._memory is not None:
-                self._settle(follower, "ok", self._memory.shared(flight.row, answer))
+                self._settle(follower, "ok", self._memory.shared(follower.row, answer))
             elif status == "failed" or self._stop_reason is None:
                 follower.error = flight.error
                 self._settle(follower, status)

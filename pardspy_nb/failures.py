@@ -32,6 +32,18 @@ class ErrorGroup(NamedTuple):
     message: str  # that row's
 
 
+def belongs(error_type: str, message: str, error: str | ErrorGroup) -> bool:
+    """Whether a failure is of this group; of this error type, or with this in its message."""
+    if isinstance(error, ErrorGroup):
+        alike = _pattern(message) == _pattern(error.message)
+        return error_type == error.error_type and alike
+    return error == error_type or error in message
+
+
+def _pattern(message: str) -> str:
+    return _VARYING.sub("#", message[:200])
+
+
 class ErrorGroups:
     """Adds failures up. Beyond fifty kinds of message, those of a type share a group."""
 
@@ -40,7 +52,7 @@ class ErrorGroups:
 
     def add(self, error_type: str, message: str, example: Any) -> None:
         """Count one failed row."""
-        key = (error_type, _VARYING.sub("#", message[:200]))
+        key = (error_type, _pattern(message))
         if key not in self._groups and len(self._groups) >= _MOST_GROUPS:
             key = (error_type, "")
         known = self._groups.get(key)

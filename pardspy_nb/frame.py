@@ -201,10 +201,10 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
 
 def _usage_of(df: pd.DataFrame) -> Usage | None:
     reported = df[df["prompt_tokens"].notna() | df["cost_usd"].notna()]
-    names = ["prompt_tokens", "completion_tokens", "total_tokens", "cost_usd", "latency_ms"]
-    columns = ([None if pd.isna(v) else v for v in reported[name]] for name in names)
-    usages = [Usage(*values) for values in zip(*columns, strict=True)]
-    return total(usages)
+    names = ["prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"]
+    columns = [[None if pd.isna(v) else v for v in reported[name].tolist()] for name in names]
+    times_ms = reported["latency_ms"].fillna(0).tolist()  # cached rows have none
+    return total(Usage(*values) for values in zip(*columns, times_ms, strict=True))
 
 
 def summarize(df: pd.DataFrame) -> Summary:

@@ -18,7 +18,7 @@ class Memory(Protocol):
         """The remembered answer, or None."""
 
     def shared(self, row: Row, answer: Answer) -> Answer:
-        """The answer just given to `row`, for another row of an equal key."""
+        """An answer just given to a row of an equal key, as that of `row`."""
 
     async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
         """Keep a new answer; the row is settled once this returns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -31,8 +32,10 @@ class Ledger:
     """Adds up the events of one run.
 
     Attributes:
+        run: the run's name, which its frame bears, too.
         tally: the accumulated state.
         finished: the settled rows, in order of completion.
+        remembers: whether completed rows go into a store.
         end: the last event, once it is there.
     """
 
@@ -41,8 +44,9 @@ class Ledger:
         remembers: bool,
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
-        self._sources, self._workers, self._remembers = sources, workers, remembers
+        self._sources, self._workers, self.remembers = sources, workers, remembers
         self._started_at: float | None = None
+        self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
         self.tally = Tally(batch.total, labels, batch.index)
         self.finished: list[RowFinished] = []
@@ -81,10 +85,11 @@ class Ledger:
         df = frame.build(rows, self._batch, self._module.outputs)
         df.attrs["pardspy"] = provenance(
             self._module, self._options,
+            run=self.run,
             rows=len(df),
             inputs=self._batch.names,
             workers=self.tally.max_workers or self._workers,
-            remembers=self._remembers,
+            remembers=self.remembers,
             ended=None if self.end is None else self.end.reason,
             started_at=_iso(self._started_at),
             finished_at=None if self.end is None else _iso(self.end.at),

@@ -217,6 +217,15 @@ def note(words: str, *, colour: str = "inherit", spoken: bool = False) -> str:
     return f'<div{role} style="color:{colour};margin:2px 0">{escape(words)}</div>' if words else ""
 
 
+def passage(title: str, words: str) -> str:
+    """A titled text as it is, line breaks and all."""
+    return (
+        f'<div style="{_FAINT};margin-top:6px">{escape(title)}</div><pre style="margin:1px 0;'
+        "padding:4px 8px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;"
+        f'background:rgba(128,128,128,.12);border-radius:4px">{escape(words)}</pre>'
+    )
+
+
 def faint(words: str) -> str:
     """A line of small print."""
     return f'<div style="{_FAINT};margin-top:4px;overflow-wrap:anywhere">{escape(words)}</div>'

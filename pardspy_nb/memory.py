@@ -6,6 +6,7 @@ import json
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,25 @@ from .events import Answer, Origin, Row
 from .modules import Module
 from .options import Options
 from .provenance import Sources
-from .recipes import recipes_of
+from .recipes import Recipe, recipes_of
 from .store.file import Kept, Store, open_default
 from .usage import Usage
 
 _FREE = Usage()  # nothing was asked, nothing is paid
 _UNKNOWN = Usage(None, None, None, None)
 _KEPT_OF_A_STREAM = 100_000  # answers that a stream without a store has at hand for equal rows
+
+
+class _Met:
+    """What is known of a row under way: its key (None where its inputs have no words), its words,
+    and the answer found when it was `sought`."""
+
+    __slots__ = ("kept", "key", "sought", "words")
+
+    def __init__(self, key: bytes | None, words: str) -> None:
+        self.key, self.words = key, words
+        self.kept: Kept | None = None
+        self.sought = False
 
 
 class Memory:
@@ -40,53 +53,74 @@ class Memory:
         self.store, self._sources = store, sources
         self._recipes = recipes_of(module, cache_key)
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
+        self._met: dict[int, _Met] = {}  # by the numbers of rows
+        self._since: set[bytes] = set()  # keys put since the last look-up
+        self._trouble: StoreError | None = None
         self._at_hand: dict[bytes, Answer] = {}
         self._most_at_hand = _KEPT_OF_A_STREAM if total is None else None
         if store is not None:
             for name, about in sources.known.items():
                 store.declare(name, json.dumps(about))
 
-    def digest(self, row: Row) -> bytes | None:
-        """The key of a row if it is the first of its kind; None where its inputs have no words."""
+    def look_up(self, rows: Iterable[Row]) -> None:
+        """Look for the answers of rows that come next, all at once, which is much quicker."""
+        met = {row.number: self._meet(row) for row in rows}
+        self._met |= met
+        if self.store is None:
+            return
+        try:
+            found = self.store.get_many(m.key for m in met.values() if m.key is not None)
+        except StoreError as error:
+            self._trouble = error
+            return
+        self._since.clear()
+        for m in met.values():
+            m.kept, m.sought = found.get(m.key) if m.key is not None else None, True
+
+    def _meet(self, row: Row) -> _Met:
+        """A row's words and key, for the first time: equal ones are counted."""
         recipe = self._recipes[row.number % len(self._recipes)]
         try:
             words = recipe.words(row.inputs)
         except Exception:  # the attempt will tell
-            return None
-        return self._hash(recipe, words, row.sample, 0)
+            return _Met(None, "")
+        key = _hash(recipe, words, row.sample, 0)
+        if self._seen is None:
+            return _Met(key, words)
+        earlier = self._seen[key]
+        self._seen[key] += 1
+        return _Met(_hash(recipe, words, row.sample, earlier), words)
 
     def key(self, row: Row) -> bytes | None:
         """See `hooks.Memory`."""
-        key = self.digest(row)
-        if key is None or self._seen is None:
-            return key
-        earlier = self._seen[key]
-        self._seen[key] += 1
-        recipe = self._recipes[row.number % len(self._recipes)]
-        return self._hash(recipe, recipe.words(row.inputs), row.sample, earlier)
-
-    def _hash(self, recipe: Any, words: str, sample: int, earlier: int) -> bytes:
-        full = recipe.base.copy()
-        # numbers first: words may hold anything
-        full.update(b"%d %d " % (sample, earlier) + words.encode("utf-8", "surrogatepass"))
-        digest: bytes = full.digest()
-        return digest[:16]
+        met = self._met.get(row.number)
+        if met is None:
+            met = self._met[row.number] = self._meet(row)
+        return met.key
 
     def recall(self, row: Row, key: bytes | None) -> Answer | None:
         """See `hooks.Memory`. StoreError if the store cannot be read."""
+        if self._trouble is not None:
+            raise self._trouble
         if key is None:
             return None
         if self.store is None:
-            return self._at_hand.get(key)
-        kept = self.store.get(key)
-        if kept is None:
-            return None
+            answer = self._at_hand.get(key)
+        else:
+            met = self._met[row.number]
+            kept = met.kept if met.sought and key not in self._since else self.store.get(key)
+            answer = None if kept is None else self._answer(row, kept)
+        if answer is not None:
+            del self._met[row.number]
+        return answer
+
+    def _answer(self, row: Row, kept: Kept) -> Answer | None:
         try:
             recipe = self._recipes[row.number % len(self._recipes)]
             outputs = recipe.read(kept.text, kept.finish_reason)
         except (InvalidOutputError, ValueError):  # the rules for answers have changed since
             return None
-        if kept.source not in self._sources.known:
+        if kept.source not in self._sources.known and self.store is not None:
             about = self.store.about(kept.source)
             self._sources.known[kept.source] = json.loads(about or "{}")
         used = Usage(kept.prompt_tokens, kept.completion_tokens, kept.total_tokens, kept.cost_usd,
@@ -96,6 +130,7 @@ class Memory:
 
     def shared(self, row: Row, answer: Answer) -> Answer:
         """See `hooks.Memory`."""
+        self._met.pop(row.number, None)
         if answer.origin is not None:
             return answer
         origin = Origin(answer.usage or _UNKNOWN, self._sources.of(row), time.time())
@@ -103,24 +138,25 @@ class Memory:
 
     async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
         """See `hooks.Memory`. StoreError if the answer cannot be written."""
-        if key is None:
+        met = self._met.pop(row.number, None)
+        if key is None or met is None:
             return
         if self.store is None:
             if self._seen is None:
                 self._keep_at_hand(key, self.shared(row, answer))
             return
-        recipe = self._recipes[row.number % len(self._recipes)]
-        text = recipe.write(answer)
+        text = self._recipes[row.number % len(self._recipes)].write(answer)
         if text is None:
             return
         usage = answer.usage or _UNKNOWN
         kept = Kept(
-            _text(recipe.words(row.inputs)) or "", text, _text(answer.model),
-            _text(answer.finish_reason), _count(usage.prompt_tokens),
-            _count(usage.completion_tokens), _count(usage.total_tokens), _real(usage.cost_usd),
-            _real(usage.latency_ms), self._sources.of(row), time.time(),
+            _text(met.words) or "", text, _text(answer.model), _text(answer.finish_reason),
+            _count(usage.prompt_tokens), _count(usage.completion_tokens),
+            _count(usage.total_tokens), _real(usage.cost_usd), _real(usage.latency_ms),
+            self._sources.of(row), time.time(),
         )  # fmt: skip
         await self.store.put(key, kept)
+        self._since.add(key)  # what was looked up before does not know
 
     def _keep_at_hand(self, key: bytes, answer: Answer) -> None:
         self._at_hand[key] = answer
@@ -131,6 +167,14 @@ class Memory:
         """Close the store."""
         if self.store is not None:
             self.store.close()
+
+
+def _hash(recipe: Recipe, words: str, sample: int, earlier: int) -> bytes:
+    full = recipe.base.copy()
+    # numbers first: words may hold anything
+    full.update(b"%d %d " % (sample, earlier) + words.encode("utf-8", "surrogatepass"))
+    digest: bytes = full.digest()
+    return digest[:16]
 
 
 def _text(value: Any) -> str | None:

@@ -115,3 +115,12 @@ def _public(url: str | None) -> str | None:
 
 def _jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(params, default=repr))  # type: ignore[no-any-return]
+
+
+def places(spans: str) -> list[int]:
+    """The numbers that `spans` put in short."""
+    found: list[int] = []
+    for part in filter(None, spans.split(",")):
+        first, _, last = part.partition("-")
+        found.extend(range(int(first), int(last or first) + 1))
+    return found

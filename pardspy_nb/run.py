@@ -35,7 +35,9 @@ _BATCH_S = 0.03  # events are handed over at most this often
 _TICK_S = 0.1  # and the display is offered a chance to repaint at least this often
 _GRACE_S = 0.7  # how long a cancelled run may take to end: an interrupt is answered in a second
 _LEAVE_S = 2.0  # how long the interpreter's end waits for runs left alone
+_REMEMBERED_RUNS = 100  # whose modules `retry_failed` finds by itself
 _last: Run | None = None
+_modules: dict[str, tuple[Module, Options]] = {}  # by run, the latest
 _open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
@@ -52,12 +54,7 @@ class Run:
     ) -> None:
         self.options = options
         self._module = module
-        table = frame.as_table(data)
-        frame.check_columns(table, module.outputs)
-        self._batch: Batch = expand(
-            table, module.inputs, batch_key=options.batch_key, repeat=options.repeat,
-            columns=options.columns,
-        )  # fmt: skip
+        self._batch = data if isinstance(data, Batch) else read(data, module, options)
         self._workers = self._resolve(options.max_workers)
         if getattr(module.source, "history", None) is not None and self._workers > 1:
             raise ValueError(
@@ -108,6 +105,11 @@ class Run:
     def is_empty(self) -> bool:
         """Whether there are no rows to run."""
         return self._batch.total == 0
+
+    @property
+    def remembers(self) -> bool:
+        """Whether completed rows go into a store."""
+        return self._ledger.remembers
 
     @property
     def done(self) -> bool:
@@ -203,6 +205,9 @@ class Run:
         """Begin; in the background a thread keeps the display up to date."""
         global _last
         _last = self
+        _modules[self._ledger.run] = (self._module, self.options)
+        if len(_modules) > _REMEMBERED_RUNS:
+            del _modules[next(iter(_modules))]
         _open_runs.add(self)
         self._waits = waits
         if not self.is_empty:
@@ -276,7 +281,7 @@ class Run:
             raise error from end.error
         return self._frame
 
-    # -- for `Parallel` and for show ----------------------------------------------------------
+    # -- for those who build on it, and for show ----------------------------------------------
 
     def in_order(self) -> list[RowFinished]:
         """The settled rows, in input order."""
@@ -303,6 +308,14 @@ class Run:
         m = self.metrics
         state = "done" if self.done else "running"
         return f"<Run {state}: {m.successes} ok, {m.failures} failed of {m.total} rows>"
+
+
+def read(data: Any, module: Module, options: Options) -> Batch:
+    """The rows of any supported input (see `run_parallel`); nothing runs yet."""
+    table = frame.as_table(data)
+    frame.check_columns(table, module.outputs)
+    return expand(table, module.inputs, batch_key=options.batch_key, repeat=options.repeat,
+                  columns=options.columns)  # fmt: skip
 
 
 @takes_options
@@ -360,3 +373,8 @@ def _leave() -> None:
 def last_run() -> Run | None:
     """The run started last in this process, None before the first."""
     return _last
+
+
+def module_of(run: str | None) -> tuple[Module, Options] | None:
+    """The module and options of one of this process's latest runs."""
+    return _modules.get(run) if run is not None else None

@@ -104,7 +104,8 @@ class Tally:
         self.dropping, self.stopping = event.dropping, event.stopping
 
     def _finish(self, event: RowFinished) -> None:
-        if event.usage is not None:
+        free = event.answer is not None and event.answer.cached and self.usage is not None
+        if event.usage is not None and not free:
             self.usage = event.usage if self.usage is None else self.usage + event.usage
         if event.status == "not_run":
             self.not_run += 1

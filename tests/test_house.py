@@ -82,14 +82,19 @@ ALLOWED: dict[str, set[str]] = {
         "interrupts", "kernel", "ledger", "memory", "metrics", "modules", "options", "prediction",
         "provenance", "sinks",
     },
+    "merge": {"frame", "metrics", "provenance", "usage"},
+    "retry": {"batch", "errors", "failures", "merge", "modules", "options", "run"},
+    "preview": {"markup", "modules", "options", "run"},
+    "estimate": {"markup", "memory", "modules", "options", "provenance", "run", "events"},
+    "compare": set(),
     "parallel": {"errors", "kernel", "modules", "options", "prediction", "run"},
-    "accessor": {"frame", "metrics", "options", "plots", "run", "summary"},
+    "accessor": {"frame", "metrics", "options", "plots", "retry", "run", "summary"},
 }  # fmt: skip
 
 # who may import these libraries, wherever in the file
 ONLY = {
     "openai": {"endpoint"},
-    "pandas": {"frame", "plots", "accessor"},
+    "pandas": {"frame", "merge", "compare", "plots", "accessor"},
     "xllamacpp": {"local.child"},
     "ipywidgets": {"sinks.panel"},
     "sqlite3": {"store.file"},

@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,8 @@ from ..errors import StoreError
 VERSION = 2
 _APPLICATION = 0x70617264  # marks our files: "pard"
 _BUSY_S = 30.0  # another process may be writing
-_GATHER_S = 0.002  # how long a commit waits for more rows
+_GATHER_S = 0.001  # how long a commit waits for more rows
+_MOST_KEYS = 500  # in one query
 _WAL_PAGES = 4000  # of 4 kB, before they are moved into the file
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _COLUMNS = (
@@ -94,7 +95,7 @@ class Store:
     """An open store. `get` and `put` are for one event loop's thread.
 
     A file of ours that turns out to be damaged is set aside: renamed, with a warning or in the
-    error. An answer that does not fit its checksum counts as not remembered.
+    error. An answer whose text does not fit its checksum counts as not remembered.
 
     Args:
         path: the file; made where there is none.
@@ -117,19 +118,18 @@ class Store:
     def get(self, key: bytes) -> Kept | None:
         """The answer remembered under this key."""
         found = self._read(_GET, (key,)).fetchone()
-        if found is None:
-            return None
-        kept = Kept(*found[:-1])
-        return kept if _checksum(key, kept) == found[-1] else None
+        return None if found is None else _whole(key, found)
 
-    def known(self, keys: Iterable[bytes]) -> set[bytes]:
-        """Those of the keys under which there is an answer."""
-        asked, found = list(keys), set[bytes]()
-        for start in range(0, len(asked), 500):
-            some = asked[start : start + 500]
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Kept]:
+        """The answers remembered under these keys."""
+        asked, found = list(keys), dict[bytes, Kept]()
+        for start in range(0, len(asked), _MOST_KEYS):
+            some = asked[start : start + _MOST_KEYS]
             marks = ", ".join("?" * len(some))
-            rows = self._read(f"SELECT key FROM answers WHERE key IN ({marks})", tuple(some))
-            found.update(key for (key,) in rows)
+            query = f"SELECT key, {_COLUMNS}, checksum FROM answers WHERE key IN ({marks})"
+            for key, *rest in self._read(query, tuple(some)).fetchall():
+                if (kept := _whole(key, rest)) is not None:
+                    found[key] = kept
         return found
 
     def answers(self) -> Iterator[tuple[Any, ...]]:
@@ -333,8 +333,14 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
 
 
 def _checksum(key: bytes, kept: Kept) -> int:
-    """Of all that is kept: SQLite does not notice a byte that changed within a value."""
-    return zlib.crc32(repr(tuple(kept)).encode("utf-8", "backslashreplace"), zlib.crc32(key))
+    """Of a row's key and answer: SQLite does not notice a byte that changed within a value."""
+    return zlib.crc32(kept.text.encode("utf-8", "surrogatepass"), zlib.crc32(key))
+
+
+def _whole(key: bytes, found: Sequence[Any]) -> Kept | None:
+    """The fields of an answer and its checksum as an answer, None if it is damaged."""
+    kept = Kept(*found[:-1])
+    return kept if _checksum(key, kept) == found[-1] else None
 
 
 def _is_damage(error: Exception) -> bool:

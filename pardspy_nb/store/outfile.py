@@ -16,7 +16,7 @@ _ANSWER = (
     "total_tokens", "cost_usd", "latency_ms", "source", "answered_at",
 )  # fmt: skip
 _SOURCE = ("signature", "prompt_sha256", "endpoint", "params", "prices", "packages")
-COLUMNS = (*_ANSWER, *_SOURCE)
+COLUMNS = (*_ANSWER, "requested_model", *_SOURCE)
 
 
 def write(path: Path, answers: Iterable[tuple[Any, ...]]) -> int:
@@ -33,6 +33,7 @@ def _record(answer: tuple[Any, ...]) -> dict[str, Any]:
     record = dict(zip(_ANSWER, kept, strict=True))
     record["answered_at"] = datetime.fromtimestamp(record["answered_at"], UTC)
     source = json.loads(about) if about else {}
+    record["requested_model"] = source.get("model")
     return record | {name: source.get(name) for name in _SOURCE}
 
 

@@ -1,0 +1,196 @@
+"""What a run would use, from a pilot of some of its rows."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist, fmean, variance
+from typing import Any, NamedTuple
+
+from . import markup
+from .events import Row
+from .memory import open_memory
+from .modules import Module, from_module
+from .options import Options, takes_options
+from .provenance import Sources
+from .run import Run, read
+
+_Z = NormalDist().inv_cdf(0.975)  # for intervals of 95 %
+
+
+class Interval(NamedTuple):
+    """An expected figure, and the bounds between which it is with a confidence of 95 %."""
+
+    low: float
+    expected: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `estimate` returns; shows itself as HTML in a notebook.
+
+    Attributes:
+        rows: of the whole run, samples counted singly.
+        remembered, equal: rows that cost nothing, because they are in the store (the pilot's
+            are by now), or equal to another row of the run.
+        to_ask: the rest.
+        pilot: the pilot's frame; `pilot_cost_usd` is what it cost just now.
+        tokens, cost_usd, time_s: of the rows still to be asked; None where the pilot does not
+            tell. Time is for the pilot's `max_workers`.
+        failure_rate: of rows, after all their attempts.
+        workers: the number of workers that `time_s` assumes.
+    """
+
+    rows: int
+    remembered: int
+    equal: int
+    to_ask: int
+    pilot: Any
+    pilot_cost_usd: float | None
+    tokens: Interval | None
+    cost_usd: Interval | None
+    time_s: Interval | None
+    failure_rate: Interval
+    workers: int
+
+    @property
+    def figures(self) -> list[tuple[str, str]]:
+        """The figures, as (name, text)."""
+        shown = [("rows", f"{self.rows:,}"), ("to ask", f"{self.to_ask:,}")]
+        spared = (("remembered", self.remembered), ("equal rows", self.equal))
+        shown += [(name, f"{n:,}") for name, n in spared if n]
+        shown += [("tokens", _range(self.tokens, markup.number))]
+        shown += [("cost", _range(self.cost_usd, markup.dollars))]
+        shown += [(f"time, {self.workers} workers", _range(self.time_s, markup.duration))]
+        return [*shown, ("failed rows", _range(self.failure_rate, "{:.1%}".format))]
+
+    @property
+    def _pilot_words(self) -> str:
+        cost = markup.dollars(self.pilot_cost_usd)
+        return f"From a random pilot of {len(self.pilot):,} rows, which cost {cost}"
+
+    def __repr__(self) -> str:
+        return "\n".join([self._pilot_words, *(f"{n:>20}  {text}" for n, text in self.figures)])
+
+    def _repr_html_(self) -> str:
+        return markup.box(
+            [markup.note(f"{self._pilot_words}. Ranges are 95 % intervals."),
+             markup.figures(self.figures)], markup.BLUE,
+        )  # fmt: skip
+
+
+def _range(interval: Interval | None, words: Any) -> str:
+    if interval is None:
+        return "unknown"
+    low, expected, high = map(words, interval)
+    return expected if low == high else f"{expected} ({low} to {high})"
+
+
+@takes_options
+def estimate(
+    module: Any, inputs: Any, *, sample: int = 20, seed: int = 0, **options: Any
+) -> Estimate:
+    """Run a random pilot and project tokens, cost, time and failures of the whole.
+
+    The pilot's rows go into the store as any others, so the run itself does not pay for them
+    again; with the same `seed` a second estimate costs nothing. Rows that are remembered or equal
+    to others are not projected to cost anything.
+
+    A sum over the R rows still to be asked is projected from the n asked as R times their mean,
+    within t(n-1) · s · sqrt(R + R²/n) (the prediction interval of a sum, rows taken as
+    independent); the failure rate has Wilson's interval.
+
+    Args:
+        sample: rows of the pilot.
+        seed: which rows those are.
+        options: those of the run to be; see `Options`.
+
+    Raises:
+        ValueError: no rows, fewer than 2 in the pilot, or an iterator, whose rows are unknown.
+        ParallelError: the pilot was stopped, as `run_parallel`.
+    """
+    described, given = from_module(module), Options.of(options)
+    if sample < 2:
+        raise ValueError(f"sample must be at least 2, got {sample!r}")
+    batch = read(inputs, described, given)
+    if not batch.total:
+        raise ValueError("estimate needs rows it can choose from: pass a list, a table or a path")
+    rows = list(batch.rows)
+    chosen = sorted(random.Random(seed).sample(range(len(rows)), min(sample, len(rows))))
+    pilot = replace(batch, rows=iter([rows[i] for i in chosen]), total=len(chosen))
+    run = Run(described, pilot, replace(given, max_failures=None, fail_fast=False))
+    df = run.start().result()
+    spared = _spared(rows, described, given)
+    return _project(df, run, len(rows), *spared)
+
+
+def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int, int]:
+    """How many of the rows are remembered, and how many of the others equal another."""
+    memory = open_memory(options, module, Sources(module, options.cache_key), total=len(rows))
+    if memory is None:
+        return 0, 0
+    try:
+        keys = [memory.key(row) for row in rows]
+        known = set() if memory.store is None else memory.store.get_many(filter(None, keys)).keys()
+    finally:
+        memory.close()
+    new = [key for key in keys if key is None or key not in known]
+    distinct = len({key for key in new if key is not None}) + new.count(None)
+    return len(keys) - len(new), len(new) - distinct
+
+
+def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estimate:
+    settled = run.in_order()
+    used = [f.answer.origin.usage if f.answer and f.answer.origin else f.usage for f in settled]
+    times = [
+        u.latency_ms / 1e3 if f.answer and f.answer.cached and u else (f.latency_ms or 0) / 1e3
+        for f, u in zip(settled, used, strict=True)
+    ]  # fmt: skip
+    to_ask = rows - remembered - equal
+    if not run.remembers:  # the pilot's own rows will be asked again
+        to_ask = rows - equal
+    time_s = _sum_of(times, to_ask)
+    failed = sum(f.status == "failed" for f in settled)
+    workers = min(run.max_workers, max(1, to_ask))
+    return Estimate(
+        rows=rows, remembered=remembered, equal=equal, to_ask=to_ask, pilot=df,
+        pilot_cost_usd=run.metrics.usage.cost_usd if run.metrics.usage else None,
+        tokens=_sum_of([u.total_tokens if u else None for u in used], to_ask),
+        cost_usd=_sum_of([u.cost_usd if u else None for u in used], to_ask),
+        time_s=time_s and Interval(*(s / workers for s in time_s)),
+        failure_rate=_wilson(failed, len(settled)), workers=workers,
+    )  # fmt: skip
+
+
+def _sum_of(seen: Sequence[float | None], rows: int) -> Interval | None:
+    """The sum over `rows` further rows, from the figures known of some."""
+    known = [value for value in seen if value is not None]
+    if len(known) < 2:
+        return None
+    n, mean = len(known), fmean(known)
+    spread = _t(n - 1) * math.sqrt(variance(known) * (rows + rows * rows / n))
+    return Interval(max(0.0, mean * rows - spread), mean * rows, mean * rows + spread)
+
+
+def _t(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t (Abramowitz and Stegun 26.7.5; exact for one and two
+    degrees of freedom, where the expansion is poor)."""
+    exact = {1: 12.706, 2: 4.303}
+    if freedom in exact:
+        return exact[freedom]
+    z, v = _Z, freedom
+    return (
+        z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )  # fmt: skip
+
+
+def _wilson(failed: int, n: int) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927)."""
+    share, z2 = failed / n, _Z**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return Interval(max(0.0, middle - half), share, min(1.0, middle + half))

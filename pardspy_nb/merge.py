@@ -1,0 +1,107 @@
+"""A frame brought up to date with the rows that ran again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .frame import metrics_of
+from .metrics import ParallelMetrics
+from .provenance import places, spans
+from .usage import Usage, total
+
+_SUMS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
+
+
+def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
+    """Put the rows of `again` in their places `at` of `df`, which is changed.
+
+    Attempts, tokens and cost are those of both runs, because both were billed; everything else
+    is the later run's. A row it did not ask keeps what it had.
+    """
+    asked = np.asarray((again["attempts"] > 0) | (again["status"] == "ok"))
+    before, about = metrics_of(df), dict(df.attrs.get("pardspy", {}))
+    later = again.attrs["pardspy"]
+    again, taken = again[asked], [place for place, ran in zip(at, asked, strict=True) if ran]
+    carried = list(df.columns[: df.columns.get_loc("status")])
+    inputs = set(later["inputs"])
+    for name in again.columns:
+        if name in carried and (name in inputs or name == "sample"):
+            continue
+        new = again[name]
+        if name not in df.columns:
+            place = carried.index("sample") if "sample" in carried else len(carried)
+            df.insert(place, name, _placed(None, len(df), taken, new))
+            carried.insert(place, name)
+            continue
+        if name in _SUMS:
+            old = df[name].iloc[taken].array
+            new = _added(pd.Series(old, index=new.index), new)
+        df[name] = _placed(df[name], len(df), taken, new)
+    df.attrs["pardspy"] = about | _brought_up_to_date(about, later, taken, asked)
+    metrics = _both(before, _of_rows(df), later["metrics"])
+    df.attrs["pardspy"]["metrics"] = metrics.to_dict()
+
+
+def _added(old: pd.Series, new: pd.Series) -> pd.Series:
+    """Sums; what one of the two did not report is what the other did."""
+    return (old + new).fillna(new).fillna(old)
+
+
+def _placed(old: pd.Series | None, rows: int, at: list[int], new: pd.Series) -> Any:
+    """A column of `rows` values: `new` in the places `at`, `old` in the others."""
+    rest = np.setdiff1d(np.arange(rows), at)
+    kept = None if old is None else old.iloc[rest]
+    if kept is None or kept.isna().all():
+        order = np.full(rows, -1)
+        order[at] = np.arange(len(at))
+        return new.array.take(order, allow_fill=True)
+    both = pd.concat([kept, new], ignore_index=True)
+    return both.array.take(np.argsort(np.concatenate([rest, np.asarray(at, dtype=int)])))
+
+
+def _brought_up_to_date(
+    about: dict[str, Any], later: dict[str, Any], taken: list[int], asked: Any
+) -> dict[str, Any]:
+    """What made which rows, now."""
+    gone = set(taken)
+    by_source = {
+        source: [place for place in places(of) if place not in gone]
+        for source, of in about.get("rows_by_source", {}).items()
+    }
+    number = np.cumsum(asked) - 1  # of a row of the later run among those it asked
+    for source, of in later["rows_by_source"].items():
+        new = [taken[number[place]] for place in places(of) if asked[place]]
+        by_source[source] = sorted([*by_source.get(source, []), *new])
+    retry = {name: later[name] for name in ("run", "started_at", "finished_at", "options")}
+    return {
+        "ended": later["ended"],
+        "finished_at": later["finished_at"],
+        "sources": about.get("sources", {}) | later["sources"],
+        "rows_by_source": {source: spans(of) for source, of in by_source.items() if of},
+        "retries": [*about.get("retries", []), retry],
+    }
+
+
+def _of_rows(df: pd.DataFrame) -> ParallelMetrics:
+    """The figures that rows alone tell."""
+    bare = df.copy(deep=False)
+    bare.attrs = {}
+    return metrics_of(bare)
+
+
+def _both(before: ParallelMetrics, rows: ParallelMetrics, later: dict[str, Any]) -> ParallelMetrics:
+    saved = later["saved"]
+    elapsed_s = before.elapsed_s + later["elapsed_s"]
+    asked = rows.successes + rows.failures - rows.cached
+    return replace(
+        rows,
+        elapsed_s=elapsed_s,
+        rows_per_s=asked / elapsed_s if elapsed_s else 0.0,
+        max_in_flight=max(before.max_in_flight, later["max_in_flight"]),
+        saved=total([before.saved, None if saved is None else Usage(**saved)]),
+    )

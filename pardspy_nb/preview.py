@@ -1,0 +1,64 @@
+"""What would be sent, before anything is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from . import markup
+from .modules import from_module
+from .options import Options, takes_options
+from .run import read
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `preview` returns; shows itself as HTML in a notebook.
+
+    Attributes:
+        requests: the bodies, one a row: `messages`, `response_format` with the schema, the model
+            and its parameters. (Of a custom LM: what its `complete` is called with.)
+        endpoint: where they would go.
+    """
+
+    requests: Sequence[dict[str, Any]]
+    endpoint: str
+
+    def _parts(self) -> list[tuple[str, str]]:
+        """(title, text) of what all rows share, then of each row."""
+        first = self.requests[0]
+        shared = {k: v for k, v in first.items() if k not in ("messages", "response_format")}
+        schema = first.get("schema") or first.get("response_format", {}).get("json_schema", {})
+        parts = [("sent to " + self.endpoint, json.dumps(shared, ensure_ascii=False, default=repr))]
+        parts += [("schema of the answer", json.dumps(schema, ensure_ascii=False, indent=1))]
+        parts += [(m["role"], m["content"]) for m in first["messages"][:-1]]
+        last = (request["messages"][-1] for request in self.requests)
+        return parts + [(f"{m['role']}, row {i}", m["content"]) for i, m in enumerate(last)]
+
+    def __repr__(self) -> str:
+        return "\n\n".join(f"[{title}]\n{text}" for title, text in self._parts())
+
+    def _repr_html_(self) -> str:
+        return markup.box([markup.passage(*part) for part in self._parts()], markup.BLUE)
+
+
+@takes_options
+def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
+    """The exact messages and schema of the first `n` rows; nothing is called.
+
+    Raises:
+        ValueError, TypeError: bad input, as `run_parallel`; no rows; or a module whose requests
+            cannot be seen (a function may send anything).
+    """
+    described = from_module(module)
+    if not described.can_be_bounded:
+        raise TypeError(f"what {described.name!r} sends cannot be seen before it does; preview "
+                        "works for Predict and its kin")  # fmt: skip
+    batch = read(inputs, described, Options.of(options))
+    requests = [module.request(row.inputs) for row in islice(batch.rows, n)]
+    if not requests:
+        raise ValueError("there are no rows to preview")
+    return Preview(requests, str(module.lm))

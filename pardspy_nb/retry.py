@@ -1,0 +1,85 @@
+"""Rows without an answer, once more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .batch import again
+from .errors import ParallelError
+from .failures import ErrorGroup, belongs
+from .merge import merge
+from .modules import Module, from_module
+from .options import Options
+from .run import Run, module_of
+
+
+def retry_failed(
+    df: Any, module: Any = None, *, error: str | ErrorGroup | None = None, **options: Any
+) -> Any:
+    """Run the rows that are not `ok` again and put what comes of it in their places.
+
+    Args:
+        df: a result; it is changed in place.
+        module: None for the one that made `df` (in this process); another one for a retry with,
+            say, a larger model.
+        error: only failures of this type (`"RateLimitError"`), with this in their message, or of
+            this group (`df.parallel.summary().groups[0]`); None for every row that is not ok.
+        options: what is to differ from the run that made `df`.
+
+    Returns:
+        `df`, its rows in their old places.
+
+    Raises:
+        ValueError: the module is not known any more, or its inputs are not in `df`.
+        ParallelError: as `run_parallel`; its `df` is `df`, with what was done.
+    """
+    about = df.attrs.get("pardspy", {})
+    made_by = module_of(about.get("run"))
+    if module is None and made_by is None:
+        raise ValueError(
+            "the module that made this frame is not known here (another kernel, or attrs were "
+            "lost): pass it, df.parallel.retry_failed(predict)"
+        )
+    described = made_by[0] if module is None and made_by else from_module(module)
+    first = made_by[1] if made_by else Options()
+    given = Options.of({**_as_kwargs(first), **options})
+    outcomes = zip(df["status"], df["error_type"], df["error"], strict=True)
+    at = [
+        i for i, (status, kind, text) in enumerate(outcomes) if _is_meant(status, kind, text, error)
+    ]
+    if not at:
+        return df
+    batch = again(_inputs(df, at, described, about, given), described.inputs,
+                  _samples(df, at), given.columns)  # fmt: skip
+    run = Run(described, batch, replace(given, repeat=1, return_all=True, only_successful=False))
+    try:
+        rows = run.start().result()
+    except ParallelError as stopped:
+        if stopped.df is not None:
+            merge(df, at, stopped.df)
+            stopped.df = df
+        raise
+    merge(df, at, rows)
+    return df
+
+
+def _as_kwargs(options: Options) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in Options.__dataclass_fields__}
+
+
+def _is_meant(status: str, error_type: Any, message: Any, error: str | ErrorGroup | None) -> bool:
+    if error is None:
+        return status != "ok"
+    return status == "failed" and belongs(str(error_type), str(message), error)
+
+
+def _inputs(df: Any, at: list[int], module: Module, about: Any, options: Options) -> Any:
+    """The rows' input columns."""
+    names = about.get("inputs") or list(module.inputs.fields)
+    columns = [(options.columns or {}).get(name, name) for name in names]
+    return df.iloc[at][[c for c in columns if c in df.columns]]
+
+
+def _samples(df: Any, at: list[int]) -> list[int]:
+    return [0] * len(at) if "sample" not in df.columns else df["sample"].iloc[at].tolist()
