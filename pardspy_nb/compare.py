@@ -76,7 +76,8 @@ def _columns(
         raise ValueError(f"not in both frames: {missing}")
     if not outputs:
         raise ValueError("the frames have no output in common; name them with columns=")
-    return [name for name in given if name not in outputs and name != "sample"], outputs
+    answers = {*outputs, *declared, "sample"}
+    return [name for name in given if name not in answers], outputs
 
 
 def _by_row(df: pd.DataFrame, name: str) -> pd.DataFrame:

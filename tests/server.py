@@ -48,7 +48,7 @@ class ScriptedServer:
         self.attempts: Counter[int] = Counter()
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.billed_prompt = self.billed_completion = 0
+        self.billed_prompt = self.billed_completion = self.billed_cached = 0
         self.in_flight = self.max_in_flight = 0
         self.delay_s = 0.0
         self.latency_s: Callable[[int], float] = lambda marker: self.delay_s
@@ -66,6 +66,16 @@ class ScriptedServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
+
+    def drop_connections(self) -> None:
+        """Break every connection there is, as a router does that has forgotten them."""
+
+        async def drop() -> None:
+            for handler in list(self._runner.server.connections):
+                if handler.transport is not None:
+                    handler.transport.abort()
+
+        asyncio.run_coroutine_threadsafe(drop(), self._loop).result(10)
 
     async def _leave(self) -> None:
         await self._runner.cleanup()
@@ -129,11 +139,14 @@ class ScriptedServer:
         }  # fmt: skip
         if kind == "refusal":
             answer["choices"][0]["message"] |= {"content": None, "refusal": "I must not"}
+        prompt, completion, cached = reply.more.get("usage", (PROMPT_TOKENS, COMPLETION_TOKENS, 0))
+        self.billed_prompt += prompt
+        self.billed_completion += completion
+        self.billed_cached += cached
         if kind != "no_usage":
-            self.billed_prompt += PROMPT_TOKENS
-            self.billed_completion += COMPLETION_TOKENS
             answer["usage"] = {
-                "prompt_tokens": PROMPT_TOKENS, "completion_tokens": COMPLETION_TOKENS,
-                "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+                "prompt_tokens": prompt, "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+                "prompt_tokens_details": {"cached_tokens": cached},
             }  # fmt: skip
         return web.json_response(answer)
