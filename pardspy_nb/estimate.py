@@ -10,12 +10,13 @@ from statistics import NormalDist, fmean, variance
 from typing import Any, NamedTuple
 
 from . import markup
-from .events import Row
+from .events import Row, RowFinished
 from .memory import open_memory
 from .modules import Module, from_module
 from .options import Options, takes_options
 from .provenance import Sources
 from .run import Run, read
+from .usage import Usage
 
 _Z = NormalDist().inv_cdf(0.975)  # for intervals of 95 %
 
@@ -144,7 +145,7 @@ def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int,
 
 def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estimate:
     settled = run.in_order()
-    used = [f.answer.origin.usage if f.answer and f.answer.origin else f.usage for f in settled]
+    used = [_used(f) for f in settled]
     times = [
         u.latency_ms / 1e3 if f.answer and f.answer.cached and u else (f.latency_ms or 0) / 1e3
         for f, u in zip(settled, used, strict=True)
@@ -165,10 +166,18 @@ def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estim
     )  # fmt: skip
 
 
+def _used(f: RowFinished) -> Usage | None:
+    """What asking a row takes. A row that failed and reported nothing was not billed."""
+    if f.answer is not None and f.answer.origin is not None:
+        usage: Usage | None = f.answer.origin.usage
+        return usage
+    return f.usage if f.usage is not None or f.status == "ok" else Usage()
+
+
 def _sum_of(seen: Sequence[float | None], rows: int) -> Interval | None:
-    """The sum over `rows` further rows, from the figures known of some."""
+    """The sum over `rows` further rows, from those of some; None where one is not known."""
     known = [value for value in seen if value is not None]
-    if len(known) < 2:
+    if len(known) < max(2, len(seen)):
         return None
     n, mean = len(known), fmean(known)
     spread = _t(n - 1) * math.sqrt(variance(known) * (rows + rows * rows / n))
@@ -176,9 +185,9 @@ def _sum_of(seen: Sequence[float | None], rows: int) -> Interval | None:
 
 
 def _t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t (Abramowitz and Stegun 26.7.5; exact for one and two
-    degrees of freedom, where the expansion is poor)."""
-    exact = {1: 12.706, 2: 4.303}
+    """The 97.5 % quantile of Student's t (Abramowitz and Stegun 26.7.5; from a table up to
+    three degrees of freedom, where the expansion is poor)."""
+    exact = {1: 12.706, 2: 4.303, 3: 3.182}
     if freedom in exact:
         return exact[freedom]
     z, v = _Z, freedom

@@ -85,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     "merge": {"frame", "metrics", "provenance", "usage"},
     "retry": {"batch", "errors", "failures", "merge", "modules", "options", "run"},
     "preview": {"markup", "modules", "options", "run"},
-    "estimate": {"markup", "memory", "modules", "options", "provenance", "run", "events"},
+    "estimate": {"markup", "memory", "modules", "options", "provenance", "run", "events", "usage"},
     "compare": set(),
     "parallel": {"errors", "kernel", "modules", "options", "prediction", "run"},
     "accessor": {"frame", "metrics", "options", "plots", "retry", "run", "summary"},
