@@ -1,0 +1,257 @@
+"""What is remembered, forgetting it, taking it elsewhere; equal rows; functions with a name."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from server import Reply, ScriptedServer
+
+import pardspy_nb as pn
+
+QUIET: dict[str, Any] = {"progress": "none"}
+
+
+# -- pn.store -------------------------------------------------------------------------------------
+
+
+def test_info_tells_what_there_is_and_makes_no_file(
+    predict: pn.Predict, store_path: Path, reviews: list[str]
+) -> None:
+    assert pn.store.info().answers == 0
+    assert not store_path.exists()
+    pn.run_parallel(predict, reviews, **QUIET)
+    info = pn.store.info()
+    assert (info.path, info.answers, info.tokens) == (store_path, 12, 12 * 18)
+    assert info.cost_usd == pytest.approx(12 * (11 * 0.15 + 7 * 0.6) / 1e6)
+    assert info.by_model == {"gpt-4o-mini": 12}
+    assert info.bytes > 1000
+    assert info.oldest is not None
+    assert info.newest is not None
+    assert timedelta(0) <= datetime.now(UTC) - info.newest < timedelta(minutes=1)
+    assert "12 answers" in repr(info)
+
+
+def test_clear_forgets_all_or_some(
+    signature: pn.Signature, server: ScriptedServer, reviews: list[str], tmp_path: Path
+) -> None:
+    assert pn.store.clear() == 0
+    for model in ("a", "b"):
+        pn.run_parallel(pn.Predict(signature, pn.LM(model, base_url=server.url)), reviews, **QUIET)
+    assert pn.store.clear(older_than_days=1) == 0
+    assert pn.store.clear(model="a") == 12
+    assert pn.store.info().by_model == {"b": 12}
+    b = pn.Predict(signature, pn.LM("b", base_url=server.url))
+    assert pn.run_parallel(b, reviews, **QUIET)["cached"].all()
+    time.sleep(0.01)
+    assert pn.store.clear(older_than_days=0) == 12
+    assert not pn.run_parallel(b, reviews, **QUIET)["cached"].any()
+    other = tmp_path / "other.sqlite"
+    pn.run_parallel(b, reviews, store=other, **QUIET)
+    assert pn.store.clear(other) == 12
+    assert pn.store.info().answers == 12
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
+def test_an_export_says_what_was_asked_answered_and_by_what(
+    predict: pn.Predict, reviews: list[str], tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / f"answers{ending}"
+    assert pn.store.export(path) == 0
+    df = pn.run_parallel(predict, reviews, max_workers=1, **QUIET)
+    assert pn.store.export(path) == 12
+    if ending == ".jsonl":
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+    elif ending == ".csv":
+        records = list(csv.DictReader(path.open()))
+    else:
+        records = pd.read_parquet(path).to_dict("records")
+    first = records[0]
+    assert len(records) == 12
+    assert first["input"] == "review: row-0 is a review"
+    assert json.loads(first["answer"]) == {"sentiment": "positive", "reason": "row-0"}
+    assert float(first["cost_usd"]) == pytest.approx(df["cost_usd"][0])
+    assert int(first["total_tokens"]) == 18
+    assert first["requested_model"] == "gpt-4o-mini"
+    assert first["prompt_sha256"] == predict.prompt_sha256
+    nested = first["packages"]
+    packages = nested if isinstance(nested, dict) else json.loads(nested)
+    assert packages["pardspy_nb"] == pn.__version__
+    at = first["answered_at"]
+    at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    assert abs(at - df["started_at"][0]) < timedelta(minutes=1)
+
+
+def test_an_export_to_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.parquet, \.jsonl, \.csv"):
+        pn.store.export(tmp_path / "answers.xlsx")
+
+
+# -- what was saved -------------------------------------------------------------------------------
+
+
+def test_cached_rows_say_what_they_saved(predict: pn.Predict, reviews: list[str]) -> None:
+    first = pn.run_parallel(predict, reviews, **QUIET)
+    again = pn.run_parallel(predict, [*reviews, "row-77"], **QUIET)
+    saved = again.parallel.metrics.saved
+    assert saved is not None
+    assert saved.total_tokens == 12 * 18
+    assert saved.cost_usd == pytest.approx(first.parallel.cost)
+    assert ("saved", "$7.02e-05") in again.parallel.summary().figures
+    assert first.parallel.metrics.saved is None
+    assert "saved" not in dict(first.parallel.summary().figures)
+
+
+# -- equal rows -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", [True, None])
+def test_equal_rows_of_a_run_are_asked_once(
+    predict: pn.Predict, server: ScriptedServer, store: Any
+) -> None:
+    server.latency_s = lambda marker: 0.02
+    rows = [f"row-{i % 4}" for i in range(40)]
+    df = pn.run_parallel(predict, rows, max_workers=8, store=store, **QUIET)
+    assert sorted(server.attempts.items()) == [(i, 1) for i in range(4)]
+    assert list(df["reason"]) == rows
+    assert df["cached"].sum() == 36
+    assert df.loc[df["cached"], "cost_usd"].eq(0).all()
+    assert df.parallel.metrics.saved.total_tokens == 36 * 18
+    assert int(df["total_tokens"].sum()) == server.billed_prompt + server.billed_completion
+
+
+@pytest.mark.parametrize("store", [True, None])
+def test_equal_rows_are_asked_singly_if_you_say_so(
+    predict: pn.Predict, server: ScriptedServer, store: Any
+) -> None:
+    rows = [f"row-{i % 2}" for i in range(6)]
+    df = pn.run_parallel(predict, rows, dedupe=False, store=store, **QUIET)
+    assert not df["cached"].any()
+    assert dict(server.attempts) == {0: 3, 1: 3}
+    server.requests.clear()
+    again = pn.run_parallel(predict, [*rows, "row-1"], dedupe=False, store=store, **QUIET)
+    assert again["cached"].tolist() == ([True] * 6 + [False] if store else [False] * 7)
+
+
+def test_samples_of_a_repeat_are_never_shared(predict: pn.Predict, server: ScriptedServer) -> None:
+    df = pn.run_parallel(predict, ["row-1", "row-1"], repeat=3, **QUIET)
+    assert len(server.requests) == 3
+    assert df["cached"].sum() == 3
+
+
+def test_equal_rows_share_a_failure_and_retry_together(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=400)
+    df = pn.run_parallel(predict, ["row-1"] * 5, max_failures=None, **QUIET)
+    assert len(server.requests) == 1
+    assert (df["status"] == "failed").all()
+    assert (df["error_type"] == "BadRequestError").all()
+    server.script = lambda marker, attempt: Reply()
+    df.parallel.retry_failed()
+    assert len(server.requests) == 2
+    assert (df["status"] == "ok").all()
+
+
+# -- functions ------------------------------------------------------------------------------------
+
+
+def test_a_function_takes_part_with_a_cache_key() -> None:
+    calls: list[int] = []
+
+    def double(x: int) -> dict[str, Any]:
+        calls.append(x)
+        return {"twice": 2 * x, "words": ["a", {"b": None}], "half": x / 2}
+
+    options = QUIET | {"cache_key": "v1"}
+    first = pn.run_parallel(double, [1, 2, 2], **options)
+    again = pn.run_parallel(double, [1, 2, 3], **options)
+    assert calls == [1, 2, 3]
+    assert again["cached"].tolist() == [True, True, False]
+    assert again["twice"].tolist() == [2, 4, 6]
+    assert again["words"][0] == first["words"][0]
+    assert again["half"].dtype == first["half"].dtype
+    pn.run_parallel(double, [1], progress="none", cache_key="v2")
+    pn.run_parallel(double, [1], progress="none")
+    assert calls == [1, 2, 3, 1, 1]
+
+
+def test_a_key_of_its_own_makes_a_set_of_its_own_for_predict(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    for key in (None, "b", "b", None):
+        pn.run_parallel(predict, ["row-1"], cache_key=key, **QUIET)
+    assert len(server.requests) == 2
+
+
+def test_a_subclass_and_typed_outputs_come_back_as_they_were(
+    lm: pn.LM, server: ScriptedServer
+) -> None:
+    class Mood(Enum):
+        GOOD = "positive"
+        SO_SO = "neutral"
+        BAD = "negative"
+
+    class Shout(pn.Predict):
+        async def ask(self, inputs: Any) -> Any:
+            answer = await super().ask(inputs)
+            return answer._replace(outputs=answer.outputs | {"reason": "LOUD"})
+
+    signature = pn.Signature("x").add_input("review").add_output("reason")
+    module = Shout(signature.add_output("sentiment", Mood), lm)
+    first, again = (pn.run_parallel(module, ["row-1"], cache_key="v1", **QUIET) for _ in range(2))
+    assert again["cached"].all()
+    assert again["reason"][0] == "LOUD"
+    assert again["sentiment"].equals(first["sentiment"])
+    assert again.dtypes.equals(first.dtypes)
+
+
+def test_what_json_does_not_give_back_is_not_remembered_and_said_once() -> None:
+    async def pair(x: int) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"pair": (x, x)}
+
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="'pair' is a tuple") as told:
+            df = pn.run_parallel(pair, [1, 2, 3], cache_key="v1", **QUIET)
+        assert not df["cached"].any()
+        assert df["pair"][2] == (3, 3)
+        assert len(told) == 1
+
+
+@pytest.mark.parametrize("bad", ["", 3])
+def test_a_cache_key_that_is_none_is_refused(bad: Any) -> None:
+    with pytest.raises(ValueError, match="cache_key"):
+        pn.run_parallel(lambda x: x, [1], cache_key=bad)
+
+
+@pytest.mark.parametrize(("option", "value"), [("max_cost_usd", -1), ("on_budget", "ignore")])
+def test_options_of_money_are_checked(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=option):
+        pn.Options(**{option: value})
+
+
+def test_dates_and_arrays_are_words_of_a_key() -> None:
+    import numpy as np
+
+    calls: list[Any] = []
+
+    def function(x: Any) -> int:
+        calls.append(x)
+        return 1
+
+    values = [datetime(2026, 1, 1), np.int64(3), np.array([1, 2]), datetime(2026, 1, 2)]
+    for _ in range(2):
+        pn.run_parallel(function, [{"x": v} for v in values], cache_key="v1", **QUIET)
+    assert len(calls) == 4
+    for _ in range(2):  # what has no words is asked each time
+        pn.run_parallel(function, [{"x": object()}], cache_key="v1", **QUIET)
+    assert len(calls) == 6
