@@ -6,7 +6,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 FRESH = PARDSPY_STORE=$$(mktemp -d)/answers.sqlite
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test lab lint browser notebooks pictures clean
+.PHONY: demo test lab lint browser notebooks pictures bench clean
 
 $(PY):
 	python3.11 -m venv $(VENV)
@@ -26,8 +26,8 @@ lab: $(VENV)/.test
 	$(VENV)/bin/jupyter lab notebooks/01_quickstart.ipynb
 
 lint: $(VENV)/.test
-	$(PY) -m ruff format --check pardspy_nb tests examples
-	$(PY) -m ruff check pardspy_nb tests examples
+	$(PY) -m ruff format --check pardspy_nb tests examples benchmarks
+	$(PY) -m ruff check pardspy_nb tests examples benchmarks
 	$(PY) -m mypy
 
 browser:
@@ -45,6 +45,10 @@ notebooks: $(VENV)/.test
 # the pictures of the README, out of a real JupyterLab
 pictures: $(VENV)/.test browser
 	$(PY) tests/pictures.py
+
+# what the toolkit itself costs; as ratios, because machines differ
+bench: $(VENV)/.test
+	$(PY) benchmarks/store.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output

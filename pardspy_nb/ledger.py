@@ -48,7 +48,7 @@ class Ledger:
         self._started_at: float | None = None
         self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
-        self.tally = Tally(batch.total, labels, batch.index)
+        self.tally = Tally(batch.total, labels, batch.index, max_cost_usd=options.max_cost_usd)
         self.finished: list[RowFinished] = []
         self.end: RunFinished | None = None
 

@@ -49,6 +49,7 @@ def _about(module: Module, predict: Any, cache_key: str | None) -> dict[str, Any
         "signature": signature(module, predict),
         "prompt_sha256": predict.prompt_sha256 if isinstance(predict, Predict) else None,
         "model": None if lm is None else str(getattr(lm, "model", lm)),
+        "weights": _jsonable(identity).get("weights"),  # of an embedded model
         "endpoint": _public(identity.get("url")),
         "params": _jsonable({**identity.get("params", {}), **getattr(predict, "params", {})}),
         "prices": {

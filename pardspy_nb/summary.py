@@ -12,6 +12,7 @@ from .markup import dollars, duration, milliseconds, number, saved
 from .metrics import ParallelMetrics
 
 _MAX_GROUPS = 8
+_RETRY = "df.parallel.retry_failed() runs them again, retry_failed(error='…') one kind of them."
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Summary:
                     *(markup.label_counts(name, of) for name, of in self.counts.items()),
                 ]),
                 markup.error_list(self.groups),
+                markup.faint(_RETRY) if self.groups else "",
                 markup.faint(", ".join(f"{name} {text}" for name, text in self.settings)),
             ],
             markup.ORANGE if self.notice or self.metrics.failures else markup.GREEN,

@@ -32,6 +32,7 @@ class Tally:
 
     Args:
         total: rows to run, None for a stream.
+        max_cost_usd: what the run may cost, None without a limit.
         labels: the class outputs and their labels, to be counted.
         index: names of the input rows by position; None for the position itself.
         clock: seconds, monotonic.
@@ -50,8 +51,9 @@ class Tally:
         labels: Mapping[str, Sequence[Any]] | None = None,
         index: Sequence[Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        max_cost_usd: float | None = None,
     ) -> None:
-        self.total = total
+        self.total, self.max_cost_usd = total, max_cost_usd
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
         self.in_flight = self.max_in_flight = 0
         self.max_workers = 0

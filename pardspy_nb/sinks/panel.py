@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import kernel, markup
 from ..events import Controls, Event
-from ..markup import dollars, duration, milliseconds, number
+from ..markup import dollars, duration, milliseconds, number, saved
 from ..metrics import Latency
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _STOPPING = {
     "fatal": "Stopping, because every further row would fail alike",
     "source": "The input broke: rows in flight finish",
     "store": "The store failed: rows in flight finish",
+    "budget": "At max_cost_usd: rows in flight finish",
 }
 
 
@@ -179,6 +180,7 @@ def title_text(state: Tally) -> str:
 def live_figures(state: Tally) -> list[tuple[str, str]]:
     """The figures of a run under way, as (name, text)."""
     usage, latency = state.usage, Latency.of(state.shown_latencies_ms())
+    limit = "" if state.max_cost_usd is None else f" of {dollars(state.max_cost_usd)}"
     return [
         ("done", f"{state.done:,}"),
         ("running", f"{state.in_flight:,}"),
@@ -186,11 +188,12 @@ def live_figures(state: Tally) -> list[tuple[str, str]]:
         ("retrying", f"{state.backing_off:,}"),
         ("failed", f"{state.failed:,}"),
         ("cached", f"{state.cached:,}"),
+        *([("saved", saved(state.saved))] if state.cached else []),
         ("workers", f"{state.max_workers:,}"),
         ("rows/s", f"{state.recent_rows_per_s:,.1f}"),
         ("time left", duration(state.eta_s)),
         ("tokens", number(usage.total_tokens if usage else None)),
-        ("cost", dollars(usage.cost_usd) if usage else "–"),
+        ("cost", (dollars(usage.cost_usd) if usage else "–") + limit),
         ("cost at end", "–" if (cost := state.projected_cost_usd) is None else dollars(cost)),
         ("p50", milliseconds(latency.p50_ms)),
         ("p90", milliseconds(latency.p90_ms)),

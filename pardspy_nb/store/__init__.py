@@ -81,7 +81,7 @@ def info(store: str | Path | None = None) -> StoreInfo:
     return StoreInfo(
         path, size, sum(counts), sum(filter(None, tokens)), sum(filter(None, costs)),
         datetime.fromtimestamp(min(first), UTC), datetime.fromtimestamp(max(last), UTC),
-        {str(model): count for model, count in zip(models, counts, strict=True)},
+        {model or "no model": count for model, count in zip(models, counts, strict=True)},
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ _ANSWER = (
     "input", "answer", "model", "finish_reason", "prompt_tokens", "completion_tokens",
     "total_tokens", "cost_usd", "latency_ms", "source", "answered_at",
 )  # fmt: skip
-_SOURCE = ("signature", "prompt_sha256", "endpoint", "params", "prices", "packages")
+_SOURCE = ("signature", "prompt_sha256", "weights", "endpoint", "params", "prices", "packages")
 COLUMNS = (*_ANSWER, "requested_model", *_SOURCE)
 
 
