@@ -58,15 +58,19 @@ class Estimate:
     workers: int
 
     @property
-    def figures(self) -> list[tuple[str, str]]:
-        """The figures, as (name, text)."""
-        shown = [("rows", f"{self.rows:,}"), ("to ask", f"{self.to_ask:,}")]
+    def figures(self) -> list[tuple[str, str, str]]:
+        """The figures, as (name, expected, 95 % interval)."""
         spared = (("remembered", self.remembered), ("equal rows", self.equal))
-        shown += [(name, f"{n:,}") for name, n in spared if n]
-        shown += [("tokens", _range(self.tokens, markup.number))]
-        shown += [("cost", _range(self.cost_usd, markup.dollars))]
-        shown += [(f"time, {self.workers} workers", _range(self.time_s, markup.duration))]
-        return [*shown, ("failed rows", _range(self.failure_rate, "{:.1%}".format))]
+        shown = [("rows", f"{self.rows:,}", "")]
+        shown += [(name, f"{n:,}", "") for name, n in spared if n]
+        shown += [("to ask", f"{self.to_ask:,}", "")]
+        shown += [
+            ("tokens", *_in_words(self.tokens, markup.number)),
+            ("cost", *_in_words(self.cost_usd, markup.dollars)),
+            (f"time, {self.workers} workers", *_in_words(self.time_s, markup.duration)),
+            ("failed rows", *_in_words(self.failure_rate, "{:.1%}".format)),
+        ]
+        return shown
 
     @property
     def _pilot_words(self) -> str:
@@ -74,20 +78,21 @@ class Estimate:
         return f"From a random pilot of {len(self.pilot):,} rows, which cost {cost}"
 
     def __repr__(self) -> str:
-        return "\n".join([self._pilot_words, *(f"{n:>20}  {text}" for n, text in self.figures)])
+        lines = (f"{n:>20}  {x:<10} {between}".rstrip() for n, x, between in self.figures)
+        return "\n".join([f"{self._pilot_words}; 95 % intervals:", *lines])
 
     def _repr_html_(self) -> str:
+        head = ("", "expected", "95 % interval")
         return markup.box(
-            [markup.note(f"{self._pilot_words}. Ranges are 95 % intervals."),
-             markup.figures(self.figures)], markup.BLUE,
-        )  # fmt: skip
+            [markup.note(f"{self._pilot_words}."), markup.table(head, self.figures)], markup.BLUE
+        )
 
 
-def _range(interval: Interval | None, words: Any) -> str:
+def _in_words(interval: Interval | None, words: Any) -> tuple[str, str]:
     if interval is None:
-        return "unknown"
+        return "unknown", ""
     low, expected, high = map(words, interval)
-    return expected if low == high else f"{expected} ({low} to {high})"
+    return expected, "" if low == high else f"{low} to {high}"
 
 
 @takes_options

@@ -20,6 +20,7 @@ from .usage import Usage
 BLUE, GREEN, ORANGE, GREY = "#3b82d6", "#3a9b4e", "#cf5f17", "#8a8f98"
 _FONT = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"
 _FAINT = "opacity:.72;font-size:11px"
+_NO_MATH = "tex2jax_ignore mathjax_ignore"  # between two $ Lab sees a formula otherwise
 _BINS = 30
 _MAX_GROUPS = 8
 _MAX_LABELS = 12
@@ -73,7 +74,7 @@ def milliseconds(value: float | None) -> str:
 
 def text(parts: Iterable[str], style: str = "") -> str:
     """The common font around everything."""
-    return f'<div style="{_FONT};{style}">{"".join(parts)}</div>'
+    return f'<div class="{_NO_MATH}" style="{_FONT};{style}">{"".join(parts)}</div>'
 
 
 def box(parts: Iterable[str], edge: str) -> str:
@@ -94,6 +95,23 @@ def figures(pairs: Iterable[tuple[str, str]]) -> str:
     return (
         '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(6.1em,1fr));'
         f'gap:5px 10px;margin:6px 0;font-variant-numeric:tabular-nums">{cells}</div>'
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A small table, the first column in words."""
+    cells = [
+        "".join(
+            f'<td style="text-align:{"right" if i else "left"};padding:1px 14px 1px 0;'
+            f'{_FAINT if faint else "font-size:13px"}">{escape(cell)}</td>'
+            for i, cell in enumerate(row)
+        )
+        for faint, row in ((True, head), *((False, row) for row in rows))
+    ]
+    lines = "".join(f'<tr style="background:none">{line}</tr>' for line in cells)
+    return (
+        '<table style="border-collapse:collapse;margin:6px 0;font-variant-numeric:tabular-nums">'
+        f"{lines}</table>"
     )
 
 
