@@ -140,10 +140,10 @@ class ScriptedServer:
         if kind == "refusal":
             answer["choices"][0]["message"] |= {"content": None, "refusal": "I must not"}
         prompt, completion, cached = reply.more.get("usage", (PROMPT_TOKENS, COMPLETION_TOKENS, 0))
-        self.billed_prompt += prompt
-        self.billed_completion += completion
-        self.billed_cached += cached
         if kind != "no_usage":
+            self.billed_prompt += prompt
+            self.billed_completion += completion
+            self.billed_cached += cached
             answer["usage"] = {
                 "prompt_tokens": prompt, "completion_tokens": completion,
                 "total_tokens": prompt + completion,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -161,6 +162,23 @@ def test_what_may_have_been_billed_is_held_and_said(
     server.script = lambda marker, attempt: Reply("stall" if marker < 3 else "ok")
     with pytest.raises(pn.BudgetExceeded, match="held for attempts that may be billed"):
         budget(server, signature, 0.001, max_workers=3, timeout_s=0.1, max_attempts=1)
+
+
+def test_an_answer_that_does_not_say_what_it_used_keeps_its_reservation(
+    server: ScriptedServer, signature: pn.Signature
+) -> None:
+    server.script = lambda marker, attempt: Reply("no_usage")
+    df = budget(server, signature, 0.01, max_tokens=20, on_budget="return")
+    worst = server_worst_case_usd(server)
+    assert len(server.requests) == int(0.01 / worst)
+    assert df["cost_usd"].isna().all()
+
+
+def server_worst_case_usd(server: ScriptedServer) -> float:
+    """The bound of one such request, from the bytes the server got."""
+    body = server.requests[-1]
+    size = len(json.dumps(body, ensure_ascii=False).encode())
+    return ((size + 64 + 16 * len(body["messages"])) * 0.15 + body["max_tokens"] * 0.6) / 1e6
 
 
 def test_no_request_is_sent_that_could_exceed_the_budget(
