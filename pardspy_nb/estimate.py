@@ -156,8 +156,6 @@ def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estim
         for f, u in zip(settled, used, strict=True)
     ]  # fmt: skip
     to_ask = rows - remembered - equal
-    if not run.remembers:  # the pilot's own rows will be asked again
-        to_ask = rows - equal
     time_s = _sum_of(times, to_ask)
     failed = sum(f.status == "failed" for f in settled)
     workers = min(run.max_workers, max(1, to_ask))

@@ -35,7 +35,6 @@ class Ledger:
         run: the run's name, which its frame bears, too.
         tally: the accumulated state.
         finished: the settled rows, in order of completion.
-        remembers: whether completed rows go into a store.
         end: the last event, once it is there.
     """
 
@@ -44,7 +43,7 @@ class Ledger:
         remembers: bool,
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
-        self._sources, self._workers, self.remembers = sources, workers, remembers
+        self._sources, self._workers, self._remembers = sources, workers, remembers
         self._started_at: float | None = None
         self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
@@ -89,7 +88,7 @@ class Ledger:
             rows=len(df),
             inputs=self._batch.names,
             workers=self.tally.max_workers or self._workers,
-            remembers=self.remembers,
+            remembers=self._remembers,
             ended=None if self.end is None else self.end.reason,
             started_at=_iso(self._started_at),
             finished_at=None if self.end is None else _iso(self.end.at),

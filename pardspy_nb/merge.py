@@ -68,11 +68,7 @@ def _brought_up_to_date(
     about: dict[str, Any], later: dict[str, Any], taken: list[int], asked: Any
 ) -> dict[str, Any]:
     """What made which rows, now."""
-    gone = set(taken)
-    by_source = {
-        source: [place for place in places(of) if place not in gone]
-        for source, of in about.get("rows_by_source", {}).items()
-    }
+    by_source = {source: places(of) for source, of in about.get("rows_by_source", {}).items()}
     number = np.cumsum(asked) - 1  # of a row of the later run among those it asked
     for source, of in later["rows_by_source"].items():
         new = [taken[number[place]] for place in places(of) if asked[place]]

@@ -107,11 +107,6 @@ class Run:
         return self._batch.total == 0
 
     @property
-    def remembers(self) -> bool:
-        """Whether completed rows go into a store."""
-        return self._ledger.remembers
-
-    @property
     def done(self) -> bool:
         """Whether every row is settled."""
         return self._backend.done.is_set()

@@ -31,7 +31,8 @@ def store_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def server() -> Iterator[ScriptedServer]:
     scripted = ScriptedServer().start()
     yield scripted
-    scripted.stop()
+    if scripted.running:
+        scripted.stop()
 
 
 @pytest.fixture

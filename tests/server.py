@@ -51,18 +51,20 @@ class ScriptedServer:
         self.billed_prompt = self.billed_completion = self.billed_cached = 0
         self.in_flight = self.max_in_flight = 0
         self.delay_s = 0.0
+        self.running = True
         self.latency_s: Callable[[int], float] = lambda marker: self.delay_s
         self.gate: threading.Event | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def start(self) -> ScriptedServer:
+    def start(self, port: int = 0) -> ScriptedServer:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._serve(port), self._loop).result(10)
         return self
 
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(10)
+        self.running = False
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -84,12 +86,12 @@ class ScriptedServer:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    async def _serve(self) -> None:
+    async def _serve(self, port: int) -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{port}/v1"

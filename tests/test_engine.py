@@ -522,6 +522,45 @@ def test_rows_that_wait_for_an_equal_one_did_not_run_in_a_stopped_run() -> None:
     assert [done[n].status for n in range(4)] == ["cancelled", "not_run", "not_run", "not_run"]
 
 
+def test_a_leader_that_fails_in_a_run_that_is_stopping_tells_its_followers() -> None:
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(0.5, lambda: engine.stop("cancelled", now=False))
+
+    async def call(row: Row) -> Answer:
+        await asyncio.sleep(1)
+        raise ValueError("hopeless")
+
+    done = finished(run(3, call, source=alike(3, 1), memory=Keyed(), control=control))
+    assert [done[n].status for n in range(3)] == ["failed"] * 3
+
+
+def test_a_stream_of_equal_rows_is_not_pulled_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pardspy_nb import engine as engine_module
+
+    monkeypatch.setattr(engine_module, "_MOST_FOLLOWERS", 5)
+    pulled: list[int] = []
+    ahead: list[int] = []
+
+    def source() -> Any:
+        for row in alike(500, 1):
+            pulled.append(row.number)
+            yield row
+
+    async def call(row: Row) -> Answer:
+        await asyncio.sleep(1)
+        ahead.append(len(pulled))
+        if len(ahead) == 1:
+            raise Flaky()  # the leader's retry is not held up
+        return Answer({})
+
+    done = finished(run(500, call, source=source(), memory=Keyed(), workers=4))
+    assert ahead == [6, 6]
+    assert {r.status for r in done.values()} == {"ok"}
+    assert len(done) == 500
+
+
 def test_samples_are_asked_singly() -> None:
     asked: list[int] = []
 

@@ -15,6 +15,8 @@ from typing import IO
 import pytest
 from server import ScriptedServer
 
+import pardspy_nb as pn
+
 WORKERS = 8
 # Imports take a second, so one process does them and forks a fresh one for each life. It has
 # started no thread and no loop before.
@@ -150,3 +152,23 @@ def test_a_machine_that_slept_only_tries_again(server: ScriptedServer, nursery: 
     os.kill(child, signal.SIGCONT)
     assert nursery.end() == 0
     assert set(server.attempts) == set(range(200))
+
+
+def test_an_endpoint_that_is_away_for_a_while_is_waited_for(
+    predict: pn.Predict, server: ScriptedServer, fast_retries: None
+) -> None:
+    """For longer than four attempts take; nothing that could not be sent counts as one."""
+    server.latency_s = lambda marker: 0.01
+    run = pn.start_parallel(predict, [f"row-{i}" for i in range(200)], max_workers=4,
+                            progress="none")  # fmt: skip
+    while answered(server) < 40:
+        time.sleep(0.001)
+    port = int(server.url.rsplit(":", 1)[1].split("/")[0])
+    server.stop()
+    time.sleep(0.8)
+    back = ScriptedServer().start(port)
+    df = run.result()
+    assert (df["status"] == "ok").all()
+    assert df["attempts"].max() > 4
+    assert list(df["reason"]) == [f"row-{i}" for i in range(200)]
+    back.stop()

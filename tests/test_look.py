@@ -283,6 +283,14 @@ def test_diff_matches_rows_by_index_and_sample(predict: pn.Predict, reviews: lis
     assert less["review"].tolist() == [reviews[3]] * 2
 
 
+def test_two_missing_values_are_no_difference(predict: pn.Predict, reviews: list[str]) -> None:
+    before = pn.run_parallel(predict, reviews[:2], **QUIET)
+    after = before.copy()
+    before["note"] = pd.Series([None, "x"], dtype=object)
+    after["note"] = pd.Series([float("nan"), "y"], dtype=object)
+    assert pn.diff(before, after, columns=["note"]).index.tolist() == [1]
+
+
 def test_diff_refuses_what_it_cannot_match(predict: pn.Predict, reviews: list[str]) -> None:
     df = pn.run_parallel(predict, reviews, **QUIET)
     with pytest.raises(ValueError, match="not unique"):

@@ -181,6 +181,24 @@ def server_worst_case_usd(server: ScriptedServer) -> float:
     return ((size + 64 + 16 * len(body["messages"])) * 0.15 + body["max_tokens"] * 0.6) / 1e6
 
 
+def test_a_body_that_is_no_json_may_have_been_billed(
+    server: ScriptedServer, signature: pn.Signature
+) -> None:
+    server.script = lambda marker, attempt: Reply("not_json")
+    df = budget(server, signature, 0.01, max_attempts=1, on_budget="return")
+    assert len(server.requests) == int(0.01 / server_worst_case_usd(server)) < 1000
+    assert df.attrs["pardspy"]["ended"] == "budget"
+
+
+def test_several_answers_to_one_request_are_all_reserved() -> None:
+    lm = pn.LM("gpt-4o-mini", max_tokens=100, n=3)
+    assert lm.worst_case([{"role": "user", "content": "x"}]).completion_tokens == 300
+    assert lm.worst_case([{"role": "user", "content": "x"}], n=1).completion_tokens == 100
+    capped = pn.LM("gpt-4o-mini", max_completion_tokens=70)
+    assert capped.worst_case([{"role": "user", "content": "é" * 1000}]).prompt_tokens > 2000
+    assert capped.worst_case([{"role": "user", "content": "x"}]).completion_tokens == 70
+
+
 def test_no_request_is_sent_that_could_exceed_the_budget(
     server: ScriptedServer, signature: pn.Signature
 ) -> None:

@@ -113,13 +113,15 @@ def test_cached_rows_say_what_they_saved(predict: pn.Predict, reviews: list[str]
 # -- equal rows -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("workers", [1, 8])
 @pytest.mark.parametrize("store", [True, None])
 def test_equal_rows_of_a_run_are_asked_once(
-    predict: pn.Predict, server: ScriptedServer, store: Any
+    predict: pn.Predict, server: ScriptedServer, store: Any, workers: int
 ) -> None:
+    """Whether they come while the first is under way or when it is done."""
     server.latency_s = lambda marker: 0.02
     rows = [f"row-{i % 4}" for i in range(40)]
-    df = pn.run_parallel(predict, rows, max_workers=8, store=store, **QUIET)
+    df = pn.run_parallel(predict, rows, max_workers=workers, store=store, **QUIET)
     assert sorted(server.attempts.items()) == [(i, 1) for i in range(4)]
     assert list(df["reason"]) == rows
     assert df["cached"].sum() == 36

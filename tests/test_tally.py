@@ -100,6 +100,22 @@ def test_a_row_cancelled_while_it_backs_off_was_not_in_flight(tally: Tally) -> N
     assert (tally.in_flight, tally.backing_off) == (1, 0)
 
 
+def test_rows_that_shared_anothers_end_were_not_in_flight(tally: Tally) -> None:
+    error = ValueError("no")
+    add(tally, started(0), ended(0, "failed", error), ended(1, "failed", error, attempts=0))
+    add(tally, started(2), ended(2, "cancelled"), ended(3, "cancelled", attempts=0))
+    assert (tally.in_flight, tally.failed, tally.cancelled) == (0, 2, 2)
+
+
+def test_what_was_saved_and_the_limit_are_shown(clock: Clock) -> None:
+    tally = Tally(10, clock=clock, max_cost_usd=2.0)
+    add(tally, started(0), ok(0))
+    assert (figures(tally)["cost"], "saved" in figures(tally)) == ("$0.5 of $2.00", False)
+    add(tally, ok(1, cached=True), ok(2, cached=True))
+    assert figures(tally)["saved"] == "$0.5"
+    assert tally.metrics().saved == Usage(20, 10, 30, 0.5)
+
+
 def test_labels_are_counted_with_zeros_also_where_they_are_an_enum(tally: Tally) -> None:
     label = enum.Enum("Mood", {"GOOD": "good", "BAD": "bad"})  # type: ignore[misc]
     assert dict(tally.counts["sentiment"]) == {"good": 0, "bad": 0}
