@@ -45,7 +45,9 @@ class ThreadBackend:
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._workers, self._memory, self._clock = workers, memory, clock
-        look_up = memory.look_up if memory is not None and not batch.blocking else None
+        # rows of busy lanes wait, and what was looked up for them would be out of date
+        ahead = memory is not None and not batch.blocking and module.lanes is None
+        look_up = memory.look_up if memory is not None and ahead else None
         self._rows = _Shared(batch.rows, look_up)
         self._events: deque[Event] = deque()
         self._muted = self._ending = self._told = False
@@ -127,6 +129,7 @@ class ThreadBackend:
     async def _main(self, loop: asyncio.AbstractEventLoop) -> None:
         caller = self._module.caller(loop)
         budget = None
+        answer_cap.set(None)  # of a run that this one is part of
         if (limit_usd := self._options.max_cost_usd) is not None:
             answer_cap.set(answer_tokens(self._module, limit_usd))
             budget = Budget(limit_usd, caller.worst_case)

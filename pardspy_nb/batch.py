@@ -67,11 +67,18 @@ def expand(
 
 
 def again(
-    table: Any, inputs: Inputs, samples: Sequence[int], columns: Mapping[str, str] | None
+    table: Any,
+    inputs: Inputs,
+    numbers: Sequence[int],
+    samples: Sequence[int],
+    columns: Mapping[str, str] | None,
 ) -> Batch:
-    """The rows of a table once more, the i-th as its sample number `samples[i]`."""
+    """The rows of a table once more, the i-th under its number and sample number."""
     batch = _from_table(table, inputs, 1, columns or {})
-    rows = (row._replace(sample=k) for row, k in zip(batch.rows, samples, strict=True))
+    rows = (
+        row._replace(number=number, sample=sample)
+        for row, number, sample in zip(batch.rows, numbers, samples, strict=True)
+    )
     return replace(batch, rows=rows)
 
 

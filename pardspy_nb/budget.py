@@ -8,11 +8,11 @@ limit, however many rows are in flight.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
+from .errors import AttemptError
 from .events import Answer, Row
-from .lm import Bound
+from .lm import LM, Bound
 from .modules import Module
 
 _CAP_TOKENS = 4096  # an answer's, where the LM names no max_tokens
@@ -59,19 +59,23 @@ class Budget:
             "LM(max_tokens=…)"
         )
 
-    def leave(self, row: Row, outcome: Answer | BaseException) -> None:
+    def leave(self, row: Row, outcome: Answer | BaseException | None) -> None:
         """See `hooks.Gate`."""
         reserved_usd = self._reserved.pop(row.number, 0.0)
         usage = getattr(outcome, "usage", None)
         if usage is not None and usage.cost_usd is not None:
             self.spent_usd += usage.cost_usd
         elif usage is not None or isinstance(outcome, Answer) or _may_be_billed(outcome):
+            # known in part, or not at all
             self.held_usd += reserved_usd
 
 
-def _may_be_billed(error: BaseException) -> bool:
-    cut_off = isinstance(error, TimeoutError | asyncio.CancelledError)
-    return cut_off or bool(getattr(error, "may_be_billed", False))
+def _may_be_billed(error: BaseException | None) -> bool:
+    """Whether an attempt without a known cost may have one: unless it is known that nothing was
+    sent, or that the endpoint refused it."""
+    if isinstance(error, AttemptError):
+        return error.may_be_billed
+    return error is not None
 
 
 def refuse_unknown(module: Module) -> None:
@@ -87,10 +91,11 @@ def refuse_unknown(module: Module) -> None:
             "before it does; it works for Predict and its kin"
         )
     for lm in module.lms:
-        if not hasattr(lm, "worst_case"):
+        own = isinstance(lm, LM) and lm.identity is None  # asks in a way of its own
+        if not hasattr(lm, "worst_case") or (own and type(lm).worst_case is LM.worst_case):
             raise ValueError(
                 f"max_cost_usd cannot be kept for {lm!r}: it has no method worst_case(messages, "
-                "…) that tells what a call can cost"
+                "…) of its own that tells what a call can cost"
             )
         if getattr(lm, "rate", False) is None:
             raise ValueError(

@@ -35,6 +35,8 @@ def diff(
     for name, df in (("before", before), ("after", after)):
         if "status" not in df.columns:
             raise ValueError(f"{name} is not the result of a run: it has no column 'status'")
+    if ("sample" in before.columns) != ("sample" in after.columns):
+        raise ValueError("one frame has samples (repeat=…) and the other has none")
     inputs, outputs = _columns(before, after, columns)
     left, right = _by_row(before, "before"), _by_row(after, "after")
     rows = left.index.union(right.index, sort=False)
@@ -43,7 +45,7 @@ def diff(
     changed = {name: _differs(left[name], right[name]) for name in compared}
     any_changed = pd.DataFrame(changed).any(axis=1)
     found = pd.DataFrame(
-        {name: left[name].where(left["status"].notna(), right[name]) for name in inputs}
+        {name: _either(left[name], right[name], left["status"].notna()) for name in inputs}
         | {f"{n}_{when}": of[n] for n in compared for when, of in _pair(left, right)}
         | {f"{name}_change": right[name] - left[name] for name in _FIGURES}
     )[any_changed]
@@ -54,6 +56,13 @@ def diff(
         "p50_latency_ms": [_median(of["latency_ms"]) for of in (left, right)],
     }
     return found
+
+
+def _either(left: pd.Series, right: pd.Series, there: pd.Series) -> pd.Series:
+    """A column as the first frame has it, as the second one where the row is only there."""
+    if there.all():
+        return left
+    return left.astype(object).where(there, right.astype(object))
 
 
 def _pair(left: pd.DataFrame, right: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -90,13 +99,22 @@ def _by_row(df: pd.DataFrame, name: str) -> pd.DataFrame:
 def _differs(left: pd.Series, right: pd.Series) -> pd.Series:
     """Where two columns differ; two missing values do not."""
     a, b = left.astype(object), right.astype(object)
-    missing = a.isna() & b.isna()
-    equal = [x is y or _equal(x, y) for x, y in zip(a, b, strict=True)]
+    missing = left.isna() & right.isna()
+    equal = [x is y or _equal(_plain(x), _plain(y)) for x, y in zip(a, b, strict=True)]
     return ~(pd.Series(equal, index=a.index, dtype=bool) | missing)
 
 
+def _plain(value: Any) -> Any:
+    """A list of an array or tuple: files give back lists as arrays."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
 def _equal(x: Any, y: Any) -> bool:
-    return type(x) is type(y) and bool(x == y)
+    try:
+        return bool(x == y)
+    except (TypeError, ValueError):  # such as a missing value, or things that hold arrays
+        return repr(x) == repr(y)
 
 
 def _median(values: pd.Series) -> float | None:

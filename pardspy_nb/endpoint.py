@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, Any]] = (
     weakref.WeakKeyDictionary()
 )
+_BEHIND_A_GATEWAY = (408, 502, 504, 524)  # where the model may have gone on, and been billed
 _NO_KEY = "none"  # local servers want some key, and no particular one
 
 
@@ -144,7 +145,9 @@ class Endpoint:
             message += f" (check the model's name and base_url={self.url})"
         elif status in (408, 409) or status >= 500:
             kind = errors.ServerError
-        return kind(message, retry_after_s=retry_after_s)
+        translated = kind(message, retry_after_s=retry_after_s)
+        translated.may_be_billed = status in _BEHIND_A_GATEWAY
+        return translated
 
 
 def _is_unsent(error: BaseException) -> bool:

@@ -210,6 +210,7 @@ class Engine:
         error = None if task.cancelled() else task.exception()
         broken = task.cancelled() or error is not None  # between two attempts, or by itself
         if broken and not flight.settled:
+            self._left(flight, error)
             self._settle(flight, "cancelled" if flight.attempts else "not_run")
             self._leave(flight)
         if error is not None:
@@ -282,6 +283,7 @@ class Engine:
             return True
         try:
             if self._gate.admit(flight.row):
+                flight.admitted = True
                 return True
         except Exception as error:
             self.stop("budget", error, now=False)
@@ -290,9 +292,10 @@ class Engine:
             self._lineup.give_back(flight)
         return False
 
-    def _left(self, flight: Flight, outcome: Answer | BaseException) -> None:
+    def _left(self, flight: Flight, outcome: Answer | BaseException | None) -> None:
         """Tell the gate that an attempt is over."""
-        if self._gate is not None:
+        if self._gate is not None and flight.admitted:
+            flight.admitted = False
             self._gate.leave(flight.row, outcome)
             if self._gated:
                 self._gated = False
@@ -346,7 +349,8 @@ class Engine:
         if self._memory is None:
             return
         try:
-            await self._memory.remember(flight.row, flight.key, answer)
+            whole = answer._replace(usage=flight.usage)
+            await self._memory.remember(flight.row, flight.key, whole)
         except asyncio.CancelledError:
             return  # the answer is here and paid for: it counts, and is being written
         except Exception as error:
@@ -375,8 +379,11 @@ class Engine:
             self._settle(flight, "cancelled")
             return
         out_s = None if flight.out_since is None else now - flight.out_since
-        wait_s = self._retry.wait_s(flight.attempts - flight.outages, error, out_s)
-        flight.outages += self._retry.sits_out(out_s)
+        if self._retry.sits_out(out_s):
+            flight.outages += 1
+            wait_s = self._retry.wait_s(flight.outages, error, out_s)
+        else:
+            wait_s = self._retry.wait_s(flight.attempts - flight.outages, error)
         if wait_s is not None and self._stop_reason is None and self._lineup is not None:
             self._lineup.retry(flight, flight.failed_at + wait_s)
             self._emit(
@@ -407,7 +414,8 @@ class Engine:
         self._following -= len(flight.followers)
         for follower in flight.followers:
             if answer is not None and self._memory is not None:
-                self._settle(follower, "ok", self._memory.shared(follower.row, answer))
+                whole = answer._replace(usage=flight.usage)
+                self._settle(follower, "ok", self._memory.shared(follower.row, whole))
             elif status == "failed" or self._stop_reason is None:
                 follower.error = flight.error
                 self._settle(follower, status)

@@ -127,7 +127,11 @@ def estimate(
     rows = list(batch.rows)
     chosen = sorted(random.Random(seed).sample(range(len(rows)), min(sample, len(rows))))
     pilot = replace(batch, rows=iter([rows[i] for i in chosen]), total=len(chosen))
-    run = Run(described, pilot, replace(given, max_failures=None, fail_fast=False))
+    run = Run(
+        described,
+        pilot,
+        replace(given, max_failures=None, fail_fast=False, return_all=True, only_successful=False),
+    )
     df = run.start().result()
     spared = _spared(rows, described, given)
     return _project(df, run, len(rows), *spared)
@@ -151,6 +155,8 @@ def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int,
 def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estimate:
     settled = run.in_order()
     used = [_used(f) for f in settled]
+    if not any(f.status == "ok" for f in settled):
+        used = [None for _ in settled]  # failures say nothing about answers
     times = [
         u.latency_ms / 1e3 if f.answer and f.answer.cached and u else (f.latency_ms or 0) / 1e3
         for f, u in zip(settled, used, strict=True)
@@ -180,6 +186,8 @@ def _used(f: RowFinished) -> Usage | None:
 def _sum_of(seen: Sequence[float | None], rows: int) -> Interval | None:
     """The sum over `rows` further rows, from those of some; None where one is not known."""
     known = [value for value in seen if value is not None]
+    if not rows:
+        return Interval(0.0, 0.0, 0.0)
     if len(known) < max(2, len(seen)):
         return None
     n, mean = len(known), fmean(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,18 @@ def build(
         columns["sample"] = [f.row.sample for f in rows]
     columns |= _outcome(rows) | _time(rows) | _usage(rows)
     return pd.DataFrame(columns, index=index)
+
+
+def order_of(df: pd.DataFrame) -> int:
+    """A number that tells whether rows have come, gone or moved since it was last taken."""
+    hashes = pd.util.hash_pandas_object(df.index, index=False).to_numpy()
+    return zlib.crc32(hashes.tobytes())
+
+
+def outputs_of(df: pd.DataFrame, batch: Batch) -> list[str]:
+    """The columns of a run's outputs."""
+    own = {*batch.names, "sample", *map(str, getattr(batch.table, "columns", ()))}
+    return [n for n in df.columns[: df.columns.get_loc("status")] if n not in own]
 
 
 def _index(index: Any, positions: list[int]) -> Any:

@@ -21,7 +21,8 @@ class Memory(Protocol):
         """An answer just given to a row of an equal key, as that of `row`."""
 
     async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
-        """Keep a new answer; the row is settled once this returns."""
+        """Keep a new answer, with the usage of all attempts; the row is settled once this
+        returns."""
 
 
 class Gate(Protocol):
@@ -31,5 +32,5 @@ class Gate(Protocol):
         """Whether an attempt at this row may start now; if not, rows wait until another attempt
         has left. False is for when there is another. Raises to end the run."""
 
-    def leave(self, row: Row, outcome: Answer | BaseException) -> None:
-        """An admitted attempt is over."""
+    def leave(self, row: Row, outcome: Answer | BaseException | None) -> None:
+        """An admitted attempt is over; None if it did not begin."""

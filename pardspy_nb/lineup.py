@@ -23,8 +23,9 @@ class Flight:
     """A row under way: what must survive from one attempt to the next."""
 
     __slots__ = (
-        "attempts", "began", "dropped", "error", "failed_at", "followers", "key", "latency_s",
-        "out_since", "outages", "queued_s", "row", "settled", "started_at", "usage", "waited_s",
+        "admitted", "attempts", "began", "dropped", "error", "failed_at", "followers", "key",
+        "latency_s", "out_since", "outages", "queued_s", "row", "settled", "started_at", "usage",
+        "waited_s",
     )  # fmt: skip
 
     def __init__(self, row: Row) -> None:
@@ -33,7 +34,7 @@ class Flight:
         self.followers: list[Flight] = []
         self.attempts = self.outages = 0  # of the attempts, so many met an outage
         self.out_since: float | None = None
-        self.dropped = self.settled = False
+        self.dropped = self.settled = self.admitted = False
         self.error: BaseException | None = None
         self.usage: Any = None
         self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0

@@ -25,6 +25,7 @@ _LOCAL_DEFAULTS = {"temperature": 0.0, "max_tokens": 256, "repeat_penalty": 1.1}
 # bounds a prompt in tokens from above: no tokenizer makes more tokens than bytes, and a chat's
 # template adds a few a message
 _TEMPLATE_TOKENS, _MESSAGE_TOKENS = 64, 16
+_ASKING = ("complete", "request", "_read", "_usage")  # what a subclass may ask otherwise with
 _CAPS = ("max_completion_tokens", "max_tokens")  # the parameters that bound an answer
 Message = Mapping[str, Any]
 
@@ -131,9 +132,9 @@ class LM:
     def identity(self) -> dict[str, Any] | None:
         """What decides this model's answers, beside the prompt; fit for JSON, without the key.
         None where a subclass completes in a way of its own and does not say which."""
-        if type(self).complete is not LM.complete:
+        if any(getattr(type(self), name) is not getattr(LM, name) for name in _ASKING):
             return None
-        where = self._local.identity if self._local else {"url": self._endpoint.url}
+        where = self._local.identity if self._local else {"url": self._endpoint.url.rstrip("/")}
         return {"model": self.model, "params": self.params, **where}
 
     async def prepare(self) -> None:
@@ -179,8 +180,8 @@ class LM:
         model = self._local.name if self._local else self.model
         body = {"model": model, "messages": list(messages), **self.params, **params}
         cap = answer_cap.get()
-        if cap is not None and not any(body.get(name) for name in _CAPS):
-            body["max_tokens"] = cap
+        if cap is not None and not _caps(body):
+            body = {k: v for k, v in body.items() if k not in _CAPS} | {"max_tokens": cap}
         if self._endpoint.is_openai and not self._local and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
         if schema is not None:
@@ -200,17 +201,17 @@ class LM:
             ValueError: the price is not known, or nothing bounds the answer.
         """
         body = self.request(messages, **more)
-        cap = next((body[name] for name in _CAPS if body.get(name)), None)
+        caps = _caps(body)
         if self.rate is None:
             raise ValueError(
                 f"the price of {self.model!r} is not known: give it, in USD per 1M tokens, with "
                 "LM(price=(prompt, completion))"
             )
-        if cap is None:
+        if not caps:
             raise ValueError("nothing bounds an answer's length; give LM(max_tokens=…)")
         prompt = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
         prompt += _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(messages)
-        completion = int(cap) * int(body.get("n") or 1)
+        completion = max(caps) * int(body.get("n") or 1)
         return Bound(prompt, completion, self.rate.cost_usd(prompt, completion))
 
     def _read(self, answer: Mapping[str, Any], latency_ms: float) -> Completion:
@@ -232,8 +233,10 @@ class LM:
     def _usage(self, reported: Any, latency_ms: float) -> Usage:
         reported = reported if isinstance(reported, dict) else {}
         prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
-        cached = (reported.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        if prompt is None or completion is None:
+        details = reported.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        cached = cached if isinstance(cached, int) and cached >= 0 else 0
+        if not isinstance(prompt, int) or not isinstance(completion, int):
             return Usage(prompt, completion, reported.get("total_tokens"), None, latency_ms)
         cost = None if self.rate is None else self.rate.cost_usd(prompt, completion, cached)
         total = reported.get("total_tokens", prompt + completion)
@@ -242,6 +245,12 @@ class LM:
     def __repr__(self) -> str:
         where = "" if self._local else f", base_url={self._endpoint.url!r}"
         return f"LM({self.model!r}{where})"
+
+
+def _caps(body: Mapping[str, Any]) -> list[int]:
+    """What bounds an answer; -1 and the like bound nothing."""
+    given = (body.get(name) for name in _CAPS)
+    return [n for n in given if isinstance(n, int) and n > 0]
 
 
 def _import_clients() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .failures import ErrorGroup
+from .failures import ErrorGroup, writable
 from .metrics import Latency
 from .usage import Usage
 
@@ -240,7 +240,7 @@ def passage(title: str, words: str) -> str:
     return (
         f'<div style="{_FAINT};margin-top:6px">{escape(title)}</div><pre style="margin:1px 0;'
         "padding:4px 8px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;"
-        f'background:rgba(128,128,128,.12);border-radius:4px">{escape(words)}</pre>'
+        f'background:rgba(128,128,128,.12);border-radius:4px">{escape(writable(words))}</pre>'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 import warnings
@@ -105,13 +106,14 @@ class Memory:
         if key is None:
             return None
         if self.store is None:
-            answer = self._at_hand.get(key)
+            at_hand = self._at_hand.get(key)
+            answer = None if at_hand is None else self.shared(row, at_hand)
         else:
             met = self._met[row.number]
             kept = met.kept if met.sought and key not in self._since else self.store.get(key)
             answer = None if kept is None else self._answer(row, kept)
         if answer is not None:
-            del self._met[row.number]
+            self._met.pop(row.number, None)
         return answer
 
     def _answer(self, row: Row, kept: Kept) -> Answer | None:
@@ -131,10 +133,11 @@ class Memory:
     def shared(self, row: Row, answer: Answer) -> Answer:
         """See `hooks.Memory`."""
         self._met.pop(row.number, None)
+        outputs = {n: _own(value) for n, value in answer.outputs.items()}
         if answer.origin is not None:
-            return answer
+            return answer._replace(outputs=outputs)
         origin = Origin(answer.usage or _UNKNOWN, self._sources.of(row), time.time())
-        return answer._replace(usage=_FREE, origin=origin)
+        return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
     async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
         """See `hooks.Memory`. StoreError if the answer cannot be written."""
@@ -146,7 +149,7 @@ class Memory:
                 self._keep_at_hand(key, self.shared(row, answer))
             return
         text = self._recipes[row.number % len(self._recipes)].write(answer)
-        if text is None:
+        if text is None or _text(text) != text:  # half a surrogate pair, which no file takes
             return
         usage = answer.usage or _UNKNOWN
         kept = Kept(
@@ -175,6 +178,11 @@ def _hash(recipe: Recipe, words: str, sample: int, earlier: int) -> bytes:
     full.update(b"%d %d " % (sample, earlier) + words.encode("utf-8", "surrogatepass"))
     digest: bytes = full.digest()
     return digest[:16]
+
+
+def _own(value: Any) -> Any:
+    """A row's own copy of what it shares, where it could be changed."""
+    return value if isinstance(value, str | int | float | None) else copy.deepcopy(value)
 
 
 def _text(value: Any) -> str | None:

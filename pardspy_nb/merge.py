@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .frame import metrics_of
+from .frame import metrics_of, order_of
 from .metrics import ParallelMetrics
 from .provenance import places, spans
 from .usage import Usage, total
@@ -23,8 +23,10 @@ def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
     Attempts, tokens and cost are those of both runs, because both were billed; everything else
     is the later run's. A row it did not ask keeps what it had.
     """
-    asked = np.asarray((again["attempts"] > 0) | (again["status"] == "ok"))
+    asked = np.asarray((again["attempts"] > 0) | again["status"].isin(["ok", "failed"]))
     before, about = metrics_of(df), dict(df.attrs.get("pardspy", {}))
+    if about.get("order") != order_of(df):  # rows came, went or moved: the places are not theirs
+        about["rows_by_source"] = {}
     later = again.attrs["pardspy"]
     again, taken = again[asked], [place for place, ran in zip(at, asked, strict=True) if ran]
     carried = list(df.columns[: df.columns.get_loc("status")])
@@ -44,7 +46,10 @@ def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
         df[name] = _placed(df[name], len(df), taken, new)
     df.attrs["pardspy"] = about | _brought_up_to_date(about, later, taken, asked)
     metrics = _both(before, _of_rows(df), later["metrics"])
-    df.attrs["pardspy"]["metrics"] = metrics.to_dict()
+    df.attrs["pardspy"] |= {
+        "metrics": metrics.to_dict(), "rows": len(df), "order": order_of(df),
+        "outputs": list(dict.fromkeys([*about.get("outputs", []), *later["outputs"]])),
+    }  # fmt: skip
 
 
 def _added(old: pd.Series, new: pd.Series) -> pd.Series:
@@ -60,8 +65,20 @@ def _placed(old: pd.Series | None, rows: int, at: list[int], new: pd.Series) -> 
         order = np.full(rows, -1)
         order[at] = np.arange(len(at))
         return new.array.take(order, allow_fill=True)
-    both = pd.concat([kept, new], ignore_index=True)
+    both = pd.concat([_cast(kept, new), new], ignore_index=True)
     return both.array.take(np.argsort(np.concatenate([rest, np.asarray(at, dtype=int)])))
+
+
+def _cast(old: pd.Series, new: pd.Series) -> pd.Series:
+    """The old values as the new ones' type (they may be a csv's), where nothing is lost by it."""
+    try:
+        if isinstance(new.dtype, pd.DatetimeTZDtype):
+            cast = pd.to_datetime(old, utc=True, format="ISO8601").astype(new.dtype)
+        else:
+            cast = old.astype(new.dtype)
+    except (TypeError, ValueError):
+        return old
+    return cast if cast.isna().sum() == old.isna().sum() else old
 
 
 def _brought_up_to_date(

@@ -58,6 +58,11 @@ class Module:
         return min(known, default=ASYNC_WORKERS)
 
     @property
+    def each(self) -> Sequence[Any]:
+        """The modules (row i: i modulo their number); a factory stands for what it makes."""
+        return self._instances or [self.source]
+
+    @property
     def predicts(self) -> Sequence[Predict]:
         """The `Predict`s whose prompts alone decide the answers (row i: i modulo their
         number); empty where something else may, so that nothing can be remembered."""
@@ -99,7 +104,9 @@ class Caller:
         """The most that the next attempt can use; for modules that can be bounded."""
         module = self._modules[row.number % len(self._modules)]
         if self._factory is not None:
-            module = self._made[row.number] = self._factory(row.number)
+            module = self._made.get(row.number)
+            if module is None:
+                module = self._made[row.number] = self._factory(row.number)
         bound: Bound = module.worst_case(row.inputs)
         return bound
 
@@ -182,12 +189,14 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
     if _is_plain(module):  # without a Prediction a row
 
         async def ask(row: Row) -> Answer:
-            try:
-                answer: Answer = await module.ask(row.inputs)
-            except Exception as error:
-                _attach(error, None)
-                raise
-            return answer
+            with usage_scope() as calls:
+                try:
+                    answer: Answer = await module.ask(row.inputs)
+                except Exception as error:
+                    _attach(error, total(calls))
+                    raise
+            # more than the one call that `ask` makes: an LM that asks in a way of its own
+            return answer if len(calls) < 2 else answer._replace(usage=total(calls))
 
         return ask
     function = getattr(module, "acall", module)

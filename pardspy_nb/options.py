@@ -89,7 +89,8 @@ class Options:
             raise ValueError(f"store must be True, a path, or None for nowhere; got {self.store!r}")
         if self.cache_key is not None and not (isinstance(self.cache_key, str) and self.cache_key):
             raise ValueError(f"cache_key must be a text such as 'v1', got {self.cache_key!r}")
-        if self.max_cost_usd is not None and not self.max_cost_usd >= 0:
+        limit = self.max_cost_usd
+        if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
             raise ValueError(f"max_cost_usd must be US dollars, got {self.max_cost_usd!r}")
         if self.on_budget not in ("raise", "return"):
             raise ValueError(f"on_budget must be 'raise' or 'return', got {self.on_budget!r}")

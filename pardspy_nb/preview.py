@@ -53,6 +53,8 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
         ValueError, TypeError: bad input, as `run_parallel`; no rows; or a module whose requests
             cannot be seen (a function may send anything).
     """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n!r}")
     described = from_module(module)
     if not described.can_be_bounded:
         raise TypeError(f"what {described.name!r} sends cannot be seen before it does; preview "

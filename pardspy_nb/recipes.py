@@ -7,8 +7,11 @@ import json
 import warnings
 from collections.abc import Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum
+from pathlib import PurePath
 from typing import Any, Protocol
+from uuid import UUID
 
 from .events import Answer
 from .modules import Module
@@ -39,7 +42,9 @@ def recipes_of(module: Module, cache_key: str | None) -> list[Recipe]:
     decide the answers, and the user does not vouch for it with a `cache_key`."""
     if module.predicts:
         return [_Prompt(predict, cache_key) for predict in module.predicts]
-    return [] if cache_key is None else [_Vouched(module, cache_key)]
+    if cache_key is None:
+        return []
+    return [_Vouched(module, each, cache_key) for each in module.each]
 
 
 class _Prompt:
@@ -57,26 +62,20 @@ class _Prompt:
 class _Vouched:
     """Of any module the user vouches for: the outputs are kept as JSON."""
 
-    def __init__(self, module: Module, cache_key: str) -> None:
+    def __init__(self, module: Module, one: Any, cache_key: str) -> None:
         self._outputs = module.outputs
-        lms = [getattr(lm, "identity", None) for lm in module.lms]
-        instructions = getattr(getattr(module.source, "signature", None), "instructions", None)
-        fixed = ["vouched", cache_key, module.name, lms, instructions, list(module.outputs)]
+        fixed = ["vouched", cache_key, module.name, _name(module, one), list(module.outputs)]
         self.base = hashlib.sha256(json.dumps(fixed, sort_keys=True, default=repr).encode())
         self._warned = False
 
     def words(self, inputs: Mapping[str, Any]) -> str:
-        return json.dumps(inputs, sort_keys=True, ensure_ascii=False, default=_plainly)
+        return json.dumps(_tagged(dict(inputs)), sort_keys=True)
 
     def write(self, answer: Answer) -> str | None:
-        outputs: Any = {
-            name: self._outputs[name].adapter.dump_python(value, mode="json")
-            if name in self._outputs else value
-            for name, value in answer.outputs.items()
-        }  # fmt: skip
+        outputs = {name: self._dumped(name, value) for name, value in answer.outputs.items()}
         odd = next((n for n, v in outputs.items() if not _is_plain(v)), None)
         if odd is None:
-            return json.dumps(outputs, ensure_ascii=False)
+            return json.dumps(outputs)
         if not self._warned:
             self._warned = True
             warnings.warn(
@@ -85,6 +84,14 @@ class _Vouched:
                 RuntimeWarning, stacklevel=2,
             )  # fmt: skip
         return None
+
+    def _dumped(self, name: str, value: Any) -> Any:
+        if name not in self._outputs:
+            return value
+        try:
+            return self._outputs[name].adapter.dump_python(value, mode="json", warnings=False)
+        except ValueError:  # pydantic's: not of the declared type
+            return value
 
     def read(self, text: str, finish_reason: str | None) -> dict[str, Any]:
         outputs = json.loads(text)
@@ -95,16 +102,38 @@ class _Vouched:
         }  # fmt: skip
 
 
-def _plainly(value: Any) -> Any:
-    """An input that JSON does not know, in words that are the same in each process."""
+def _name(module: Module, one: Any) -> list[Any]:
+    """What tells one of several modules from the others: functions by which they are, others
+    by model, parameters and prompt."""
+    name = getattr(one, "__qualname__", type(one).__qualname__)
+    lm = getattr(getattr(one, "lm", None), "identity", None)
+    if isinstance(one, Predict):
+        return [name, *one.fixed]
+    which = next(i for i, other in enumerate(module.each) if other is one)
+    return [name, lm, which]
+
+
+def _tagged(value: Any) -> Any:
+    """An input as JSON that is the same in each process, and differs for different inputs."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, list):
+        return [_tagged(v) for v in value]
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {k: _tagged(v) for k, v in value.items()}
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        return {f"\0{kind}": [[_tagged(k), _tagged(v)] for k, v in value.items()]}
+    if isinstance(value, tuple):
+        return {f"\0{kind}": [_tagged(v) for v in value]}
     if isinstance(value, Enum):
-        return [type(value).__name__, value.name]
-    if isinstance(value, date | datetime):
-        return [type(value).__name__, value.isoformat()]
+        return {f"\0{kind}": value.name}
+    if isinstance(value, date | datetime | Decimal | PurePath | UUID | bytes):
+        return {f"\0{kind}": value.hex() if isinstance(value, bytes) else str(value)}
     for method in ("model_dump", "tolist", "item"):  # pydantic, numpy
         if hasattr(value, method):
-            return [type(value).__name__, getattr(value, method)()]
-    raise TypeError(f"a {type(value).__name__} has no words")
+            return {f"\0{kind}": _tagged(getattr(value, method)())}
+    raise TypeError(f"a {kind} has no words")
 
 
 def _is_plain(value: Any) -> bool:

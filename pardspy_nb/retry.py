@@ -19,6 +19,9 @@ def retry_failed(
 ) -> Any:
     """Run the rows that are not `ok` again and put what comes of it in their places.
 
+    With `from_instances` a row goes to the instance of its place in `df`, so do not sort before.
+    With `dedupe=False` what comes of it is not remembered.
+
     Args:
         df: a result; it is changed in place.
         module: None for the one that made `df` (in this process); another one for a retry with,
@@ -31,7 +34,8 @@ def retry_failed(
         `df`, its rows in their old places.
 
     Raises:
-        ValueError: the module is not known any more, or its inputs are not in `df`.
+        ValueError: the module is not known any more, its inputs are not in `df`, or it writes
+            over a column that was not an output.
         ParallelError: as `run_parallel`; its `df` is `df`, with what was done.
     """
     about = df.attrs.get("pardspy", {})
@@ -50,9 +54,13 @@ def retry_failed(
     ]
     if not at:
         return df
-    batch = again(_inputs(df, at, described, about, given), described.inputs,
+    _check_outputs(df, described, about)
+    batch = again(_inputs(df, at, described, about, given), described.inputs, at,
                   _samples(df, at), given.columns)  # fmt: skip
-    run = Run(described, batch, replace(given, repeat=1, return_all=True, only_successful=False))
+    # without `dedupe` equal rows are told apart by their order, which is another one here
+    store = given.store if given.dedupe else None
+    run = Run(described, batch, replace(given, repeat=1, return_all=True, only_successful=False,
+                                        store=store))  # fmt: skip
     try:
         rows = run.start().result()
     except ParallelError as stopped:
@@ -82,4 +90,17 @@ def _inputs(df: Any, at: list[int], module: Module, about: Any, options: Options
 
 
 def _samples(df: Any, at: list[int]) -> list[int]:
-    return [0] * len(at) if "sample" not in df.columns else df["sample"].iloc[at].tolist()
+    if "sample" not in df.columns:
+        return [0] * len(at)
+    return [int(k) for k in df["sample"].iloc[at].fillna(0)]
+
+
+def _check_outputs(df: Any, module: Module, about: Any) -> None:
+    """Refuse to write over the user's own columns."""
+    written = about.get("outputs")
+    carried = df.columns[: df.columns.get_loc("status")]
+    if written is None:
+        return
+    if clash := [n for n in module.outputs if n in carried and n not in written]:
+        raise ValueError(f"the frame has columns {clash} of its own, which this module writes; "
+                         "rename them")  # fmt: skip

@@ -56,11 +56,14 @@ _scope: ContextVar[list[Usage] | None] = ContextVar("pardspy_usage_scope", defau
 def usage_scope() -> Iterator[list[Usage]]:
     """Collect the usage of every model call made inside, in whatever module or nested run."""
     calls: list[Usage] = []
+    outer = _scope.get()
     token = _scope.set(calls)
     try:
         yield calls
     finally:
         _scope.reset(token)
+        if outer is not None:
+            outer.extend(calls)
 
 
 def record(usage: Usage) -> None:

@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "memory": {
         "errors", "events", "modules", "options", "provenance", "recipes", "store.file", "usage",
     },
-    "budget": {"events", "lm", "modules"},
+    "budget": {"errors", "events", "lm", "modules"},
     "backend": {
         "batch", "budget", "clock", "endpoint", "engine", "events", "lm", "memory", "modules",
         "options", "policy", "portal",

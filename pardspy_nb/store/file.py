@@ -117,8 +117,8 @@ class Store:
 
     def get(self, key: bytes) -> Kept | None:
         """The answer remembered under this key."""
-        found = self._read(_GET, (key,)).fetchone()
-        return None if found is None else _whole(key, found)
+        found = self._read(_GET, (key,))
+        return _whole(key, found[0]) if found else None
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Kept]:
         """The answers remembered under these keys."""
@@ -127,7 +127,7 @@ class Store:
             some = asked[start : start + _MOST_KEYS]
             marks = ", ".join("?" * len(some))
             query = f"SELECT key, {_COLUMNS}, checksum FROM answers WHERE key IN ({marks})"
-            for key, *rest in self._read(query, tuple(some)).fetchall():
+            for key, *rest in self._read(query, tuple(some)):
                 if (kept := _whole(key, rest)) is not None:
                     found[key] = kept
         return found
@@ -136,12 +136,15 @@ class Store:
         """Every answer with what made it: the fields of `Kept`, then the source's JSON."""
         columns = ", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))
         query = f"SELECT {columns}, s.about FROM answers a LEFT JOIN sources s ON s.id = a.source"
-        return iter(self._read(f"{query} ORDER BY a.id", ()))
+        try:
+            yield from self._db.execute(f"{query} ORDER BY a.id")
+        except sqlite3.Error as error:
+            raise self._explained("read", error) from error
 
     def about(self, source: str) -> str | None:
         """What is known of a source: JSON."""
-        found = self._read("SELECT about FROM sources WHERE id = ?", (source,)).fetchone()
-        return None if found is None else str(found[0])
+        found = self._read("SELECT about FROM sources WHERE id = ?", (source,))
+        return str(found[0][0]) if found else None
 
     def figures(self) -> list[tuple[Any, ...]]:
         """By model: (model, answers, total tokens, USD, first and last answer's time)."""
@@ -149,7 +152,7 @@ class Store:
             "SELECT model, count(*), sum(total_tokens), sum(cost_usd), min(at_utc_s), "
             "max(at_utc_s) FROM answers GROUP BY model ORDER BY count(*) DESC"
         )
-        return self._read(query, ()).fetchall()
+        return self._read(query, ())
 
     def declare(self, source: str, about: str) -> None:
         """Tell what a source is, before the first answer of it is put."""
@@ -253,9 +256,9 @@ class Store:
 
     # -- trouble ------------------------------------------------------------------------------
 
-    def _read(self, query: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
+    def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:
-            return self._db.execute(query, values)
+            return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._explained("read", error) from error
 
@@ -263,7 +266,9 @@ class Store:
         """Rename the damaged file; once, whichever thread finds the damage."""
         with self._lock:
             if self._aside is None:
-                stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+                stamp = (
+                    f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{time.time_ns() % 1000:03}"
+                )
                 self._aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
                 for end in ("", "-wal", "-shm"):
                     with contextlib.suppress(OSError):
@@ -307,7 +312,7 @@ class Store:
     def _commit(self, db: sqlite3.Connection, jobs: list[_Job]) -> None:
         db.execute("BEGIN IMMEDIATE")
         try:
-            if self._sources:
+            if self._sources:  # each time, because another may have cleared the store
                 db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", self._sources.items())
             db.executemany(_PUT, [(key, *kept, _checksum(key, kept)) for key, kept, _ in jobs])
             db.execute("COMMIT")
@@ -315,7 +320,6 @@ class Store:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        self._sources = {}
 
     def _batch(self) -> list[_Job | None]:
         """All that has arrived; waits for the first, and for a moment for more."""
