@@ -622,6 +622,24 @@ def test_a_gate_that_closes_ends_the_run_once_rows_in_flight_are_done() -> None:
     assert (end.reason, type(end.error)) == ("budget", OverflowError)
 
 
+def test_a_straggler_cancelled_before_its_retry_began_leaves_the_gate() -> None:
+    """Its timer and the look for stragglers fall due in the same turn of the loop."""
+    gate = Narrow()
+
+    def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(0.1, engine.drop_stragglers)
+
+    async def call(row: Row) -> Answer:
+        await asyncio.sleep(0.05 if row.number else 0.1)
+        if row.number == 1:
+            raise Flaky(retry_after_s=0.55)  # 0.05 + 0.55: when the sweep of 0.6 is due
+        return Answer({})
+
+    events = run(40, call, workers=2, gate=gate, control=control)
+    assert len(finished(events)) == 40
+    assert gate.inside == set()
+
+
 class Out(Exception):
     retryable = outage = True
 
@@ -650,6 +668,7 @@ def test_a_longer_outage_fails_its_rows_and_one_attempt_is_one() -> None:
     done = finished(run(1, call))
     assert done[0].status == "failed"
     assert 120 <= (done[0].waited_ms or 0) / 1e3 <= 130
+    assert done[0].attempts < 40, "the waits grow to five seconds"
     once = finished(run(1, call, retry=RetryPolicy(1)))
     assert (once[0].status, once[0].attempts) == ("failed", 1)
 

@@ -299,3 +299,40 @@ def test_diff_refuses_what_it_cannot_match(predict: pn.Predict, reviews: list[st
         pn.diff(df, df[["review"]])
     with pytest.raises(ValueError, match="mood"):
         pn.diff(df, df, columns=["mood"])
+
+
+def test_diff_of_lists_other_types_and_other_categories(tmp_path: Path) -> None:
+    def function(x: int) -> dict[str, Any]:
+        return {"tags": [["a"], ["b", str(x)]], "n": x}
+
+    table = pd.DataFrame({"x": [1, 2], "kind": pd.Categorical(["p", "q"])})
+    df = pn.run_parallel(function, table, **QUIET)
+    df.to_parquet(tmp_path / "df.parquet")
+    assert len(pn.diff(df, pd.read_parquet(tmp_path / "df.parquet"), columns=["n"])) == 0
+    assert len(pn.diff(df, pd.read_parquet(tmp_path / "df.parquet"), columns=["tags"])) == 0
+    df.to_csv(tmp_path / "df.csv")
+    assert len(pn.diff(df, pd.read_csv(tmp_path / "df.csv", index_col=0), columns=["n"])) == 0
+    other = pn.run_parallel(function, pd.DataFrame({"x": [1, 5, 6], "kind": ["p", "r", "s"]}),
+                            **QUIET)  # fmt: skip
+    changed = pn.diff(df, other, columns=["n"])
+    assert changed.index.tolist() == [1, 2]
+    assert changed["kind"].tolist() == ["q", "s"]
+
+
+def test_diff_with_and_without_samples_is_refused(predict: pn.Predict) -> None:
+    one = pn.run_parallel(predict, ["row-1"], **QUIET)
+    two = pn.run_parallel(predict, ["row-1"], repeat=2, **QUIET)
+    with pytest.raises(ValueError, match="samples"):
+        pn.diff(one, two)
+
+
+def test_a_pilot_without_an_answer_tells_no_cost(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=400)
+    estimate = pn.estimate(predict, [f"row-{i}" for i in range(30)], sample=5, **QUIET)
+    assert (estimate.tokens, estimate.cost_usd) == (None, None)
+    assert estimate.failure_rate.expected == 1
+    server.script = lambda marker, attempt: Reply()
+    few = pn.estimate(predict, ["row-1", "row-2"], return_all=False, **QUIET)
+    assert (len(few.pilot), few.to_ask, few.tokens) == (2, 0, (0, 0, 0))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
+from collections import Counter
+from typing import Annotated, Any
 
+import pandas as pd
 import pytest
+from pydantic import AfterValidator
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
@@ -262,3 +265,96 @@ def test_modules_of_a_factory_and_instances_keep_a_budget(
             parallel(review=rows)
         assert 0 < (info.value.df["status"] == "ok").sum() < 100
         assert billed_usd(server) <= options["max_cost_usd"]
+
+
+# -- ways round a limit, all of which were open once ----------------------------------------------
+
+
+def run_within(server: ScriptedServer, module: Any, usd: float, rows: int = 60) -> pd.DataFrame:
+    df: pd.DataFrame = pn.run_parallel(
+        module, [f"row-{i}" for i in range(rows)], max_failures=None, max_cost_usd=usd,
+        max_workers=8, on_budget="return", **QUIET,
+    )  # fmt: skip
+    assert 0 < billed_usd(server) <= usd
+    return df
+
+
+def test_an_answer_that_breaks_the_reading_of_it_is_paid_and_counted(
+    server: ScriptedServer,
+) -> None:
+    server.script = lambda marker, attempt: Reply(usage=(100, 400, 0))
+    broken = Annotated[str, AfterValidator(lambda value: {"a": 1}[value])]
+    signature = pn.Signature("x").add_input("review").add_output("reason", broken)
+    lm = pn.LM("gpt-4o-mini", base_url=server.url, max_tokens=400)
+    df = run_within(server, pn.Predict(signature, lm), 0.002)
+    assert df["error_type"].dropna().unique().tolist() == ["KeyError"]
+    assert int(df["total_tokens"].sum()) == server.billed_prompt + server.billed_completion
+
+
+def test_odd_reports_of_usage_hurt_nobody(server: ScriptedServer, signature: pn.Signature) -> None:
+    lm = pn.LM("gpt-4o-mini", base_url=server.url)
+    for details in ([], [1], "x", {"cached_tokens": "many"}, {"cached_tokens": -5}, None):
+        reported = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": details}
+        usage = lm._usage(reported, 1.0)
+        assert (usage.total_tokens, usage.cost_usd) == (18, pytest.approx(ROW_USD))
+
+
+@pytest.mark.parametrize(
+    ("lm_params", "params"),
+    [
+        ({"max_tokens": -1}, {}),
+        ({"max_tokens": 0}, {}),
+        ({"max_tokens": 5000}, {"max_completion_tokens": 10}),
+        ({"max_completion_tokens": 10}, {"max_tokens": 5000}),
+    ],
+)
+def test_a_cap_that_is_none_or_not_the_only_one(
+    server: ScriptedServer, signature: pn.Signature, lm_params: Any, params: Any
+) -> None:
+    server.script = lambda marker, attempt: Reply(
+        usage=(100, max(server.requests[-1].get(n, 0) for n in ("max_tokens",
+                                                               "max_completion_tokens")), 0)
+    )  # fmt: skip
+    lm = pn.LM("gpt-4o-mini", base_url=server.url, **lm_params)
+    run_within(server, pn.Predict(signature, lm, **params), 0.02)
+    assert all(request["max_tokens"] > 0 for request in server.requests)
+
+
+def test_an_lm_that_asks_in_a_way_of_its_own_is_refused_and_counted_in_full(
+    server: ScriptedServer, signature: pn.Signature
+) -> None:
+    class Twice(pn.LM):
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            await super().complete(messages, **more)
+            return await super().complete(messages, **more)
+
+    module = pn.Predict(signature, Twice("gpt-4o-mini", base_url=server.url, max_tokens=20))
+    with pytest.raises(ValueError, match="of its own"):
+        pn.run_parallel(module, ["row-1"], max_cost_usd=1.0, **QUIET)
+    df = pn.run_parallel(module, ["row-1", "row-2"], **QUIET)
+    assert df["total_tokens"].tolist() == [36, 36]
+
+
+def test_a_gateway_that_gave_up_may_have_been_billed(
+    server: ScriptedServer, signature: pn.Signature
+) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=504)
+    df = budget(server, signature, 0.005, max_attempts=1, on_budget="return")
+    assert len(server.requests) < 100
+    assert df.attrs["pardspy"]["ended"] == "budget"
+
+
+def test_a_factory_is_asked_once_a_row_however_often_it_has_to_wait(
+    server: ScriptedServer, signature: pn.Signature
+) -> None:
+    server.latency_s = lambda marker: 0.005
+    made: list[int] = []
+    lm = pn.LM("gpt-4o-mini", base_url=server.url, max_tokens=20)
+
+    def factory(i: int) -> pn.Predict:
+        made.append(i)
+        return pn.Predict(signature, lm)
+
+    options = QUIET | {"max_cost_usd": 0.0006, "max_workers": 16, "on_budget": "return"}
+    pn.Parallel.from_factory(factory, **options)(review=[f"row-{i}" for i in range(40)])
+    assert max(Counter(made[1:]).values()) <= 2  # row 0 is also the sample of its kind

@@ -163,3 +163,76 @@ def test_columns_under_other_names_and_nothing_to_do(
     server.requests.clear()
     assert df.parallel.retry_failed() is df
     assert not server.requests
+
+
+# -- odd frames -----------------------------------------------------------------------------------
+
+
+def test_a_row_goes_back_to_its_own_instance(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    server.script = lambda m, a: Reply("status", code=400) if m == 3 and a == 1 else Reply()
+    two = [pn.Predict(signature, pn.LM(name, base_url=server.url)) for name in "ab"]
+    parallel = pn.Parallel.from_instances(two, max_failures=None, **QUIET)
+    df = parallel([f"row-{i}" for i in range(6)]).to_frame()
+    df.parallel.retry_failed()
+    assert df["model"].tolist() == ["a", "b"] * 3
+
+
+def test_rows_told_apart_by_order_alone_do_not_get_anothers_answer(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda m, a: Reply("status", code=400) if a == 3 else Reply(label=a - 1)
+    options = {"progress": "none", "dedupe": False, "max_failures": None, "max_workers": 1}
+    df = pn.run_parallel(predict, ["row-1"] * 3, **options)
+    server.script = lambda m, a: Reply(label=2)
+    df.parallel.retry_failed()
+    assert df["sentiment"].tolist() == ["positive", "neutral", "negative"]
+    assert not df["cached"].any()
+
+
+def test_the_users_own_columns_are_not_written_over(
+    df: pd.DataFrame, lm: pn.LM, server: ScriptedServer
+) -> None:
+    other = pn.Predict("review -> id: int", lm)
+    with pytest.raises(ValueError, match=r"\['id'\] of its own"):
+        df.parallel.retry_failed(other, **QUIET)
+    assert not server.requests
+    assert df["id"].tolist() == list(range(100, 112))
+
+
+def test_sources_of_rows_that_were_moved_are_not_told(
+    df: pd.DataFrame, signature: pn.Signature, server: ScriptedServer
+) -> None:
+    turned = df.sort_index(ascending=False)
+    turned.parallel.retry_failed(
+        pn.Predict(signature, pn.LM("gpt-4o", base_url=server.url)), **QUIET
+    )
+    about = turned.attrs["pardspy"]
+    (source, rows), *rest = about["rows_by_source"].items()
+    assert about["sources"][source]["model"] == "gpt-4o"
+    assert (rows, rest) == ("4,6,8-9", [])
+    assert turned["model"].iloc[[4, 6, 8, 9]].eq("gpt-4o").all()
+
+
+def test_samples_of_a_concat_and_types_of_a_csv(
+    df: pd.DataFrame, predict: pn.Predict, server: ScriptedServer, tmp_path: Path
+) -> None:
+    df.assign(sample=[None] * 6 + [1] * 6).to_csv(tmp_path / "df.csv")
+    read = pd.read_csv(tmp_path / "df.csv", index_col=0)
+    read.parallel.retry_failed(predict, **QUIET)
+    assert list(read["status"]) == ["ok"] * 12
+    read.to_parquet(tmp_path / "df.parquet")
+    assert isinstance(read["started_at"].dtype, pd.DatetimeTZDtype)
+
+
+def test_equal_rows_that_fail_again_are_failed_all(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.latency_s = lambda marker: 0.02
+    server.script = lambda m, a: Reply("status", code=400, message=f"time {a}")
+    df = pn.run_parallel(predict, ["row-1"] * 4, max_failures=None, **QUIET)
+    df.parallel.retry_failed()
+    assert df["status"].eq("failed").all()
+    assert df["error"].eq("HTTP 400: time 2").all()
+    assert df.parallel.metrics.failures == 4

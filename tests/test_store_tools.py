@@ -7,6 +7,7 @@ import csv
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -257,3 +258,131 @@ def test_dates_and_arrays_are_words_of_a_key() -> None:
     for _ in range(2):  # what has no words is asked each time
         pn.run_parallel(function, [{"x": object()}], cache_key="v1", **QUIET)
     assert len(calls) == 6
+
+
+# -- found by a hostile reader --------------------------------------------------------------------
+
+
+def test_one_output_that_no_file_takes_does_not_cost_the_others() -> None:
+    calls: list[int] = []
+
+    async def function(x: int) -> str:
+        calls.append(x)
+        await asyncio.sleep(0.01)
+        return "bad \ud800" if x == 3 else "ok"
+
+    for _ in range(2):
+        df = pn.run_parallel(function, list(range(50)), cache_key="v1", max_workers=16, **QUIET)
+    assert df["cached"].all(), "JSON spells it out"
+    assert calls == list(range(50))
+
+
+def test_an_output_of_another_type_than_declared_is_not_remembered() -> None:
+    class Odd:
+        signature = pn.Signature("x").add_input("x", int).add_output("y", int)
+
+        async def acall(self, x: int) -> dict[str, Any]:
+            return {"y": object()}
+
+    with pytest.warns(RuntimeWarning, match="not remembered"):
+        df = pn.run_parallel(Odd(), [1, 2], cache_key="v1", **QUIET)
+    assert (df["status"] == "ok").all()
+
+
+def test_instances_that_are_not_alike_do_not_share_answers(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    def a(x: str) -> str:
+        return "A:" + x
+
+    def b(x: str) -> str:
+        return "B:" + x
+
+    parallel = pn.Parallel.from_instances([a, b], cache_key="v1", **QUIET)
+    for _ in range(2):
+        df = parallel(["q", "q", "z", "z"]).to_frame()
+        assert df["output"].tolist() == ["A:q", "B:q", "A:z", "B:z"]
+    assert df["cached"].all()
+
+    class Own(pn.Predict):
+        async def ask(self, inputs: Any) -> Any:
+            return await super().ask(inputs)
+
+    models = [Own(signature, pn.LM(name, base_url=server.url)) for name in "mn"]
+    df = pn.Parallel.from_instances(models, cache_key="v1", **QUIET)(["row-1"] * 2).to_frame()
+    assert df["model"].tolist() == ["m", "n"]
+
+
+@pytest.mark.parametrize("method", ["complete", "request", "_read"])
+def test_an_lm_that_asks_in_a_way_of_its_own_is_not_remembered(method: str) -> None:
+    own = type("Own", (pn.LM,), {method: lambda *args, **more: None})
+    assert own("m", base_url="http://127.0.0.1:9/v1").identity is None
+
+
+def test_inputs_that_json_confuses_have_keys_of_their_own() -> None:
+    values = [{1: "a"}, {"1": "a"}, (1, 2), [1, 2], True, 1, "1", None, "None",
+              Decimal("1"), b"1", datetime(2026, 1, 1), "2026-01-01 00:00:00"]  # fmt: skip
+    rows = [{"x": value} for value in values]
+    for _ in range(2):
+        df = pn.run_parallel(repr_of, rows, cache_key="v1", **QUIET)
+        assert df["output"].tolist() == [repr(value) for value in values]
+    assert df["cached"].all()
+
+
+def repr_of(x: Any) -> str:
+    return repr(x)
+
+
+@pytest.mark.parametrize("store", [True, None])
+def test_equal_rows_do_not_share_what_can_be_changed(store: Any) -> None:
+    async def tags(x: int) -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return {"tags": ["a"]}
+
+    df = pn.run_parallel(tags, [1, 1, 1], cache_key="v1", store=store, max_workers=1, **QUIET)
+    together = pn.run_parallel(tags, [2, 2, 2], cache_key="v1", store=store, **QUIET)
+    for frame in (df, together):
+        frame["tags"][0].append("b")
+        assert frame["tags"].tolist() == [["a", "b"], ["a"], ["a"]]
+
+
+def test_clearing_the_store_of_a_run_under_way_keeps_what_comes_after_whole(
+    predict: pn.Predict, server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.latency_s = lambda marker: 0.01
+    run = pn.start_parallel(predict, [f"row-{i}" for i in range(60)], max_workers=2, **QUIET)
+    for done, _ in enumerate(run.iter(), 1):
+        if done == 20:
+            pn.store.clear()
+    assert (run.result()["status"] == "ok").all()
+    assert pn.store.export(tmp_path / "a.jsonl") >= 30
+    records = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert {record["requested_model"] for record in records} == {"gpt-4o-mini"}
+
+
+def test_a_slash_at_the_end_of_a_url_is_no_other_endpoint(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    for url in (server.url, server.url + "/"):
+        df = pn.run_parallel(pn.Predict(signature, pn.LM("m", base_url=url)), ["row-1"], **QUIET)
+    assert df["cached"].all()
+
+
+def test_equal_rows_on_lanes_are_asked_once(lm: pn.LM, server: ScriptedServer) -> None:
+    signature = pn.Signature("x").add_input("review").add_output("reason")
+    server.latency_s = lambda marker: 0.5 if marker == 90 else 0.001
+    rows = [f"row-{91 if i == 92 else i}" for i in range(130)]
+    two = [pn.Predict(signature, lm) for _ in range(2)]
+    pn.Parallel.from_instances(two, **QUIET)(rows)
+    assert server.attempts[91] == 1
+
+
+def test_what_a_row_had_cost_includes_its_failed_attempts(
+    predict: pn.Predict, server: ScriptedServer, fast_retries: None
+) -> None:
+    server.script = lambda marker, attempt: Reply("garbage" if attempt < 3 else "ok")
+    first = pn.estimate(predict, [f"row-{i}" for i in range(30)], sample=10, **QUIET)
+    second = pn.estimate(predict, [f"row-{i}" for i in range(30)], sample=10, **QUIET)
+    assert first.tokens == second.tokens == (1080, 1080, 1080)
+    saved = pn.run_parallel(predict, ["row-1"] * 3, **QUIET).parallel.metrics.saved
+    assert saved.total_tokens in (2 * 54, 3 * 54)

@@ -70,6 +70,29 @@ def test_a_store_of_ours_whose_pages_are_damaged_is_set_aside(
     assert pn.run_parallel(predict, rows, store=filled, **QUIET)["cached"].all()
 
 
+def test_one_damaged_page_is_known_wherever_it_is(predict: pn.Predict, tmp_path: Path) -> None:
+    """Set aside by the call that meets it, so that the same call again goes on."""
+    rows = [f"row-{i} " + "long " * 100 for i in range(200)]
+    source = tmp_path / "whole.sqlite"
+    pn.run_parallel(predict, rows, store=source, **QUIET)
+    pn.store.clear(source, older_than_days=1)  # moves all into the file
+    whole = source.read_bytes()
+    pages = len(whole) // 4096
+    assert pages > 20
+    met = 0
+    for page in range(1, pages, max(1, pages // 8)):
+        path = tmp_path / f"{page}.sqlite"
+        path.write_bytes(whole)
+        overwrite(path, page * 4096, 4096)
+        try:
+            df = pn.run_parallel(predict, rows, store=path, **QUIET)
+        except pn.RunStopped as error:
+            met += "set aside" in str(error)
+            df = pn.run_parallel(predict, rows, store=path, **QUIET)
+        assert [reason.split()[0] for reason in df["reason"]] == [f"row-{i}" for i in range(200)]
+    assert met > 3
+
+
 def test_an_answer_with_a_changed_byte_is_asked_again_and_not_believed(
     predict: pn.Predict, filled: Path, server: ScriptedServer
 ) -> None:
