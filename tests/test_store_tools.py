@@ -343,7 +343,8 @@ def test_equal_rows_do_not_share_what_can_be_changed(store: Any) -> None:
     together = pn.run_parallel(tags, [2, 2, 2], cache_key="v1", store=store, **QUIET)
     for frame in (df, together):
         frame["tags"][0].append("b")
-        assert frame["tags"].tolist() == [["a", "b"], ["a"], ["a"]]
+        frame["tags"][1].append("c")
+        assert frame["tags"].tolist() == [["a", "b"], ["a", "c"], ["a"]]
 
 
 def test_clearing_the_store_of_a_run_under_way_keeps_what_comes_after_whole(
