@@ -349,8 +349,7 @@ class Engine:
         if self._memory is None:
             return
         try:
-            whole = answer._replace(usage=flight.usage)
-            await self._memory.remember(flight.row, flight.key, whole)
+            await self._memory.remember(flight.row, flight.key, flight.billed(answer))
         except asyncio.CancelledError:
             return  # the answer is here and paid for: it counts, and is being written
         except Exception as error:
@@ -414,8 +413,8 @@ class Engine:
         self._following -= len(flight.followers)
         for follower in flight.followers:
             if answer is not None and self._memory is not None:
-                whole = answer._replace(usage=flight.usage)
-                self._settle(follower, "ok", self._memory.shared(follower.row, whole))
+                shared = self._memory.shared(follower.row, flight.billed(answer))
+                self._settle(follower, "ok", shared)
             elif status == "failed" or self._stop_reason is None:
                 follower.error = flight.error
                 self._settle(follower, status)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .events import Row
+from .events import Answer, Row
 from .threads import DaemonPool
 
 _END = object()
@@ -44,6 +44,11 @@ class Flight:
         """Add what one attempt was billed; None is an attempt that reported nothing."""
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
+
+    def billed(self, answer: Answer) -> Answer:
+        """The row's answer with the usage of all its attempts."""
+        same = answer.usage is self.usage
+        return answer if same else answer._replace(usage=self.usage)
 
 
 class Lineup:

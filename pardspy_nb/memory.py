@@ -187,7 +187,9 @@ def _own(value: Any) -> Any:
 
 def _text(value: Any) -> str | None:
     """What an endpoint says may be anything; a file takes text."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode()
+    if value is None or (type(value) is str and value.isascii()):
+        return value
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _count(value: int | None) -> int | None:

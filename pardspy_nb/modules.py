@@ -15,7 +15,7 @@ from .lm import Bound
 from .predict import Predict
 from .prediction import Prediction
 from .threads import DaemonPool
-from .usage import Usage, total, usage_scope
+from .usage import Usage, UsageScope, total
 
 ASYNC_WORKERS = 32
 
@@ -189,7 +189,7 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
     if _is_plain(module):  # without a Prediction a row
 
         async def ask(row: Row) -> Answer:
-            with usage_scope() as calls:
+            with UsageScope() as calls:
                 try:
                     answer: Answer = await module.ask(row.inputs)
                 except Exception as error:
@@ -203,7 +203,7 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
     is_async = _is_async(function)
 
     async def attempt(row: Row) -> Answer:
-        with usage_scope() as calls:
+        with UsageScope() as calls:
             try:
                 if is_async:
                     result = await function(**row.inputs)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -52,18 +51,22 @@ def total(usages: Iterable[Usage | None]) -> Usage | None:
 _scope: ContextVar[list[Usage] | None] = ContextVar("pardspy_usage_scope", default=None)
 
 
-@contextmanager
-def usage_scope() -> Iterator[list[Usage]]:
-    """Collect the usage of every model call made inside, in whatever module or nested run."""
-    calls: list[Usage] = []
-    outer = _scope.get()
-    token = _scope.set(calls)
-    try:
-        yield calls
-    finally:
-        _scope.reset(token)
-        if outer is not None:
-            outer.extend(calls)
+class UsageScope:
+    """Collects the usage of every model call made inside, in whatever module or nested run; what
+    it collects counts in the enclosing scope, too."""
+
+    __slots__ = ("_outer", "_token", "calls")
+
+    def __enter__(self) -> list[Usage]:
+        self.calls: list[Usage] = []
+        self._outer = _scope.get()
+        self._token = _scope.set(self.calls)
+        return self.calls
+
+    def __exit__(self, *_: object) -> None:
+        _scope.reset(self._token)
+        if self._outer is not None:
+            self._outer.extend(self.calls)
 
 
 def record(usage: Usage) -> None:
