@@ -28,8 +28,7 @@ class Sources:
     """
 
     def __init__(self, module: Module, cache_key: str | None) -> None:
-        each = module.predicts or [module.source]
-        abouts = [_about(module, predict, cache_key) for predict in each]
+        abouts = [_about(module, one, cache_key) for one in module.each]
         self._ids = [_id_of(about) for about in abouts]
         self.known: dict[str, dict[str, Any]] = dict(zip(self._ids, abouts, strict=True))
 

@@ -311,6 +311,9 @@ def test_instances_that_are_not_alike_do_not_share_answers(
     models = [Own(signature, pn.LM(name, base_url=server.url)) for name in "mn"]
     df = pn.Parallel.from_instances(models, cache_key="v1", **QUIET)(["row-1"] * 2).to_frame()
     assert df["model"].tolist() == ["m", "n"]
+    about = df.attrs["pardspy"]
+    places = {about["sources"][s]["model"]: of for s, of in about["rows_by_source"].items()}
+    assert places == {"m": "0", "n": "1"}
 
 
 @pytest.mark.parametrize("method", ["complete", "request", "_read"])
