@@ -16,7 +16,6 @@ from .events import (
     AttemptFailed,
     Event,
     Row,
-    RowFinished,
     RowStarted,
     RunFinished,
     RunStarted,
@@ -133,7 +132,7 @@ class Engine:
         led = [f for leader in list(self._asked.values()) for f in leader.followers]
         here = (*self._tasks.values(), *held, *led, *filter(None, [self._in_hand]))
         open_ = [f for f in here if not f.settled]
-        ends: list[Event] = [_finished(f, "cancelled" if f.attempts else "not_run") for f in open_]
+        ends: list[Event] = [f.finished("cancelled" if f.attempts else "not_run") for f in open_]
         elapsed_s = self._loop.time() - self._start if self._began else 0.0
         now = self._clock.utc_s()
         return [*ends, RunFinished("cancelled", None, elapsed_s, self._max_in_flight, now)]
@@ -403,7 +402,7 @@ class Engine:
         flight.settled = True
         if answer is not None and answer.cached:
             flight.bill(answer.usage)
-        self._emit(_finished(flight, status, answer))
+        self._emit(flight.finished(status, answer))
         if flight.key is not None and self._asked.get(flight.key) is flight:
             del self._asked[flight.key]
             self._share(flight, status, answer)
@@ -420,14 +419,3 @@ class Engine:
                 self._settle(follower, status)
             else:
                 self._settle(follower, "not_run")
-
-
-def _finished(flight: Flight, status: Status, answer: Answer | None = None) -> RowFinished:
-    tried = flight.attempts > 0
-    return RowFinished(
-        flight.row, status, answer, flight.error, flight.attempts,
-        flight.latency_s * 1e3 if tried else None,
-        flight.queued_s * 1e3 if tried else None,
-        flight.waited_s * 1e3 if tried else None,
-        flight.started_at, flight.usage,
-    )  # fmt: skip

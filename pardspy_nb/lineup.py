@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .events import Answer, Row
+from .events import Answer, Row, RowFinished, Status
 from .threads import DaemonPool
 
 _END = object()
@@ -44,6 +44,17 @@ class Flight:
         """Add what one attempt was billed; None is an attempt that reported nothing."""
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
+
+    def finished(self, status: Status, answer: Answer | None = None) -> RowFinished:
+        """The event of its end."""
+        tried = self.attempts > 0
+        return RowFinished(
+            self.row, status, answer, self.error, self.attempts,
+            self.latency_s * 1e3 if tried else None,
+            self.queued_s * 1e3 if tried else None,
+            self.waited_s * 1e3 if tried else None,
+            self.started_at, self.usage,
+        )  # fmt: skip
 
     def billed(self, answer: Answer) -> Answer:
         """The row's answer with the usage of all its attempts."""
