@@ -68,11 +68,7 @@ class ThreadBackend:
     def drain(self) -> list[Event]:
         """The events since the last time. For one thread at a time."""
         self.wake.clear()
-        events = []
-        with contextlib.suppress(IndexError):
-            while True:
-                events.append(self._events.popleft())
-        return events
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     def control(self, action: Callable[[Engine], None]) -> None:
         """Do something to the engine, on its thread; returns at once."""

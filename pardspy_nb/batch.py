@@ -16,7 +16,8 @@ _SHOWN = 5
 @dataclass(frozen=True)
 class Batch:
     """Rows to run. `total` counts rows times samples, None for a stream; `table` and `index`
-    are the input's own, to be carried along; `names` are the inputs in order."""
+    are the input's own, to be carried along; `names` are the inputs in order, `columns` their
+    values by position, where all are at hand."""
 
     rows: Iterator[Row]
     total: int | None
@@ -25,6 +26,7 @@ class Batch:
     index: Any = None
     blocking: bool = False
     repeat: int = 1
+    columns: Mapping[str, Sequence[Any]] | None = None
 
 
 def expand(
@@ -209,7 +211,8 @@ def _from_columns(
     names += [n for n in columns if n not in names]
     tuples = zip(*(columns[n] for n in names), strict=True) if names else ((),) * length
     rows = (dict(zip(names, values, strict=True)) for values in tuples)
-    return Batch(_samples(rows, repeat), length * repeat, names, table, index, repeat=repeat)
+    return Batch(_samples(rows, repeat), length * repeat, names, table, index, repeat=repeat,
+                 columns=columns)  # fmt: skip
 
 
 def _samples(rows: Iterable[Mapping[str, Any]], repeat: int) -> Iterator[Row]:

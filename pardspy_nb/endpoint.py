@@ -71,7 +71,7 @@ class Endpoint:
             )
         return key or _NO_KEY
 
-    def _client(self) -> openai.AsyncOpenAI:
+    def _client(self) -> Any:
         """The running loop's client."""
         import openai
 

@@ -10,11 +10,12 @@ from statistics import NormalDist, fmean, variance
 from typing import Any, NamedTuple
 
 from . import markup
-from .events import Row, RowFinished
+from .events import Row
 from .memory import open_memory
 from .modules import Module, from_module
 from .options import Options, takes_options
 from .provenance import Sources
+from .records import Record
 from .run import Run, read
 from .usage import Usage
 
@@ -153,12 +154,13 @@ def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int,
 
 
 def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estimate:
-    settled = run.in_order()
+    settled = list(run.records)
     used = [_used(f) for f in settled]
     if not any(f.status == "ok" for f in settled):
         used = [None for _ in settled]  # failures say nothing about answers
     times = [
-        u.latency_ms / 1e3 if f.answer and f.answer.cached and u else (f.latency_ms or 0) / 1e3
+        u.latency_ms / 1e3 if f.origin and u
+        else 0.0 if math.isnan(f.latency_ms) else f.latency_ms / 1e3
         for f, u in zip(settled, used, strict=True)
     ]  # fmt: skip
     to_ask = rows - remembered - equal
@@ -175,10 +177,10 @@ def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estim
     )  # fmt: skip
 
 
-def _used(f: RowFinished) -> Usage | None:
+def _used(f: Record) -> Usage | None:
     """What asking a row takes. A row that failed and reported nothing was not billed."""
-    if f.answer is not None and f.answer.origin is not None:
-        usage: Usage | None = f.answer.origin.usage
+    if f.origin is not None:
+        usage: Usage | None = f.origin.usage
         return usage
     return f.usage if f.usage is not None or f.status == "ok" else Usage()
 

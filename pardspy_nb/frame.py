@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .batch import Batch
-from .events import STATUSES, Answer, RowFinished
+from .events import STATUSES
 from .failures import ErrorGroups, message_of, writable
 from .fields import RESERVED, Field
 from .metrics import Latency, ParallelMetrics
+from .records import ABSENT, Records
 from .summary import Summary
 from .usage import Usage, total
 
@@ -23,6 +25,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     ".parquet": pd.read_parquet,
     ".jsonl": lambda path: pd.read_json(path, lines=True),
 }
+_STATUS = pd.CategoricalDtype(list(STATUSES))
 _SCALARS: dict[Any, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "str"}
 
 
@@ -55,15 +58,15 @@ def check_columns(table: Any, outputs: Iterable[str]) -> None:
 
 
 def build(
-    finished: Sequence[RowFinished], batch: Batch, outputs: Mapping[str, Field]
+    records: Records, places: Sequence[int], batch: Batch, outputs: Mapping[str, Field]
 ) -> pd.DataFrame:
-    """The frame of these rows, in input order, with the input's index.
+    """The frame of the rows at these places of `records`, with the input's index.
 
     Columns: inputs (all columns of an input table), outputs, `sample` (with `repeat` > 1),
     outcome, time (ms; `started_at` UTC), usage (tokens, USD).
     """
-    rows = sorted(finished, key=lambda f: f.row.number)
-    positions = [f.row.position for f in rows]
+    at = np.asarray(places, dtype=np.int64)
+    positions = _numbers(records.positions)[at]
     index = _index(batch.index, positions)
     columns: dict[str, Any] = {}
     if batch.table is not None:
@@ -71,12 +74,12 @@ def build(
         columns = {str(name): carried[name].array for name in carried.columns}
     for name in batch.names:
         if name not in columns:
-            columns[name] = _infer([f.row.inputs.get(name) for f in rows])
-    columns |= _outputs([f.answer for f in rows], outputs)
+            columns[name] = _infer(records.inputs_of(name, places))
+    columns |= _outputs(records, places, outputs)
     if batch.repeat > 1:
-        columns["sample"] = [f.row.sample for f in rows]
-    columns |= _outcome(rows) | _time(rows) | _usage(rows)
-    return pd.DataFrame(columns, index=index)
+        columns["sample"] = _numbers(records.samples)[at]
+    columns |= _outcome(records, places, at) | _time(records, at) | _usage(records, places)
+    return pd.DataFrame(columns, index=index, copy=False)
 
 
 def order_of(df: pd.DataFrame) -> int:
@@ -91,20 +94,30 @@ def outputs_of(df: pd.DataFrame, batch: Batch) -> list[str]:
     return [n for n in df.columns[: df.columns.get_loc("status")] if n not in own]
 
 
-def _index(index: Any, positions: list[int]) -> Any:
+def _index(index: Any, positions: Any) -> Any:
     if index is not None:
         return index.take(positions)
-    return pd.RangeIndex(len(positions)) if positions == list(range(len(positions))) else positions
+    in_order = np.array_equal(positions, np.arange(len(positions)))
+    return pd.RangeIndex(len(positions)) if in_order else pd.Index(positions)
 
 
-def _outputs(answers: list[Answer | None], fields: Mapping[str, Field]) -> dict[str, Any]:
+def _numbers(column: Any) -> Any:
+    """A copy of an array's numbers; what is there may grow on."""
+    return np.array(column)
+
+
+def _outputs(
+    records: Records, places: Sequence[int], fields: Mapping[str, Field]
+) -> dict[str, Any]:
     columns = {}
-    for name, field in fields.items():
-        values = [None if a is None else a.outputs.get(name) for a in answers]
-        columns[name] = _typed(values, field)
-    for name in dict.fromkeys(n for a in answers if a is not None for n in a.outputs):
-        if name not in columns:
-            columns[name] = _infer([None if a is None else a.outputs.get(name) for a in answers])
+    for name in [*fields, *(n for n in records.outputs if n not in fields)]:
+        known = records.outputs.get(name)
+        found = [] if known is None else [known[place] for place in places]
+        values = [None if v is ABSENT else v for v in found] or [None] * len(places)
+        if name in fields:
+            columns[name] = _typed(values, fields[name])
+        elif any(v is not ABSENT for v in found):
+            columns[name] = _infer(values)
     return columns
 
 
@@ -139,39 +152,43 @@ def _objects(values: list[Any]) -> Any:
     return pd.Series(values, dtype=object).array
 
 
-def _outcome(rows: Sequence[RowFinished]) -> dict[str, Any]:
-    errors = [f.error if f.status != "ok" else None for f in rows]
-    names = [None if e is None else type(e).__name__ for e in errors]
+def _outcome(records: Records, places: Sequence[int], at: Any) -> dict[str, Any]:
+    codes = np.frombuffer(bytes(records.codes), dtype=np.uint8)[at]
+    failed = [
+        None if code == 0 else records.errors.get(place)
+        for place, code in zip(places, codes.tolist(), strict=True)
+    ]
+    cached = np.zeros(len(records), dtype=bool)
+    cached[list(records.origins)] = True
+    names = [None if e is None else type(e).__name__ for e in failed]
     return {
-        "status": pd.Categorical([f.status for f in rows], categories=list(STATUSES)),
+        "status": pd.Categorical.from_codes(codes.astype("int8"), dtype=_STATUS),
         "error_type": pd.array(names, dtype="str"),
-        "error": pd.array([None if e is None else message_of(e) for e in errors], dtype="str"),
-        "attempts": pd.array([f.attempts for f in rows], dtype="int64"),
-        "cached": pd.array([f.answer is not None and f.answer.cached for f in rows], dtype="bool"),
+        "error": pd.array([None if e is None else message_of(e) for e in failed], dtype="str"),
+        "attempts": _numbers(records.attempts)[at],
+        "cached": cached[at],
     }
 
 
-def _time(rows: Sequence[RowFinished]) -> dict[str, Any]:
-    stamps = pd.to_datetime(pd.Series([f.started_at for f in rows], dtype="float64"), unit="s")
+def _time(records: Records, at: Any) -> dict[str, Any]:
+    stamps = pd.to_datetime(pd.Series(_numbers(records.started_at)[at]), unit="s")
     return {
-        "latency_ms": pd.array([f.latency_ms for f in rows], dtype="float64"),
-        "queued_ms": pd.array([f.queued_ms for f in rows], dtype="float64"),
-        "waited_ms": pd.array([f.waited_ms for f in rows], dtype="float64"),
+        "latency_ms": _numbers(records.latency_ms)[at],
+        "queued_ms": _numbers(records.queued_ms)[at],
+        "waited_ms": _numbers(records.waited_ms)[at],
         "started_at": stamps.dt.as_unit("us").dt.tz_localize("UTC").array,
     }
 
 
-def _usage(rows: Sequence[RowFinished]) -> dict[str, Any]:
-    usages = [f.usage if f.usage is not None else _NO_USAGE for f in rows]
-    models = [f.answer.model if f.answer else None for f in rows]
-    reasons = [f.answer.finish_reason if f.answer else None for f in rows]
+def _usage(records: Records, places: Sequence[int]) -> dict[str, Any]:
+    usages = [records.usages[place] or _NO_USAGE for place in places]
     return {
         "prompt_tokens": _array([u.prompt_tokens for u in usages], "Int64"),
         "completion_tokens": _array([u.completion_tokens for u in usages], "Int64"),
         "total_tokens": _array([u.total_tokens for u in usages], "Int64"),
         "cost_usd": _array([u.cost_usd for u in usages], "float64"),
-        "model": _array(models, "str"),
-        "finish_reason": _array(reasons, "str"),
+        "model": _array([records.models[place] for place in places], "str"),
+        "finish_reason": _array([records.reasons[place] for place in places], "str"),
     }
 
 

@@ -15,6 +15,7 @@ from .failures import message_of
 from .modules import Module
 from .options import Options
 from .provenance import Sources, provenance, spans
+from .records import Records
 from .tally import Tally
 
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
@@ -34,7 +35,7 @@ class Ledger:
     Attributes:
         run: the run's name, which its frame bears, too.
         tally: the accumulated state.
-        finished: the settled rows, in order of completion.
+        records: the settled rows.
         end: the last event, once it is there.
     """
 
@@ -48,7 +49,7 @@ class Ledger:
         self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
         self.tally = Tally(batch.total, labels, batch.index, max_cost_usd=options.max_cost_usd)
-        self.finished: list[RowFinished] = []
+        self.records = Records(batch.columns)
         self.end: RunFinished | None = None
 
     def add(self, events: Iterable[Event]) -> None:
@@ -56,7 +57,7 @@ class Ledger:
         for event in events:
             self.tally.add(event)
             if isinstance(event, RowFinished):
-                self.finished.append(event)
+                self.records.add(event)
             elif isinstance(event, RunStarted):
                 self._started_at = event.at
             elif isinstance(event, RunFinished):
@@ -64,24 +65,21 @@ class Ledger:
 
     def add_missing(self, ends: Iterable[Event]) -> None:
         """Enter the ends of those rows that have none yet, and of the run if it has none."""
-        known = {f.row.number for f in self.finished}
+        known = set(self.records.numbers)
         for event in ends:
             fresh = (
                 event.row.number not in known if isinstance(event, RowFinished) else not self.end
             )
             self.add([event] if fresh else [])
 
-    def in_order(self) -> list[RowFinished]:
-        """The settled rows, in input order."""
-        return sorted(self.finished, key=lambda f: f.row.number)
-
     def frame(self, *, selected: bool = False) -> Any:
         """Every settled row, with its status; or those that the options ask for."""
-        rows = self.in_order()
+        records = self.records
+        places = records.order()
         if selected and (self._options.only_successful or not self._options.return_all):
-            rows = [f for f in rows if f.status == "ok"]
-            rows = rows if self._options.return_all else rows[:1]
-        df = frame.build(rows, self._batch, self._module.outputs)
+            places = [place for place in places if records.is_ok(place)]
+            places = places if self._options.return_all else places[:1]
+        df = frame.build(records, places, self._batch, self._module.outputs)
         df.attrs["pardspy"] = provenance(
             self._module, self._options,
             run=self.run,
@@ -95,21 +93,21 @@ class Ledger:
             started_at=_iso(self._started_at),
             finished_at=None if self.end is None else _iso(self.end.at),
             metrics=self.tally.metrics().to_dict(),
-            **self._sources_of(rows),
+            **self._sources_of(places),
         )  # fmt: skip
         return df
 
-    def _sources_of(self, rows: list[RowFinished]) -> dict[str, Any]:
+    def _sources_of(self, places: list[int]) -> dict[str, Any]:
         """What made which answers, by the places of rows in the frame."""
-        places: dict[str, list[int]] = {}
-        for place, f in enumerate(rows):
-            if f.answer is not None:
-                origin = f.answer.origin
-                source = self._sources.of(f.row) if origin is None else origin.source
-                places.setdefault(source, []).append(place)
+        records, by_source = self.records, dict[str, list[int]]()
+        for row, place in enumerate(places):
+            if records.is_ok(place):
+                origin = records.origins.get(place)
+                source = origin.source if origin else self._sources.of(records.numbers[place])
+                by_source.setdefault(source, []).append(row)
         return {
-            "sources": {source: self._sources.known.get(source, {}) for source in places},
-            "rows_by_source": {source: spans(of) for source, of in places.items()},
+            "sources": {source: self._sources.known.get(source, {}) for source in by_source},
+            "rows_by_source": {source: spans(of) for source, of in by_source.items()},
         }
 
     def stopped_by(self) -> ParallelError | None:
@@ -122,7 +120,7 @@ class Ledger:
 
     def explained(self, kind: type[ParallelError], cause: BaseException | None) -> ParallelError:
         """A `ParallelError` of this run: what happened, to how many rows, and what to do."""
-        failed = [f.error for f in self.in_order() if f.status == "failed" and f.error is not None]
+        failed = [r.error for r in self.records if r.status == "failed" and r.error is not None]
         t, limit = self.tally, self._options.max_failures
         tolerated = f" ({limit}; None goes on whatever fails)" if kind is TooManyFailures else ""
         told = [cause, *failed] if cause is not None and cause not in failed else failed

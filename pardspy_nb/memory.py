@@ -136,7 +136,7 @@ class Memory:
         outputs = {n: _own(value) for n, value in answer.outputs.items()}
         if answer.origin is not None:
             return answer._replace(outputs=outputs)
-        origin = Origin(answer.usage or _UNKNOWN, self._sources.of(row), time.time())
+        origin = Origin(answer.usage or _UNKNOWN, self._sources.of(row.number), time.time())
         return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
     async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
@@ -156,7 +156,7 @@ class Memory:
             _text(met.words) or "", text, _text(answer.model), _text(answer.finish_reason),
             _count(usage.prompt_tokens), _count(usage.completion_tokens),
             _count(usage.total_tokens), _real(usage.cost_usd), _real(usage.latency_ms),
-            self._sources.of(row), time.time(),
+            self._sources.of(row.number), time.time(),
         )  # fmt: skip
         await self.store.put(key, kept)
         self._since.add(key)  # what was looked up before does not know

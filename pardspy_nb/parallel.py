@@ -73,19 +73,18 @@ class Parallel:
         return run.start(waits)
 
     def _prediction(self, run: Run) -> Prediction:
-        rows = run.in_order()
-        successes = [r for r in rows if r.answer is not None]
+        rows = list(run.records)
+        successes = [r for r in rows if r.outputs is not None]
         if not successes:
             raise run.explained(AllFailed)
         kept = successes if self.options.only_successful else rows
         kept = kept if self.options.return_all else successes[:1]
         first = successes[0]
-        assert first.answer is not None
         return Prediction(
-            first.answer.outputs,
-            inputs=dict(first.row.inputs),
+            first.outputs or {},
+            inputs=first.inputs,
             usage=run.metrics.usage,
-            completions=[None if r.answer is None else r.answer.outputs for r in kept],
+            completions=[r.outputs for r in kept],
             metrics=run.metrics,
             errors=[r.error for r in rows if r.status == "failed" and r.error is not None],
             module_name=self._module.name,

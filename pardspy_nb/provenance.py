@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from .events import Row
 from .modules import Module
 from .options import Options
 from .predict import Predict
@@ -32,9 +31,9 @@ class Sources:
         self._ids = [_id_of(about) for about in abouts]
         self.known: dict[str, dict[str, Any]] = dict(zip(self._ids, abouts, strict=True))
 
-    def of(self, row: Row) -> str:
-        """The id of what makes this row's answer, if it is made now."""
-        return self._ids[row.number % len(self._ids)]
+    def of(self, number: int) -> str:
+        """The id of what makes the answer of the row of this number, if it is made now."""
+        return self._ids[number % len(self._ids)]
 
 
 def _about(module: Module, predict: Any, cache_key: str | None) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from .budget import refuse_unknown
 from .clock import Clock, SystemClock
 from .engine import Engine
 from .errors import ParallelError, PardspyError
-from .events import RowFinished
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
@@ -29,6 +28,7 @@ from .modules import Module, from_module
 from .options import Options, takes_options
 from .prediction import Prediction
 from .provenance import Sources
+from .records import Records
 from .sinks import Watchers, choose
 
 _BATCH_S = 0.03  # events are handed over at most this often
@@ -178,16 +178,16 @@ class Run:
 
     def iter(self) -> Iterator[Prediction]:
         """Each successful row's `Prediction` as it completes, in order of completion."""
-        finished = self._ledger.finished
+        records = self._ledger.records
         seen = 0
         while True:
             done = self.done
             self._pump()
-            while seen < len(finished):
-                row = finished[seen]
-                seen += 1
-                if row.answer is not None:
-                    yield Prediction(row.answer.outputs, inputs=row.row.inputs, usage=row.usage,
+            while seen < len(records):
+                place, seen = seen, seen + 1
+                if records.is_ok(place):
+                    row = records.at(place)
+                    yield Prediction(row.outputs or {}, inputs=row.inputs, usage=row.usage,
                                      module_name=self._module.name)  # fmt: skip
             if done:
                 self._finish()
@@ -278,9 +278,10 @@ class Run:
 
     # -- for those who build on it, and for show ----------------------------------------------
 
-    def in_order(self) -> list[RowFinished]:
-        """The settled rows, in input order."""
-        return self._ledger.in_order()
+    @property
+    def records(self) -> Records:
+        """The settled rows; to be read once the run is done."""
+        return self._ledger.records
 
     def explained(self, kind: type[ParallelError]) -> ParallelError:
         """An error of this kind about this run, with every row in its `df`."""

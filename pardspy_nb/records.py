@@ -1,0 +1,142 @@
+"""The settled rows of a run, kept by column: a row takes a tenth of what its events would, and
+the frame's columns are nearly there."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .events import STATUSES, Answer, Origin, RowFinished, Status
+from .usage import Usage
+
+ABSENT: Any = object()  # in an output's column: the row's answer has no such output
+_CODES = {status: code for code, status in enumerate(STATUSES)}
+_NAN = float("nan")
+
+
+class Record(NamedTuple):
+    """One settled row. `outputs` is None unless it is ok; `latency_ms` is nan without an
+    attempt."""
+
+    number: int
+    inputs: dict[str, Any]
+    status: Status
+    outputs: dict[str, Any] | None
+    usage: Usage | None
+    error: BaseException | None
+    origin: Origin | None
+    latency_ms: float
+
+
+class Records:
+    """Columns of settled rows, in order of completion; all have one length.
+
+    Attributes:
+        numbers, positions, samples, attempts: as in `Row` and `RowFinished`.
+        codes: places in `STATUSES`.
+        latency_ms, queued_ms, waited_ms, started_at: as in `RowFinished`, nan for None.
+        outputs: by name; `ABSENT` where a row has none of that name.
+        usages, models, reasons: None where nothing was reported.
+        errors, origins: by place in the columns, where there is one.
+        inputs: None where the batch has them in `columns`.
+
+    Args:
+        columns: the batch's inputs by name and position; None for a stream, whose are kept.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]] | None = None) -> None:
+        self.numbers, self.positions, self.samples = array("q"), array("q"), array("q")
+        self.attempts, self.codes = array("q"), bytearray()
+        self.latency_ms, self.queued_ms = array("d"), array("d")
+        self.waited_ms, self.started_at = array("d"), array("d")
+        self.outputs: dict[str, list[Any]] = {}
+        self.usages: list[Usage | None] = []
+        self.models: list[str | None] = []
+        self.reasons: list[str | None] = []
+        self.errors: dict[int, BaseException] = {}
+        self.origins: dict[int, Origin] = {}
+        self.inputs: list[Mapping[str, Any]] | None = [] if columns is None else None
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def add(self, event: RowFinished) -> None:
+        """Enter one row."""
+        row, status, answer, error, attempts, latency, queued, waited, started, usage = event
+        place = len(self.codes)
+        number, position, sample, inputs = row
+        self.numbers.append(number)
+        self.positions.append(position)
+        self.samples.append(sample)
+        self.attempts.append(attempts)
+        self.latency_ms.append(_NAN if latency is None else latency)
+        self.queued_ms.append(_NAN if queued is None else queued)
+        self.waited_ms.append(_NAN if waited is None else waited)
+        self.started_at.append(_NAN if started is None else started)
+        self.usages.append(usage)
+        self._add_answer(place, answer)
+        if error is not None:
+            self.errors[place] = error
+        if self.inputs is not None:
+            self.inputs.append(inputs)
+        self.codes.append(_CODES[status])  # last: a row that counts is whole, for all threads
+
+    def _add_answer(self, place: int, answer: Answer | None) -> None:
+        if answer is None:
+            self.models.append(None)
+            self.reasons.append(None)
+            outputs: Mapping[str, Any] = {}
+        else:
+            self.models.append(answer.model)
+            self.reasons.append(answer.finish_reason)
+            if answer.origin is not None:
+                self.origins[place] = answer.origin
+            outputs = answer.outputs
+        for name, value in outputs.items():
+            column = self.outputs.get(name)
+            if column is None:
+                column = self.outputs[name] = [ABSENT] * place
+            column.append(value)
+        if len(outputs) < len(self.outputs):
+            for column in self.outputs.values():
+                if len(column) == place:
+                    column.append(ABSENT)
+
+    def order(self) -> list[int]:
+        """The places, by the rows' numbers."""
+        return sorted(range(len(self)), key=self.numbers.__getitem__)
+
+    def is_ok(self, place: int) -> bool:
+        """Whether the row at a place has an answer."""
+        return self.codes[place] == 0
+
+    def at(self, place: int) -> Record:
+        """The row at a place."""
+        status = STATUSES[self.codes[place]]
+        outputs = None
+        if status == "ok":
+            here = {name: column[place] for name, column in self.outputs.items()}
+            outputs = {name: value for name, value in here.items() if value is not ABSENT}
+        return Record(
+            self.numbers[place], self._inputs_at(place), status, outputs, self.usages[place],
+            self.errors.get(place), self.origins.get(place), self.latency_ms[place],
+        )  # fmt: skip
+
+    def inputs_of(self, name: str, places: Sequence[int]) -> list[Any]:
+        """One input of the rows at these places; None where a row has none of that name."""
+        if self.inputs is not None:
+            return [self.inputs[place].get(name) for place in places]
+        assert self._columns is not None
+        column = self._columns[name]
+        return [column[self.positions[place]] for place in places]
+
+    def _inputs_at(self, place: int) -> dict[str, Any]:
+        if self.inputs is not None:
+            return dict(self.inputs[place])
+        assert self._columns is not None
+        return {name: column[self.positions[place]] for name, column in self._columns.items()}
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self.at, self.order())
