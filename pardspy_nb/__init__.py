@@ -1,8 +1,9 @@
 """Tables through language models: every row, concurrently, watched live, back as a DataFrame."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import accessor as _accessor  # noqa: F401 - registers df.parallel
-from . import store
-from .compare import diff
 from .errors import (
     AllFailed,
     AttemptError,
@@ -17,20 +18,31 @@ from .errors import (
     StoreError,
     TooManyFailures,
 )
-from .estimate import Estimate, Interval, estimate
 from .fields import InputField, OutputField
 from .history import History
 from .lm import LM, Completion
 from .metrics import Latency, ParallelMetrics
 from .options import Options
 from .parallel import Parallel
-from .plots import plot_counts, plot_latency, plot_timeline
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction
-from .preview import Preview, preview
 from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
 from .signature import Signature
 from .usage import Usage
+
+if TYPE_CHECKING:
+    from . import store
+    from .compare import diff
+    from .estimates import Estimate, Interval, estimate
+    from .plots import plot_counts, plot_latency, plot_timeline
+    from .previews import Preview, preview
+
+# imported when first used: what not every notebook needs should not cost every notebook
+_LATER = {
+    "store": "store", "diff": "compare", "Estimate": "estimates", "Interval": "estimates",
+    "estimate": "estimates", "plot_counts": "plots", "plot_latency": "plots",
+    "plot_timeline": "plots", "Preview": "previews", "preview": "previews",
+}  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -77,3 +89,14 @@ __all__ = [
     "start_parallel",
     "store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = importlib.import_module(f".{_LATER[name]}", __name__)
+    return room if name == _LATER[name] else getattr(room, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,6 @@ import pandas as pd
 from . import frame, plots
 from .metrics import ParallelMetrics
 from .options import takes_options
-from .retry import retry_failed
 from .run import run_parallel
 from .summary import Summary
 
@@ -41,6 +40,8 @@ class ParallelAccessor:
 
     def retry_failed(self, module: Any = None, *, error: Any = None, **options: Any) -> Any:
         """See `retry.retry_failed`: the rows without an answer once more, in their places."""
+        from .retry import retry_failed
+
         return retry_failed(self._result(), module, error=error, **options)
 
     @property

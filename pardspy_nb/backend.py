@@ -135,7 +135,7 @@ class ThreadBackend:
             failure=FailurePolicy(self._options.max_failures, self._options.fail_fast),
             timeout_s=self._options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
             blocking_source=self._batch.blocking,
-            memory=self._memory, gate=budget,
+            memory=self._memory, gates=[budget] if budget else [],
         )  # fmt: skip
         try:
             self._preparing = asyncio.ensure_future(self._prepare())

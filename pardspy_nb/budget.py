@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from .errors import AttemptError
 from .events import Answer, Row
+from .hooks import UNTIL_ONE_LEAVES
 from .lm import LM, Bound
 from .modules import Module
 
@@ -36,19 +37,19 @@ class Budget:
 
     def __init__(self, limit_usd: float, worst_case: Callable[[Row], Bound]) -> None:
         self._limit_usd, self._worst_case = limit_usd, worst_case
-        self._reserved: dict[int, float] = {}  # USD, by the number of a row in flight
-        self.spent_usd = self.held_usd = 0.0
+        self._reserved: dict[int, list[float]] = {}  # USD of attempts under way, by row number
+        self._next_usd = 0.0  # of the attempt last asked for
+        self.spent_usd = self.held_usd = self._reserved_usd = 0.0
 
-    def admit(self, row: Row) -> bool:
+    def wait_s(self, row: Row, now: float) -> float:
         """See `hooks.Gate`. BudgetError where waiting would not help."""
         bound = self._worst_case(row)
+        self._next_usd = bound.cost_usd
         left_usd = self._limit_usd - self.spent_usd - self.held_usd
-        free_usd = left_usd - sum(self._reserved.values())
-        if bound.cost_usd <= free_usd:
-            self._reserved[row.number] = bound.cost_usd
-            return True
+        if bound.cost_usd <= left_usd - self._reserved_usd:
+            return 0.0
         if self._reserved:
-            return False
+            return UNTIL_ONE_LEAVES
         held = f", up to ${self.held_usd:.6g} held for attempts that may be billed" if (
             self.held_usd
         ) else ""  # fmt: skip
@@ -59,9 +60,18 @@ class Budget:
             "LM(max_tokens=…)"
         )
 
-    def leave(self, row: Row, outcome: Answer | BaseException | None) -> None:
+    def enter(self, row: Row, now: float) -> None:
         """See `hooks.Gate`."""
-        reserved_usd = self._reserved.pop(row.number, 0.0)
+        self._reserved.setdefault(row.number, []).append(self._next_usd)
+        self._reserved_usd += self._next_usd
+
+    def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
+        """See `hooks.Gate`."""
+        reserved_usd = self._reserved[row.number].pop()
+        if not self._reserved[row.number]:
+            del self._reserved[row.number]
+        # floats do not add up to 0 by themselves
+        self._reserved_usd = self._reserved_usd - reserved_usd if self._reserved else 0.0
         usage = getattr(outcome, "usage", None)
         if usage is not None and usage.cost_usd is not None:
             self.spent_usd += usage.cost_usd

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from .clock import Clock
 from .events import (
     Answer,
     AttemptFailed,
+    AttemptLost,
     Event,
     Row,
     RowStarted,
@@ -22,15 +23,16 @@ from .events import (
     RunSteered,
     Status,
 )
+from .gates import Gates
 from .hooks import Gate, Memory
-from .lineup import Flight, Lineup
-from .policy import FailurePolicy, RetryPolicy, straggler_after_s
+from .lineup import Call, Flight, Lineup
+from .policy import FailurePolicy, HedgePolicy, RetryPolicy, straggler_after_s
+from .sparing import Sparing
 
-Call = Callable[[Row], Awaitable[Answer]]
-_SWEEP_S = 0.25  # between looks for stragglers
-_KNOWN_DURATIONS = 1000  # the latest rows, against which a straggler is judged
+Ask = Callable[[Row], Awaitable[Answer]]
+_SWEEP_S = 0.05  # between looks for rows that take too long
+_KNOWN_TIMES = 1000  # the latest rows, against which others are judged
 _SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
-_MOST_FOLLOWERS = 10_000  # rows that wait for an equal one, before no new ones are pulled
 
 
 class Engine:
@@ -38,23 +40,25 @@ class Engine:
 
     Args:
         rows: the rows, in order; pulled as workers become free.
-        call: makes one attempt at a row. Raises to fail; an error's `retryable`,
+        ask: makes one attempt at a row. Raises to fail; an error's `retryable`,
             `retry_after_s`, `fatal` and `usage` attributes are honoured.
         emit: receives each event, on the loop's thread; must be quick and must not raise.
         total: the number of rows, or None if unknown.
-        max_workers: rows in flight.
+        max_workers: attempts under way.
         timeout_s: wall clock for one attempt, or None.
         lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
         blocking_source: pull rows in a thread, because the iterator may wait.
         memory: answers that need not be asked for again. Rows of an equal key are asked once: those
             that come while one is under way wait for it and share its outcome.
-        gate: is asked before each attempt.
+        gates: are asked before each attempt.
+        hedge: when a row under way is asked a second time; not for rows in lanes.
+        most_ahead: no row is pulled whose number is this far beyond what was `release`d.
     """
 
     def __init__(
         self,
         rows: Iterator[Row],
-        call: Call,
+        ask: Ask,
         emit: Callable[[Event], None],
         *,
         clock: Clock,
@@ -66,24 +70,29 @@ class Engine:
         lanes: int | None = None,
         blocking_source: bool = False,
         memory: Memory | None = None,
-        gate: Gate | None = None,
+        gates: Sequence[Gate] = (),
+        hedge: HedgePolicy | None = None,
+        most_ahead: int | None = None,
     ) -> None:
-        self._call, self._emit, self._clock = call, emit, clock
+        self._ask, self._emit, self._clock = ask, emit, clock
         self._total, self._workers_wanted = total, max_workers
         self._retry, self._failure, self._timeout_s = retry, failure, timeout_s
-        self._source = (rows, lanes, blocking_source)
-        self._memory, self._gate, self._gated = memory, gate, False
-        self._asked: dict[bytes, Flight] = {}  # rows under way, by key
+        self._source, self._gate_list = (rows, lanes, blocking_source), gates
+        self._sparing = None if memory is None else Sparing(memory, self._settle)
+        self._gates: Gates | None = None
+        self._hedge, self._twins = hedge, 0
+        self._most_ahead, self._released = most_ahead, 0
         self._in_hand: Flight | None = None  # out of the lineup, and not yet a worker's
-        self._following = 0
         self._lineup: Lineup | None = None  # while the run lasts
         self._tasks: dict[asyncio.Task[None], Flight] = {}  # and the row each is at
-        self._durations_s: deque[float] = deque(maxlen=_KNOWN_DURATIONS)
+        self._durations_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of rows that succeeded
+        self._latencies_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of their last attempts
         self._sweeper: asyncio.TimerHandle | None = None
         self._began = self._paused = self._dropping = self._halted = False
         self._stop_reason: str | None = None
         self._stop_error: BaseException | None = None
-        self._running = self._max_in_flight = self._failures = self._settled = 0
+        self._running = self._max_in_flight = 0
+        self._pulled = self._tried = self._failures = self._settled = 0  # rows
 
     # -- control (on the loop's thread; before `run` too) -------------------------------------
 
@@ -107,7 +116,7 @@ class Engine:
         if not self._dropping:
             self._dropping = True
             self._steered()
-            self._sweep()
+            self._arm_sweep()
 
     def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
         """Start nothing new, and cancel what is in flight if `now`. The first reason counts."""
@@ -120,6 +129,11 @@ class Engine:
                     task.cancel()
         self._steered()
 
+    def release(self, number: int) -> None:
+        """Rows below this number are done with: pull as many beyond it as `most_ahead` says."""
+        self._released = number
+        self._fill()
+
     def halt(self) -> None:
         """Start nothing new. From any thread: a module that blocks the loop keeps the other
         controls waiting, and would be called again before they are heard."""
@@ -129,9 +143,9 @@ class Engine:
         """How the rows pulled and the run would end if they ended now. Only for who gives up
         on a blocked loop, from another thread."""
         held = [] if self._lineup is None else self._lineup.close()
-        led = [f for leader in list(self._asked.values()) for f in leader.followers]
+        led = [] if self._sparing is None else self._sparing.followers()
         here = (*self._tasks.values(), *held, *led, *filter(None, [self._in_hand]))
-        open_ = [f for f in here if not f.settled]
+        open_ = [f for f in dict.fromkeys(here) if not f.settled]
         ends: list[Event] = [f.finished("cancelled" if f.attempts else "not_run") for f in open_]
         elapsed_s = self._loop.time() - self._start if self._began else 0.0
         now = self._clock.utc_s()
@@ -158,10 +172,12 @@ class Engine:
             rows, self._loop, lanes=lanes, blocking=blocking, wake=self._fill,
             broke=lambda error: self.stop("source", error, now=False),
         )  # fmt: skip
+        if self._gate_list:
+            self._gates = Gates(self._gate_list, self._loop.call_later, self._fill)
         self._began = True
         self._emit(RunStarted(self._total, self._clock.utc_s()))
         self._steered()
-        self._sweep()
+        self._arm_sweep()
         await self._idle.wait()
         self._began = False
         if self._sweeper:
@@ -182,7 +198,7 @@ class Engine:
             task = self._loop.create_task(self._work(flight))
             self._tasks[task] = flight
             task.add_done_callback(self._worker_left)
-        if self._lineup is None:
+        if self._lineup is None or not self._began:
             return
         self._lineup.arm()
         over = self._stop_reason is not None or self._settled == self._total
@@ -192,47 +208,126 @@ class Engine:
     def _take(self) -> Flight | None:
         """The next row to make an attempt at; rows that need none are settled on the way."""
         for _ in range(_SPARED_A_TURN):
-            stopped = self._stop_reason is not None or self._halted or self._paused or self._gated
-            if stopped or self._lineup is None:
+            shut = self._gates is not None and self._gates.shut
+            stopped = self._stop_reason is not None or self._halted or self._paused
+            if shut or stopped or not self._began or self._lineup is None:
                 return None
-            flight = self._in_hand = self._lineup.take(fresh=self._following < _MOST_FOLLOWERS)
-            if flight is None or not self._spared(flight):
-                taken = flight is not None and self._admitted(flight)
-                self._in_hand = None
-                return flight if taken else None
-        self._in_hand = None
+            flight = self._in_hand = self._lineup.take(fresh=self._may_pull())
+            if flight is None:
+                return None
+            self._pulled = max(self._pulled, flight.row.number + 1)
+            taken = not self._spared(flight) and self._admitted(flight)
+            self._in_hand = None
+            if taken:
+                return flight
         self._loop.call_soon(self._fill)
         return None
+
+    def _may_pull(self) -> bool:
+        if self._sparing is not None and self._sparing.is_full:
+            return False
+        return self._most_ahead is None or self._pulled < self._released + self._most_ahead
+
+    def _spared(self, flight: Flight) -> bool:
+        """Whether a row needs no attempt now."""
+        if self._sparing is None or flight.attempts:
+            return False
+        try:
+            spared = self._sparing.spares(flight)
+        except Exception as error:
+            self.stop("store", error, now=False)
+            self._settle(flight, "not_run")
+            spared = True
+        if spared:
+            self._leave_lane(flight)
+        return spared
+
+    def _admitted(self, flight: Flight) -> bool:
+        """Whether an attempt may start; else the row goes back, and none starts before the gates
+        open."""
+        if self._gates is None:
+            return True
+        now = self._loop.time()
+        try:
+            if self._gates.admit(flight.row, now):
+                flight.admitted += 1
+                return True
+        except Exception as error:
+            if flight.calls:  # a duplicate that the gates refuse is not worth the run
+                return False
+            self.stop("budget", error, now=False)
+        if flight.held_at is None:
+            flight.held_at = now
+        if self._lineup is not None:
+            self._lineup.give_back(flight)
+        return False
+
+    def _left(self, flight: Flight, outcome: Answer | BaseException | None) -> None:
+        """Tell the gates that an attempt is over."""
+        if self._gates is not None:
+            flight.admitted -= 1
+            self._gates.leave(flight.row, outcome, self._loop.time())
+
+    def _leave_lane(self, flight: Flight) -> None:
+        if self._lineup is not None:
+            self._lineup.leave(flight)
 
     def _worker_left(self, task: asyncio.Task[None]) -> None:
         flight = self._tasks.pop(task)
         error = None if task.cancelled() else task.exception()
-        broken = task.cancelled() or error is not None  # between two attempts, or by itself
-        if broken and not flight.settled:
-            self._left(flight, error)
-            self._settle(flight, "cancelled" if flight.attempts else "not_run")
-            self._leave(flight)
+        if task.cancelled() or error is not None:  # between two attempts, or by itself
+            if flight.admitted > len(flight.calls):
+                self._left(flight, error)
+            if not (flight.settled or flight.calls):
+                self._settle(flight, "cancelled" if flight.attempts else "not_run")
+            self._leave_lane(flight)
         if error is not None:
             self.stop("crashed", error, now=True)  # the engine's own error must not hang the run
         self._fill()
 
+    # -- rows that take too long --------------------------------------------------------------
+
+    def _arm_sweep(self) -> None:
+        if self._sweeper:
+            self._sweeper.cancel()
+        if self._began and (self._dropping or self._hedge is not None):
+            self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+
     def _sweep(self) -> None:
-        """Cancel the rows that are stragglers now, and look again soon."""
-        if not (self._dropping and self._began):
-            return
-        self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+        self._arm_sweep()
+        if self._dropping:
+            self._drop_late()
+        if self._hedge is not None:
+            self._ask_again(self._hedge)
+        self._fill()
+
+    def _drop_late(self) -> None:
+        """Cancel the rows that are stragglers now."""
         limit_s = straggler_after_s(self._durations_s)
         if limit_s is None:
             return
         began_before = self._loop.time() - limit_s
-        for task, flight in self._tasks.items():
+        for flight in list(self._tasks.values()):
             fresh = not (flight.settled or flight.dropped) and flight.attempts
             if fresh and flight.began <= began_before:
                 flight.dropped = True
-                task.cancel()
+                for call in flight.calls:
+                    call.task.cancel()
         for flight in self._lineup.began_before(began_before) if self._lineup else ():
             self._settle(flight, "cancelled")
-        self._fill()
+
+    def _ask_again(self, hedge: HedgePolicy) -> None:
+        """Have duplicates sent of the attempts that take too long."""
+        after_s = hedge.after_s(self._latencies_s)
+        if after_s is None or self._lineup is None:
+            return
+        late = self._loop.time() - after_s
+        for flight in self._tasks.values():
+            slow = not flight.twinned and len(flight.calls) == 1 and flight.calls[0].began < late
+            if slow and hedge.allows(self._twins + 1, self._tried):
+                flight.twinned = True
+                self._twins += 1
+                self._lineup.twin(flight)
 
     # -- one worker ---------------------------------------------------------------------------
 
@@ -241,118 +336,82 @@ class Engine:
         assert task is not None
         while flight is not None:
             self._tasks[task] = flight
-            self._running += 1
-            self._max_in_flight = max(self._max_in_flight, self._running)
+            call = self._begin(flight, task)
             try:
-                await self._attempt(flight)
+                await self._attempt(flight, call)
             finally:
-                self._running -= 1
-                self._leave(flight)
-            if flight.dropped and task.cancelling():
-                task.uncancel()  # the row was cancelled, its worker goes on
+                self._leave_lane(flight)
+            if (flight.dropped or call.lost) and task.cancelling():
+                task.uncancel()  # the attempt was cancelled, its worker goes on
             flight = self._take() if len(self._tasks) <= self._workers_wanted else None
 
-    def _spared(self, flight: Flight) -> bool:
-        """Settle a row whose answer is remembered; let it follow an equal one under way."""
-        if self._memory is None or flight.attempts:
-            return False
-        try:
-            key = flight.key = flight.key or self._memory.key(flight.row)
-            leader = None if key is None else self._asked.setdefault(key, flight)
-            if leader is not None and leader is not flight:
-                leader.followers.append(flight)
-                self._following += 1
-                self._leave(flight)
-                return True
-            answer = self._memory.recall(flight.row, key)
-        except Exception as error:
-            self.stop("store", error, now=False)
-            self._settle(flight, "not_run")
-        else:
-            if answer is None:
-                return False
-            self._settle(flight, "ok", answer)
-        self._leave(flight)
-        return True
-
-    def _admitted(self, flight: Flight) -> bool:
-        """Whether an attempt may start; else the row goes back, and no other starts before one
-        has left."""
-        if self._gate is None:
-            return True
-        try:
-            if self._gate.admit(flight.row):
-                flight.admitted = True
-                return True
-        except Exception as error:
-            self.stop("budget", error, now=False)
-        self._gated = True
-        if self._lineup is not None:
-            self._lineup.give_back(flight)
-        return False
-
-    def _left(self, flight: Flight, outcome: Answer | BaseException | None) -> None:
-        """Tell the gate that an attempt is over."""
-        if self._gate is not None and flight.admitted:
-            flight.admitted = False
-            self._gate.leave(flight.row, outcome)
-            if self._gated:
-                self._gated = False
-                self._fill()
-
-    def _leave(self, flight: Flight) -> None:
-        if self._lineup is not None:
-            self._lineup.leave(flight)
-
-    async def _attempt(self, flight: Flight) -> None:
+    def _begin(self, flight: Flight, task: asyncio.Task[None]) -> Call:
         start = self._loop.time()
         if flight.attempts == 0:
-            flight.began = start
-            flight.started_at = self._utc0 + start
-            flight.queued_s = start - self._start
+            held_at = start if flight.held_at is None else flight.held_at
+            flight.began, flight.started_at = start, self._utc0 + start
+            flight.queued_s, flight.waited_s = held_at - self._start, start - held_at
+            self._tried += 1
+        elif flight.calls:
+            flight.twins += 1
         else:
             flight.waited_s += start - flight.failed_at
         flight.attempts += 1
+        call = Call(flight.attempts, task, start)
+        flight.calls.append(call)
+        self._running += 1
+        self._max_in_flight = max(self._max_in_flight, self._running)
         self._emit(RowStarted(flight.row, flight.attempts))
-        answer = None
+        return call
+
+    async def _attempt(self, flight: Flight, call: Call) -> None:
+        outcome: Answer | BaseException
         try:
             if self._timeout_s is None:
-                answer = await self._call(flight.row)
+                outcome = await self._ask(flight.row)
             else:
                 async with asyncio.timeout(self._timeout_s):
-                    answer = await self._call(flight.row)
-        except asyncio.CancelledError as error:
-            flight.latency_s = self._loop.time() - start
-            self._left(flight, error)
-            if self._stop_reason is not None or flight.dropped:  # ours: the row is cancelled
-                self._settle(flight, "cancelled")
-                return
-            flight.error = error  # the module's own: a failure like any other
+                    outcome = await self._ask(flight.row)
         except Exception as error:
-            flight.error = self._explain(error)
-        except BaseException as error:  # SystemExit, KeyboardInterrupt raised by the module
-            flight.error = error
-        end = self._loop.time()
-        flight.latency_s = end - start
-        if answer is not None:
-            flight.error = None
-            flight.bill(answer.usage)
-            self._left(flight, answer)
-            self._durations_s.append(end - flight.began)
-            await self._keep(flight, answer)
-            self._settle(flight, "ok", answer)
+            outcome = self._explain(error)
+        except BaseException as error:  # a cancellation; SystemExit raised by the module
+            outcome = error
+        self._running -= 1
+        flight.calls.remove(call)
+        self._left(flight, outcome)
+        if flight.won or flight.settled:
+            self._emit(AttemptLost(flight.row, call.number))
+        elif not isinstance(outcome, BaseException):
+            await self._succeed(flight, call, outcome)
+        elif flight.calls:  # the other attempt at this row goes on
+            flight.bill(getattr(outcome, "usage", None))
+            self._emit(AttemptLost(flight.row, call.number))
+        elif isinstance(outcome, asyncio.CancelledError) and (self._stop_reason or flight.dropped):
+            flight.latency_s = self._loop.time() - call.began
+            self._settle(flight, "cancelled")
         else:
-            self._failed(flight)
+            flight.error = outcome
+            self._failed(flight, call)
 
-    async def _keep(self, flight: Flight, answer: Answer) -> None:
-        if self._memory is None:
-            return
-        try:
-            await self._memory.remember(flight.row, flight.key, flight.billed(answer))
-        except asyncio.CancelledError:
-            return  # the answer is here and paid for: it counts, and is being written
-        except Exception as error:
-            self.stop("store", error, now=False)
+    async def _succeed(self, flight: Flight, call: Call, answer: Answer) -> None:
+        now = self._loop.time()
+        flight.won, flight.error, flight.latency_s = True, None, now - call.began
+        flight.bill(answer.usage)
+        for other in flight.calls:
+            # what a request that is broken off was billed is never told: taken to be as much
+            flight.bill(answer.usage)
+            other.lost = True
+            other.task.cancel()
+        self._durations_s.append(now - flight.began)
+        self._latencies_s.append(flight.latency_s)
+        if self._sparing is not None:
+            try:
+                await self._sparing.keep(flight, answer)
+            except asyncio.CancelledError:
+                pass  # the answer is here and paid for: it counts, and is being written
+            except Exception as error:
+                self.stop("store", error, now=False)
+        self._settle(flight, "ok", answer)
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, TimeoutError) and not error.args and self._timeout_s is not None:
@@ -361,31 +420,21 @@ class Engine:
             return explained
         return error
 
-    def _failed(self, flight: Flight) -> None:
+    def _failed(self, flight: Flight, call: Call) -> None:
         """Decide what a failed attempt means: another one, a failed row, the end of the run."""
         error = flight.error
         assert error is not None
-        if not isinstance(error, asyncio.CancelledError):
-            self._left(flight, error)
         now = flight.failed_at = self._loop.time()
+        flight.latency_s = now - call.began
         flight.bill(getattr(error, "usage", None))
-        if not getattr(error, "outage", False):
-            flight.out_since = None
-        elif flight.out_since is None:
-            flight.out_since = now
         if flight.dropped:  # the module turned our cancellation into an error of its own
             self._settle(flight, "cancelled")
             return
-        out_s = None if flight.out_since is None else now - flight.out_since
-        if self._retry.sits_out(out_s):
-            flight.outages += 1
-            wait_s = self._retry.wait_s(flight.outages, error, out_s)
-        else:
-            wait_s = self._retry.wait_s(flight.attempts - flight.outages, error)
+        wait_s = self._wait_s(flight, error, now)
         if wait_s is not None and self._stop_reason is None and self._lineup is not None:
-            self._lineup.retry(flight, flight.failed_at + wait_s)
+            self._lineup.retry(flight, now + wait_s)
             self._emit(
-                AttemptFailed(flight.row, flight.attempts, error, flight.latency_s * 1e3, wait_s)
+                AttemptFailed(flight.row, call.number, error, flight.latency_s * 1e3, wait_s)
             )
             return
         self._settle(flight, "failed")
@@ -396,6 +445,18 @@ class Engine:
         elif self._failure.exceeded(self._failures, self._settled, self._total):
             self.stop("failures", error, now=False)
 
+    def _wait_s(self, flight: Flight, error: BaseException, now: float) -> float | None:
+        """Seconds to the row's next attempt; None if there is none."""
+        if not getattr(error, "outage", False):
+            flight.out_since = None
+        elif flight.out_since is None:
+            flight.out_since = now
+        out_s = None if flight.out_since is None else now - flight.out_since
+        if self._retry.sits_out(out_s):
+            flight.outages += 1
+            return self._retry.wait_s(flight.outages, error, out_s)
+        return self._retry.wait_s(flight.attempts - flight.outages - flight.twins, error)
+
     def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
         self._settled += 1
         self._failures += status == "failed"
@@ -403,19 +464,5 @@ class Engine:
         if answer is not None and answer.cached:
             flight.bill(answer.usage)
         self._emit(flight.finished(status, answer))
-        if flight.key is not None and self._asked.get(flight.key) is flight:
-            del self._asked[flight.key]
-            self._share(flight, status, answer)
-
-    def _share(self, flight: Flight, status: Status, answer: Answer | None) -> None:
-        """Settle the rows that waited for an equal one; of a stopped run they did not run."""
-        self._following -= len(flight.followers)
-        for follower in flight.followers:
-            if answer is not None and self._memory is not None:
-                shared = self._memory.shared(follower.row, flight.billed(answer))
-                self._settle(follower, "ok", shared)
-            elif status == "failed" or self._stop_reason is None:
-                follower.error = flight.error
-                self._settle(follower, status)
-            else:
-                self._settle(follower, "not_run")
+        if self._sparing is not None:
+            self._sparing.share(flight, status, answer, self._stop_reason is not None)

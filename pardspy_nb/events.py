@@ -87,6 +87,13 @@ class AttemptFailed(NamedTuple):
     retry_in_s: float
 
 
+class AttemptLost(NamedTuple):
+    """One of two attempts at a row is over, and it is the other one that counts."""
+
+    row: Row
+    attempt: int
+
+
 class RowFinished(NamedTuple):
     """A row is settled.
 
@@ -119,7 +126,9 @@ class RunFinished(NamedTuple):
     at: float
 
 
-Event = RunStarted | RunSteered | RowStarted | AttemptFailed | RowFinished | RunFinished
+Event = (
+    RunStarted | RunSteered | RowStarted | AttemptFailed | AttemptLost | RowFinished | RunFinished
+)
 
 
 class Controls(Protocol):

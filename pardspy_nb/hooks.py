@@ -1,10 +1,13 @@
-"""What an engine may be given beside its rows: a memory of answers, and a gate before attempts."""
+"""What an engine may be given beside its rows: a memory of answers, and gates before attempts."""
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from .events import Answer, Row
+
+UNTIL_ONE_LEAVES = math.inf  # a gate's wait that only another attempt's end can end
 
 
 class Memory(Protocol):
@@ -26,11 +29,19 @@ class Memory(Protocol):
 
 
 class Gate(Protocol):
-    """Decides when an attempt may start."""
+    """Decides when an attempt may start. `now` is the loop's time, in seconds.
 
-    def admit(self, row: Row) -> bool:
-        """Whether an attempt at this row may start now; if not, rows wait until another attempt
-        has left. False is for when there is another. Raises to end the run."""
+    An attempt starts once no gate makes it wait; then each is told that it entered, and when it
+    is over. Rows behind one that waits do not overtake it.
+    """
 
-    def leave(self, row: Row, outcome: Answer | BaseException | None) -> None:
-        """An admitted attempt is over; None if it did not begin."""
+    def wait_s(self, row: Row, now: float) -> float:
+        """Seconds until an attempt at this row may start, 0 for now; at the latest then, and
+        whenever an attempt has left, it is asked again. `UNTIL_ONE_LEAVES` is for when there is
+        an attempt to leave. Raises to end the run."""
+
+    def enter(self, row: Row, now: float) -> None:
+        """An attempt starts. It counts from here on, not from when it is under way."""
+
+    def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
+        """An attempt that entered is over; None if it did not begin."""

@@ -19,26 +19,39 @@ _END = object()
 _PARKED_PER_LANE = 4  # rows pulled ahead while their lane is busy
 
 
+class Call:
+    """An attempt under way."""
+
+    __slots__ = ("began", "lost", "number", "task")
+
+    def __init__(self, number: int, task: asyncio.Task[None], began: float) -> None:
+        self.number, self.task, self.began = number, task, began
+        self.lost = False  # the row's other attempt won
+
+
 class Flight:
     """A row under way: what must survive from one attempt to the next."""
 
     __slots__ = (
-        "admitted", "attempts", "began", "dropped", "error", "failed_at", "followers", "key",
-        "latency_s", "out_since", "outages", "queued_s", "row", "settled", "started_at", "usage",
-        "waited_s",
+        "admitted", "attempts", "began", "calls", "dropped", "error", "failed_at", "followers",
+        "held_at", "key", "latency_s", "looked_up", "out_since", "outages", "queued_s", "row",
+        "settled", "started_at", "twinned", "twins", "usage", "waited_s", "won",
     )  # fmt: skip
 
     def __init__(self, row: Row) -> None:
         self.row = row
         self.key: bytes | None = None  # rows of equal keys share an outcome
         self.followers: list[Flight] = []
-        self.attempts = self.outages = 0  # of the attempts, so many met an outage
+        self.calls: list[Call] = []  # attempts under way: one, or two if it was hedged
+        self.attempts = self.outages = self.twins = 0  # attempts; that met an outage; duplicates
+        self.admitted = 0  # attempts that the gates were told of, and not yet of their end
         self.out_since: float | None = None
-        self.dropped = self.settled = self.admitted = False
+        self.dropped = self.settled = self.won = self.looked_up = self.twinned = False
         self.error: BaseException | None = None
         self.usage: Any = None
         self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
         self.started_at: float | None = None
+        self.held_at: float | None = None  # since when a gate makes it wait
 
     def bill(self, usage: Any) -> None:
         """Add what one attempt was billed; None is an attempt that reported nothing."""
@@ -86,6 +99,7 @@ class Lineup:
         self._rows, self._loop, self._wake, self._broke = rows, loop, wake, broke
         self._lanes, self._busy_lanes = lanes, set[int]()
         self._parked: deque[Flight] = deque()  # pulled, but their lane is busy
+        self._twins: deque[Flight] = deque()  # under way, to be asked a second time
         self._due: list[tuple[float, int, Flight]] = []  # heap of rows that wait for a retry
         self._buffer: deque[Row] = deque()  # rows a blocking source has delivered
         self._feeder = DaemonPool(loop) if blocking else None
@@ -103,7 +117,12 @@ class Lineup:
         return len(self._due) + len(self._parked) + len(self._buffer)
 
     def take(self, *, fresh: bool = True) -> Flight | None:
-        """The next row that may start now; only one pulled before unless `fresh`."""
+        """The next row that may start now; only one pulled before unless `fresh`. One that has
+        `calls` is under way, and is to be asked a second time."""
+        while self._twins:
+            flight = self._twins.popleft()
+            if flight.calls and not flight.won:
+                return flight
         for index, parked in enumerate(self._parked):
             if self._lane(parked.row) not in self._busy_lanes:
                 del self._parked[index]
@@ -133,8 +152,15 @@ class Lineup:
         heapq.heappush(self._due, (at, flight.row.number, flight))
         self.arm()
 
+    def twin(self, flight: Flight) -> None:
+        """Let a row under way be asked a second time, next of all."""
+        self._twins.append(flight)
+
     def give_back(self, flight: Flight) -> None:
         """Take back a row that may not start yet; it is the next one."""
+        if flight.calls:
+            self._twins.appendleft(flight)
+            return
         self.leave(flight)
         self._parked.appendleft(flight)
 

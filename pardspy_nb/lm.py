@@ -10,14 +10,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from . import local
 from .endpoint import Endpoint
 from .errors import ServerError
 from .portal import on_our_loop
 from .prices import Price, Rate, rate_of
 from .usage import Usage, record
+
+if TYPE_CHECKING:
+    from . import local  # imported when a model is embedded
 
 DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
 # small models run in circles without the penalty
@@ -110,6 +112,8 @@ class LM:
         self._endpoint = Endpoint(base_url, api_key)
         self.params: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
         if base_url is None and (self.model == "local" or self.model.startswith("local:")):
+            from . import local
+
             settings = {k: params.pop(k) for k in local.SETTINGS if k in params}
             self._local = local.LocalModel.named(self.model, **settings)
             self.price = price or (0.0, 0.0)
@@ -147,7 +151,7 @@ class LM:
         # the first use imports these, half a second that would hold up every row in flight
         await asyncio.to_thread(_import_clients)
         if self._local:
-            await local.serve(self._local)
+            await _serve(self._local)
         else:
             await self._endpoint.check()
 
@@ -162,7 +166,7 @@ class LM:
         """Send one chat completion; see `LanguageModel`. Raises an `LMError`."""
         endpoint = self._endpoint
         if self._local:
-            endpoint = Endpoint(*await local.serve(self._local))
+            endpoint = Endpoint(*await _serve(self._local))
         body = self.request(messages, schema=schema, strict=strict, **params)
         start = time.perf_counter()
         answer = await on_our_loop(lambda: endpoint.post("/chat/completions", body))
@@ -245,6 +249,12 @@ class LM:
     def __repr__(self) -> str:
         where = "" if self._local else f", base_url={self._endpoint.url!r}"
         return f"LM({self.model!r}{where})"
+
+
+async def _serve(model: local.LocalModel) -> tuple[str, str]:
+    from . import local
+
+    return await local.serve(model)
 
 
 def _caps(body: Mapping[str, Any]) -> list[int]:

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidOutputError, StoreError
 from .events import Answer, Origin, Row
@@ -17,8 +17,10 @@ from .modules import Module
 from .options import Options
 from .provenance import Sources
 from .recipes import Recipe, recipes_of
-from .store.file import Kept, Store, open_default
 from .usage import Usage
+
+if TYPE_CHECKING:
+    from .store.file import Kept, Store  # imported with SQLite when a store is opened
 
 _FREE = Usage()  # nothing was asked, nothing is paid
 _UNKNOWN = Usage(None, None, None, None)
@@ -151,6 +153,8 @@ class Memory:
         text = self._recipes[row.number % len(self._recipes)].write(answer)
         if text is None or _text(text) != text:  # half a surrogate pair, which no file takes
             return
+        from .store.file import Kept
+
         usage = answer.usage or _UNKNOWN
         kept = Kept(
             _text(met.words) or "", text, _text(answer.model), _text(answer.finish_reason),
@@ -221,6 +225,8 @@ def open_memory(
 def _open_store(given: Any) -> Store | None:
     if not given:
         return None
+    from .store.file import Store, open_default
+
     if given is not True:
         try:
             path = Path(given).expanduser()

@@ -86,6 +86,29 @@ class FailurePolicy:
         return done >= _MIN_ROWS_FOR_SHARE and failures > limit * done
 
 
+@dataclass(frozen=True)
+class HedgePolicy:
+    """When a second request for a row under way is sent: once the first has taken longer than
+    the `quantile` of those that succeeded (nearest rank; of `min_seen` at least), and while
+    duplicates are at most `share` of the rows tried (Dean and Barroso, "The Tail at Scale", 2013,
+    "hedged requests")."""
+
+    quantile: float
+    share: float = 0.05
+    min_seen: int = 20
+
+    def after_s(self, latencies_s: Collection[float]) -> float | None:
+        """Seconds after which a duplicate may be sent; None while too few are known."""
+        if len(latencies_s) < self.min_seen:
+            return None
+        ordered = sorted(latencies_s)
+        return ordered[min(len(ordered) - 1, int(self.quantile * len(ordered)))]
+
+    def allows(self, duplicates: int, rows: int) -> bool:
+        """Whether there may be so many duplicates among so many rows."""
+        return duplicates <= self.share * rows
+
+
 def straggler_after_s(durations_s: Collection[float]) -> float | None:
     """Seconds under way after which a row is a straggler: twice the 90th percentile of rows
     that succeeded (nearest rank). None while there are none to compare with."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from .events import (
     AttemptFailed,
+    AttemptLost,
     Event,
     RowFinished,
     RowStarted,
@@ -39,6 +40,7 @@ class Tally:
 
     Attributes:
         done: settled rows, `ok + failed + cancelled`; `cached` of the ok ones were remembered.
+        duplicates: second requests of slow rows (`hedge`), each with an answer or broken off.
         in_flight: attempts under way; `backing_off`: rows that wait for their next one.
         max_workers, paused, dropping, stopping: how the run is set (see `RunSteered`).
         counts: rows per label, by class output.
@@ -55,7 +57,7 @@ class Tally:
     ) -> None:
         self.total, self.max_cost_usd = total, max_cost_usd
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
-        self.in_flight = self.max_in_flight = 0
+        self.in_flight = self.max_in_flight = self.duplicates = 0
         self.max_workers = 0
         self.paused = self.dropping = False
         self.stopping: str | None = None
@@ -84,6 +86,9 @@ class Tally:
         elif isinstance(event, AttemptFailed):
             self.in_flight -= 1
             self._backing_off.add(event.row.number)
+        elif isinstance(event, AttemptLost):
+            self.in_flight -= 1
+            self.duplicates += 1
         elif isinstance(event, RunSteered):
             self._steer(event)
         elif isinstance(event, RunStarted):
@@ -231,4 +236,5 @@ class Tally:
             usage=self.usage,
             max_in_flight=self.max_in_flight,
             saved=self.saved,
+            duplicates=self.duplicates,
         )

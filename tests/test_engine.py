@@ -23,6 +23,7 @@ from pardspy_nb.events import (
     RunStarted,
     RunSteered,
 )
+from pardspy_nb.hooks import UNTIL_ONE_LEAVES
 from pardspy_nb.policy import FailurePolicy, RetryPolicy
 from pardspy_nb.testing import VirtualClock
 
@@ -537,9 +538,9 @@ def test_a_leader_that_fails_in_a_run_that_is_stopping_tells_its_followers() -> 
 def test_a_stream_of_equal_rows_is_not_pulled_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from pardspy_nb import engine as engine_module
+    from pardspy_nb import sparing
 
-    monkeypatch.setattr(engine_module, "_MOST_FOLLOWERS", 5)
+    monkeypatch.setattr(sparing, "_MOST_FOLLOWERS", 5)
     pulled: list[int] = []
     ahead: list[int] = []
 
@@ -579,17 +580,19 @@ class Narrow:
     def __init__(self, most: int = 1000) -> None:
         self.inside, self.most, self.refused = set[int](), most, 0
 
-    def admit(self, row: Row) -> bool:
+    def wait_s(self, row: Row, now: float) -> float:
         if len(self.inside) == 2:
             self.refused += 1
-            return False
+            return UNTIL_ONE_LEAVES
         if not self.most:
             raise OverflowError("that was all")
+        return 0.0
+
+    def enter(self, row: Row, now: float) -> None:
         self.most -= 1
         self.inside.add(row.number)
-        return True
 
-    def leave(self, row: Row, outcome: Any) -> None:
+    def leave(self, row: Row, outcome: Any, now: float) -> None:
         self.inside.remove(row.number)
 
 
@@ -604,7 +607,7 @@ def test_a_gate_holds_rows_back_in_order_and_none_is_lost() -> None:
         return Answer({})
 
     gate = Narrow()
-    events = run(10, call, workers=8, gate=gate)
+    events = run(10, call, workers=8, gates=[gate])
     assert order == [0, 1, 2, 3, 4, 1, 5, 6, 7, 8, 9]
     assert {r.status for r in finished(events).values()} == {"ok"}
     end = events[-1]
@@ -614,7 +617,7 @@ def test_a_gate_holds_rows_back_in_order_and_none_is_lost() -> None:
 
 
 def test_a_gate_that_closes_ends_the_run_once_rows_in_flight_are_done() -> None:
-    events = run(10, one_second, workers=8, gate=Narrow(most=3))
+    events = run(10, one_second, workers=8, gates=[Narrow(most=3)])
     statuses = [finished(events)[n].status for n in range(4)]
     assert statuses == ["ok", "ok", "ok", "not_run"]
     end = events[-1]
@@ -636,7 +639,7 @@ def test_a_straggler_cancelled_before_its_retry_began_leaves_the_gate() -> None:
             raise Flaky(retry_after_s=0.55 - 5e-10)
         return Answer({})
 
-    done = finished(run(2, call, gate=gate, control=control))
+    done = finished(run(2, call, gates=[gate], control=control))
     assert (done[1].status, done[1].attempts) == ("cancelled", 1)
     assert gate.inside == set()
 

@@ -55,12 +55,14 @@ ALLOWED: dict[str, set[str]] = {
     "modules": {"errors", "events", "fields", "lm", "predict", "prediction", "threads", "usage"},
     "batch": {"events", "fields", "modules"},
     "lineup": {"events", "threads"},
-    "engine": {"clock", "events", "hooks", "lineup", "policy"},
+    "gates": {"events", "hooks"},
+    "sparing": {"events", "hooks", "lineup"},
+    "engine": {"clock", "events", "gates", "hooks", "lineup", "policy", "sparing"},
     "recipes": {"events", "modules", "predict"},
     "memory": {
         "errors", "events", "modules", "options", "provenance", "recipes", "store.file", "usage",
     },
-    "budget": {"errors", "events", "lm", "modules"},
+    "budget": {"errors", "events", "hooks", "lm", "modules"},
     "backend": {
         "batch", "budget", "clock", "endpoint", "engine", "events", "lm", "memory", "modules",
         "options", "policy", "portal",
@@ -86,8 +88,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "merge": {"frame", "metrics", "provenance", "usage"},
     "retry": {"batch", "errors", "failures", "merge", "modules", "options", "run"},
-    "preview": {"markup", "modules", "options", "run"},
-    "estimate": {
+    "previews": {"markup", "modules", "options", "run"},
+    "estimates": {
         "events", "markup", "memory", "modules", "options", "provenance", "records", "run",
         "usage",
     },

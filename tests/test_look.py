@@ -13,7 +13,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.estimate import _sum_of, _t, _wilson
+from pardspy_nb.estimates import _sum_of, _t, _wilson
 from pardspy_nb.provenance import places, spans
 
 QUIET: dict[str, Any] = {"progress": "none"}

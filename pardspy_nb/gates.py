@@ -1,0 +1,52 @@
+"""Several gates as one: an attempt starts once none of them makes it wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .events import Answer, Row
+from .hooks import UNTIL_ONE_LEAVES, Gate
+
+
+class Gates:
+    """The gates of one run, and whether they are shut now.
+
+    Args:
+        call_later: the loop's.
+        opened: called when a shut gate may have opened.
+
+    Attributes:
+        shut: a row was made to wait, and nothing has changed since.
+    """
+
+    def __init__(
+        self, gates: Sequence[Gate], call_later: Callable[..., object], opened: Callable[[], None]
+    ) -> None:
+        self._gates, self._call_later, self._opened = gates, call_later, opened
+        self.shut = False
+        self._times_shut = 0  # timers of earlier times are void
+
+    def admit(self, row: Row, now: float) -> bool:
+        """Whether an attempt starts now; else the gates are shut. Their errors are passed on."""
+        wait_s = max(gate.wait_s(row, now) for gate in self._gates)
+        if wait_s <= 0:
+            for gate in self._gates:
+                gate.enter(row, now)
+            return True
+        self.shut = True
+        self._times_shut += 1
+        if wait_s != UNTIL_ONE_LEAVES:
+            self._call_later(wait_s, self._open, self._times_shut)
+        return False
+
+    def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
+        """An attempt is over."""
+        for gate in self._gates:
+            gate.leave(row, outcome, now)
+        if self.shut:
+            self._open(self._times_shut)
+
+    def _open(self, time: int) -> None:
+        if self.shut and time == self._times_shut:
+            self.shut = False
+            self._opened()
