@@ -13,17 +13,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from .adapt import MOST, AutoWorkers
 from .batch import Batch
 from .budget import Budget, answer_tokens
 from .clock import Clock
-from .endpoint import close_clients
+from .endpoint import close_clients, header_listener
 from .engine import Engine
 from .events import Event, Row, RowFinished
+from .hooks import Gate
 from .lm import answer_cap
 from .memory import Memory
 from .modules import Module
 from .options import Options
-from .policy import FailurePolicy, RetryPolicy
+from .pace import Pace
+from .policy import FailurePolicy, HedgePolicy, RetryPolicy
 from .portal import adopt
 
 _LOOK_AHEAD = 100  # rows
@@ -31,6 +34,10 @@ _LOOK_AHEAD = 100  # rows
 
 class ThreadBackend:
     """Runs a module over a batch.
+
+    Args:
+        workers: rows in flight, to begin with.
+        adapts: whether the number then follows what the endpoint bears.
 
     Attributes:
         begun: set once its thread runs.
@@ -41,10 +48,11 @@ class ThreadBackend:
 
     def __init__(
         self, module: Module, batch: Batch, options: Options, *, workers: int,
-        memory: Memory | None, clock: Clock,
+        adapts: bool, memory: Memory | None, clock: Clock,
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._workers, self._memory, self._clock = workers, memory, clock
+        self._auto = AutoWorkers(workers, _most_workers()) if adapts else None
         # rows of busy lanes wait, and what was looked up for them would be out of date
         ahead = memory is not None and not batch.blocking and module.lanes is None
         look_up = memory.look_up if memory is not None and ahead else None
@@ -78,6 +86,11 @@ class ThreadBackend:
                 return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to steer
             self._loop.call_soon_threadsafe(action, self._engine)
+
+    def set_workers(self, n: int, *, adapts: bool) -> None:
+        """Have n rows in flight; for good, or to begin with."""
+        self._auto = AutoWorkers(n, _most_workers()) if adapts else None
+        self.control(lambda engine: engine.set_workers(n))
 
     def cancel(self) -> None:
         """Stop now: rows in flight are cancelled."""
@@ -124,18 +137,21 @@ class ThreadBackend:
 
     async def _main(self, loop: asyncio.AbstractEventLoop) -> None:
         caller = self._module.caller(loop)
-        budget = None
+        options = self._options
+        pace = Pace(options.rpm, options.tpm, caller.size)
+        header_listener.set(pace.hear)
+        gates: list[Gate] = [pace]
         answer_cap.set(None)  # of a run that this one is part of
-        if (limit_usd := self._options.max_cost_usd) is not None:
+        if (limit_usd := options.max_cost_usd) is not None:
             answer_cap.set(answer_tokens(self._module, limit_usd))
-            budget = Budget(limit_usd, caller.worst_case)
+            gates.append(Budget(limit_usd, caller.worst_case))
         engine = Engine(
             self._rows, caller, self._emit, clock=self._clock, total=self._batch.total,
-            max_workers=self._workers, retry=RetryPolicy(self._options.max_attempts),
-            failure=FailurePolicy(self._options.max_failures, self._options.fail_fast),
-            timeout_s=self._options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
-            blocking_source=self._batch.blocking,
-            memory=self._memory, gates=[budget] if budget else [],
+            max_workers=self._workers, retry=RetryPolicy(options.max_attempts),
+            failure=FailurePolicy(options.max_failures, options.fail_fast),
+            timeout_s=options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
+            blocking_source=self._batch.blocking, memory=self._memory, gates=gates,
+            hedge=None if options.hedge is None else HedgePolicy(options.hedge),
         )  # fmt: skip
         try:
             self._preparing = asyncio.ensure_future(self._prepare())
@@ -170,8 +186,28 @@ class ThreadBackend:
         if self._muted:
             return
         self._events.append(event)
+        if self._auto is not None and self._loop is not None:
+            self._adapt(self._auto, event, self._loop)
         if not self.wake.is_set():
             self.wake.set()
+
+    def _adapt(self, auto: AutoWorkers, event: Event, loop: asyncio.AbstractEventLoop) -> None:
+        if auto.see(event, loop.time()):
+            loop.call_soon(self._follow, auto)
+
+    def _follow(self, auto: AutoWorkers) -> None:
+        if auto is self._auto and self._engine is not None:
+            self._engine.set_workers(auto.limit)
+
+
+def _most_workers() -> int:
+    """Rows in flight that leave files and sockets for the rest of the process."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return MOST
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, soft // 2))
 
 
 def _not_run(row: Row) -> RowFinished:

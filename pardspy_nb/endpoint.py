@@ -14,6 +14,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ _Loop = asyncio.AbstractEventLoop
 _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKeyDictionary()
 _directs: weakref.WeakKeyDictionary[_Loop, dict[tuple[Endpoint, str], asyncio.Task[Direct]]] = (
     weakref.WeakKeyDictionary()
+)
+# is shown the headers of each response; what a run learns its limits from
+header_listener: ContextVar[Callable[[Mapping[str, str]], None] | None] = ContextVar(
+    "pardspy_header_listener", default=None
 )
 _BEHIND_A_GATEWAY = (408, 502, 504, 524)  # where the model may have gone on, and been billed
 _NO_KEY = "none"  # local servers want some key, and no particular one
@@ -130,6 +135,8 @@ class Endpoint:
         """POST a JSON body, return the JSON object of the answer; raise an `LMError`."""
         post = self._post_directly if self._is_plain else self._post_by_client
         reply = await post(path, body)
+        if (listener := header_listener.get()) is not None:
+            listener(reply.headers)
         if reply.status >= 300:
             raise self._translate(reply)
         answer = _object(reply.raw)

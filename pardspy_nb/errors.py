@@ -18,6 +18,8 @@ class AttemptError(PardspyError):
         retry_after_s: seconds the endpoint asked to wait, or None.
         fatal: every other row would fail alike, so the run stops.
         outage: nothing could be sent, which is not this row's doing.
+        rate_limited: the endpoint has too many requests or tokens a minute.
+        overloaded: the endpoint is in trouble.
         may_be_billed: the request was sent, and what became of it is not known.
         usage: the `Usage` billed for the attempt, or None.
     """
@@ -25,6 +27,8 @@ class AttemptError(PardspyError):
     retryable: bool = False
     fatal: bool = False
     outage: bool = False
+    rate_limited: bool = False
+    overloaded: bool = False
     may_be_billed: bool = False
 
     def __init__(
@@ -42,7 +46,7 @@ class LMError(AttemptError):
 class RateLimitError(LMError):
     """429: too many requests or tokens a minute."""
 
-    retryable = True
+    retryable = rate_limited = True
 
 
 class QuotaError(LMError):
@@ -54,13 +58,13 @@ class QuotaError(LMError):
 class ServerError(LMError):
     """5xx, 408 or 409: the endpoint's own trouble, or a body that is not JSON."""
 
-    retryable = True
+    retryable = overloaded = True
 
 
 class EndpointConnectionError(LMError):
     """The connection broke off, or could not be made."""
 
-    retryable = True
+    retryable = overloaded = True
     may_be_billed = True
 
 

@@ -22,6 +22,9 @@ from .usage import Usage
 _Z = NormalDist().inv_cdf(0.975)  # for intervals of 95 %
 
 
+_ASSUMED_WORKERS = 32  # where "auto" will find out what the endpoint bears
+
+
 class Interval(NamedTuple):
     """An expected figure, and the bounds between which it is with a confidence of 95 %."""
 
@@ -135,7 +138,9 @@ def estimate(
     )
     df = run.start().result()
     spared = _spared(rows, described, given)
-    return _project(df, run, len(rows), *spared)
+    auto = described.known_workers or _ASSUMED_WORKERS
+    workers = auto if given.max_workers == "auto" else given.max_workers
+    return _project(df, run, workers, len(rows), *spared)
 
 
 def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int, int]:
@@ -153,7 +158,7 @@ def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int,
     return len(keys) - len(new), len(new) - distinct
 
 
-def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estimate:
+def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal: int) -> Estimate:
     settled = list(run.records)
     used = [_used(f) for f in settled]
     if not any(f.status == "ok" for f in settled):
@@ -166,7 +171,7 @@ def _project(df: Any, run: Run, rows: int, remembered: int, equal: int) -> Estim
     to_ask = rows - remembered - equal
     time_s = _sum_of(times, to_ask)
     failed = sum(f.status == "failed" for f in settled)
-    workers = min(run.max_workers, max(1, to_ask))
+    workers = min(workers, max(1, to_ask))
     return Estimate(
         rows=rows, remembered=remembered, equal=equal, to_ask=to_ask, pilot=df,
         pilot_cost_usd=run.metrics.usage.cost_usd if run.metrics.usage else None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,8 +18,6 @@ from .predict import Predict
 from .prediction import Prediction
 from .threads import DaemonPool
 from .usage import Usage, UsageScope, total
-
-ASYNC_WORKERS = 32
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,16 @@ class Module:
     _instances: Sequence[Any] = field(default=(), repr=False)
     _factory: Callable[[int], Any] | None = field(default=None, repr=False)
 
-    def auto_workers(self, cpus: int) -> int:
-        """Rows in flight where the user names no number."""
+    @property
+    def known_workers(self) -> int | None:
+        """Rows in flight where the user names no number: one for each instance, what the
+        embedded model works on at once, the processors for synchronous functions. None where
+        it has to be found out."""
         if self.lanes:
             return self.lanes
         if not self.waits:
-            return cpus
-        known = [n for lm in self.lms if (n := getattr(lm, "concurrency", None))]
-        return min(known, default=ASYNC_WORKERS)
+            return os.cpu_count() or 1
+        return min((n for lm in self.lms if (n := getattr(lm, "concurrency", None))), default=None)
 
     @property
     def each(self) -> Sequence[Any]:
@@ -92,6 +94,8 @@ class Caller:
         self._made: dict[int, Any] = {}  # by a factory, for rows about to be asked
         self._pool = DaemonPool(loop)
         self._attempts = [] if factory else [_attempt_of(m, self._pool) for m in modules]
+        plain = not factory and isinstance(modules[0], Predict)
+        self._fixed_size = len(json.dumps(modules[0].fixed[2:], default=repr)) if plain else 0
 
     async def __call__(self, row: Row) -> Answer:
         """One attempt."""
@@ -109,6 +113,12 @@ class Caller:
                 module = self._made[row.number] = self._factory(row.number)
         bound: Bound = module.worst_case(row.inputs)
         return bound
+
+    def size(self, row: Row) -> float:
+        """How long a row's prompt is, in characters, as far as that can be known."""
+        return self._fixed_size + sum(
+            len(v) if isinstance(v, str) else len(repr(v)) for v in row.inputs.values()
+        )
 
     def close(self) -> None:
         """Let go of the threads."""

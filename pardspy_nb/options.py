@@ -20,9 +20,10 @@ class Options:
     """How a batch is run.
 
     Attributes:
-        max_workers: rows in flight. `"auto"`: what the embedded model works on at once, 32 for
-            other modules that wait on an endpoint, `os.cpu_count()` for synchronous functions,
-            the number of instances for `from_instances`.
+        max_workers: rows in flight. `"auto"` starts at `os.cpu_count()`; for modules that wait
+            on an endpoint it grows while that brings more rows a second and backs off on 429
+            (at most 512), for the embedded model it is what that works on at once, for
+            synchronous functions it stays, for `from_instances` it is their number.
         max_failures: failed rows tolerated: a count, a share of the rows in (0, 1), or None for
             any number. Once exceeded no new row starts, rows in flight finish and are kept.
         fail_fast: the first failure cancels all that is in flight or waiting.
@@ -32,6 +33,11 @@ class Options:
         repeat: each row n times.
         timeout_s: seconds for one attempt; None for the LM's own, plain functions have none.
         max_attempts: attempts per row on retryable errors.
+        rpm, tpm: requests and tokens a minute that the run keeps to; None for what the
+            endpoint's response headers say, if they do. A `Retry-After` holds the whole run.
+        hedge: a quantile of the latencies so far, such as 0.95: a row that takes longer is asked
+            a second time, at most once and at most 5 % of the rows, and the first answer counts.
+            The other request is broken off, and counted as having used as much.
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
         store: where completed rows are remembered, so that a repeated call pays only for what
             is missing: True for the user's cache folder (`PARDSPY_STORE` names another file),
@@ -62,6 +68,9 @@ class Options:
     repeat: int = 1
     timeout_s: float | None = None
     max_attempts: int = 4
+    rpm: float | None = None
+    tpm: float | None = None
+    hedge: float | None = None
     columns: Mapping[str, str] | None = None
     store: bool | str | Path | None = True
     cache_key: str | None = None
@@ -85,6 +94,13 @@ class Options:
             raise ValueError(
                 f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}"
             )
+        for name in ("rpm", "tpm"):
+            limit = getattr(self, name)
+            if limit is not None and not (_is_number(limit) and limit > 0):
+                raise ValueError(f"{name} must be a number a minute above 0, got {limit!r}")
+        if self.hedge is not None and not (_is_number(self.hedge) and 0 < self.hedge < 1):
+            raise ValueError(f"hedge must be a quantile between 0 and 1 such as 0.95, got "
+                             f"{self.hedge!r}")  # fmt: skip
         if not isinstance(self.store, bool | str | Path | None):
             raise ValueError(f"store must be True, a path, or None for nowhere; got {self.store!r}")
         if self.cache_key is not None and not (isinstance(self.cache_key, str) and self.cache_key):
@@ -135,6 +151,10 @@ def takes_options(function: F) -> F:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _at_least_one(name: str, value: Any, more: str = "") -> None:

@@ -24,6 +24,23 @@ def is_retryable(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | ConnectionError)
 
 
+def is_rate_limited(error: BaseException) -> bool:
+    """Whether an endpoint refused a request because there are too many (429)."""
+    own = getattr(error, "rate_limited", None)
+    return bool(own) if own is not None else getattr(error, "status_code", None) == 429
+
+
+def is_overloaded(error: BaseException) -> bool:
+    """Whether an endpoint is in trouble: 5xx, a timeout, a broken connection."""
+    own = getattr(error, "overloaded", None)
+    if own is not None:
+        return bool(own)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status >= 500
+    return isinstance(error, TimeoutError | ConnectionError)
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """Exponential backoff with jitter; the endpoint's `Retry-After`, when given, replaces it.

@@ -55,19 +55,22 @@ class Run:
         self.options = options
         self._module = module
         self._batch = data if isinstance(data, Batch) else read(data, module, options)
-        self._workers = self._resolve(options.max_workers)
+        self._set_workers(options.max_workers)
         if getattr(module.source, "history", None) is not None and self._workers > 1:
             raise ValueError(
                 "this module has a history, which rows in flight would share; use "
                 "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
             )
+        if options.hedge is not None and module.lanes:
+            raise ValueError("hedge asks a row twice at once, and an instance of from_instances "
+                             "serves one row at a time; use from_factory")  # fmt: skip
         if options.max_cost_usd is not None:
             refuse_unknown(module)
         sources = Sources(module, options.cache_key)
         memory = open_memory(options, module, sources, total=self._batch.total)
         self._backend = ThreadBackend(
-            module, self._batch, options, workers=self._workers, memory=memory,
-            clock=clock or SystemClock(),
+            module, self._batch, options, workers=self._workers, adapts=self._adapts,
+            memory=memory, clock=clock or SystemClock(),
         )  # fmt: skip
         self._ledger = Ledger(
             module, self._batch, options, sources, workers=self._workers,
@@ -80,8 +83,10 @@ class Run:
         self._frame: Any = None
         self._summary: Any = None
 
-    def _resolve(self, workers: int | Literal["auto"]) -> int:
-        return self._module.auto_workers(os.cpu_count() or 1) if workers == "auto" else workers
+    def _set_workers(self, n: int | Literal["auto"]) -> None:
+        known = self._module.known_workers if n == "auto" else n
+        self._adapts = known is None
+        self._workers = (os.cpu_count() or 1) if known is None else known
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -115,15 +120,14 @@ class Run:
 
     @property
     def max_workers(self) -> int:
-        """Rows in flight at most; may be set while the run goes on."""
-        return self._workers
+        """Rows in flight at most; may be set while the run goes on, `"auto"` included."""
+        return (self._adapts and self._ledger.tally.max_workers) or self._workers
 
     @max_workers.setter
-    def max_workers(self, n: int) -> None:
+    def max_workers(self, n: int | Literal["auto"]) -> None:
         Options(max_workers=n)  # refuses what is no number of workers
-        n = self._resolve(n)
-        self._workers = n
-        self._backend.control(lambda engine: engine.set_workers(n))
+        self._set_workers(n)
+        self._backend.set_workers(self._workers, adapts=self._adapts)
 
     def pause(self) -> None:
         """Start nothing new; rows in flight finish."""

@@ -1,0 +1,193 @@
+"""`max_workers="auto"`: how many rows in flight an endpoint bears, found out while the run goes on.
+
+As congestion control does it (TCP's slow start and congestion avoidance, RFC 5681; Inspect AI
+has the like for models): the number doubles each round trip while nothing speaks against it. A
+429 cuts it, once for all that were sent before the cut; 5xx, timeouts and broken connections hold
+it where it is for a while; and where more rows in flight only make each slower it goes back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import fmean, median
+from typing import Literal, NamedTuple
+
+from .events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
+from .policy import is_overloaded, is_rate_limited
+
+MOST = 512  # sockets are limited, too: more is for the user to ask for
+_CUT, _CUT_AGAIN = 0.9, 0.7  # of the rows that were let in; where the last cut has not helped
+_CHECKED_FROM = 16  # fewer rows in flight tell too little about throughput
+_WORTH = 1.2  # times the throughput that twice as many in flight have to bring (2 at best)
+_QUICKER = 0.7  # times the latency at which a saturated endpoint is saturated no more
+_PATIENCE, _MOST_PATIENT = 20, 320  # round trips before one more is tried after a 429
+_CALM_S, _CALM_ROUNDS = 1.0, 2.0  # without growth after trouble: seconds, and round trips
+_LATEST = 64  # latencies
+_COHORT = 32  # attempts at least, whose latencies tell a throughput
+_SETTLED = 0.9  # of a cohort: its slowest are not waited for
+_ASKED_TWICE = 2  # times that more rows in flight must not have been worth it
+
+
+class _Start(NamedTuple):
+    """An attempt's beginning: when, whether all workers were busy, and which cohort it is of."""
+
+    at: float
+    all_busy: bool
+    cohort: int
+
+
+class _Cohort:
+    """The first attempts begun at one number of rows in flight. All of them count, else quick
+    ones would come first and make the number look better."""
+
+    def __init__(self, name: int, size: int) -> None:
+        self.name, self._open, self._size = name, size, size
+        self._latencies_s: list[float] = []
+
+    def takes(self) -> bool:
+        """Whether one more attempt belongs to it."""
+        if self._open == 0:
+            return False
+        self._open -= 1
+        return True
+
+    def add(self, latency_s: float | None) -> None:
+        """One of its attempts is over; None if it told nothing."""
+        if latency_s is None:
+            self._size -= 1
+        else:
+            self._latencies_s.append(latency_s)
+
+    def usual_s(self) -> float | None:
+        """The mean of the quickest 90 %, once so many are over."""
+        if self._open or len(self._latencies_s) < max(1.0, _SETTLED * self._size):
+            return None
+        return fmean(sorted(self._latencies_s)[: max(1, int(_SETTLED * self._size))])
+
+
+class AutoWorkers:
+    """Sees a run's events, and says how many rows should be in flight.
+
+    Attributes:
+        limit: that number, from 1 to `most`.
+    """
+
+    def __init__(self, start: int, most: int = MOST) -> None:
+        self.limit, self._most = max(1, min(start, most)), most
+        self._mode: Literal["doubling", "probing", "holding"] = "doubling"
+        self._in_flight = 0
+        self._began: dict[int, list[_Start]] = {}  # attempts under way, by row number
+        self._cut_at = self._calm_until = -1.0
+        self._successes = 0  # with all workers busy, since the limit last changed
+        self._ceiling = 0  # rows that were let in when others were refused
+        self._patience = _PATIENCE
+        self._latest_s: deque[float] = deque(maxlen=_LATEST)
+        self._goal = _CHECKED_FROM  # where throughput is looked at next
+        self._cohort: _Cohort | None = None  # there
+        self._cohorts = self._not_worth = 0
+        self._throughput = 0.0  # at the goal before, rows a second
+        self._held_s = 0.0  # the latency when it began to hold
+
+    def see(self, event: Event, now: float) -> bool:
+        """Take an event in; whether the limit has changed. `now` is monotonic, in seconds."""
+        limit = self.limit
+        if isinstance(event, RowStarted):
+            self._in_flight += 1
+            all_busy = self._in_flight >= self.limit
+            cohort = self._cohort.name if self._cohort and all_busy and self._cohort.takes() else 0
+            start = _Start(now, all_busy, cohort)
+            self._began.setdefault(event.row.number, []).append(start)
+        elif isinstance(event, RowFinished):
+            begun = self._ended(event.row.number) if event.attempts else None
+            if begun is not None and event.status == "ok" and event.latency_ms is not None:
+                self._succeeded(begun, event.latency_ms / 1e3, now)
+            elif begun is not None and event.status == "failed":
+                self._failed(event.error, begun, now)
+        elif isinstance(event, AttemptFailed):
+            self._failed(event.error, self._ended(event.row.number), now)
+        elif isinstance(event, AttemptLost):
+            self._ended(event.row.number)
+        if self.limit != limit:
+            self._successes = 0
+        return self.limit != limit
+
+    def _ended(self, number: int) -> _Start | None:
+        started = self._began.get(number)
+        if started is None:
+            return None  # it was not under way: cancelled while it waited for its next attempt
+        self._in_flight -= 1
+        start = started.pop(0)
+        if not started:
+            del self._began[number]
+        return start
+
+    # -- what speaks against more ---------------------------------------------------------------
+
+    def _failed(self, error: BaseException | None, start: _Start | None, now: float) -> None:
+        if error is None or start is None:
+            return
+        if self._cohort and start.cohort == self._cohort.name:
+            self._cohort.add(None)
+        if is_rate_limited(error):
+            self._refused(start.at, now)
+        elif is_overloaded(error):
+            self._calm_until = now + max(_CALM_S, _CALM_ROUNDS * self._usual_s())
+
+    def _refused(self, began: float, now: float) -> None:
+        let_in = max(1, self._in_flight)
+        if began <= self._cut_at:  # the same episode: it is still turning out how many are let in
+            self.limit = min(self.limit, let_in)
+            self._ceiling = min(self._ceiling, let_in)
+            return
+        in_vain = self._mode == "probing" and self._successes < 2 * self.limit <= self._ceiling
+        self._cut_at, self._mode, self._ceiling = now, "probing", let_in
+        self.limit = max(1, int((_CUT_AGAIN if in_vain else _CUT) * min(self.limit, let_in)))
+        self._patience = min(2 * max(self._patience, _PATIENCE), _MOST_PATIENT)
+
+    def _usual_s(self) -> float:
+        return median(self._latest_s) if self._latest_s else 0.0
+
+    # -- what speaks for more -------------------------------------------------------------------
+
+    def _succeeded(self, start: _Start, latency_s: float, now: float) -> None:
+        self._latest_s.append(latency_s)
+        if self._cohort and start.cohort == self._cohort.name:
+            self._cohort.add(latency_s)
+        if not start.all_busy or now < self._calm_until:
+            return
+        self._successes += 1
+        if self._mode == "doubling":
+            self._double()
+        elif self._mode == "probing":
+            self._probe()
+        elif self._successes >= _LATEST and self._usual_s() < _QUICKER * self._held_s:
+            self._mode, self._goal = "doubling", 2 * self.limit
+
+    def _double(self) -> None:
+        if self.limit < self._goal:
+            self.limit += self.limit < self._most
+            return
+        if self._cohort is None:
+            self._cohorts += 1
+            self._cohort = _Cohort(self._cohorts, max(_COHORT, self._goal))
+        usual_s = self._cohort.usual_s()
+        if usual_s is None:
+            return
+        self._cohort = None
+        throughput = self._goal / max(usual_s, 1e-9)  # Little's law
+        if throughput >= _WORTH * self._throughput:
+            self._throughput, self._goal = throughput, 2 * self._goal
+            return
+        self._goal //= 2
+        self.limit, self._throughput = self._goal, 0.0  # where it was, to be measured anew
+        self._not_worth += 1
+        if self._not_worth == _ASKED_TWICE:
+            self._mode, self._held_s, self._not_worth = "holding", usual_s / 2, 0
+
+    def _probe(self) -> None:
+        """One more: each round trip up to where others were refused, then with patience."""
+        rounds = 1 if self.limit < self._ceiling else self._patience
+        if self._successes >= rounds * self.limit:
+            if self.limit > self._ceiling:  # the last one was let in: there may be room for many
+                self._patience = max(1, self._patience // 4)
+            self.limit += self.limit < self._most

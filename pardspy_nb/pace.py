@@ -1,0 +1,147 @@
+"""`rpm`, `tpm` and `Retry-After`: when the next request may go, for the whole run.
+
+Two token buckets (RFC 2697 calls the idea a single-rate meter): each fills at its limit and holds
+at most half a second's worth, so that in any window of t seconds at most the limit's share of t
+and half a second's worth of requests start; the other half is left for what a network adds. What
+is let through is taken at once, so it does not matter how many ask at the same time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from .events import Answer, Row
+from .hooks import UNTIL_ONE_LEAVES
+from .limits import Limits, limits_of
+from .policy import is_overloaded, is_rate_limited
+
+_BURST_S = 0.5
+_TICK_S, _NOTHING = 1e-6, 1e-9
+_REMEMBERED = 200  # answers, whose longest is expected next
+
+
+class Bucket:
+    """Fills at `per_minute / 60` a second, up to `_BURST_S` of it or 1. May be in debt."""
+
+    def __init__(self, per_minute: float, now: float, taken: float = 0.0) -> None:
+        self.per_minute = per_minute
+        self._per_s = per_minute / 60
+        self._most = max(1.0, self._per_s * _BURST_S)
+        self._level, self._at = min(1.0, self._most) - taken, now
+
+    def _fill(self, now: float) -> None:
+        self._level = min(self._most, self._level + (now - self._at) * self._per_s)
+        self._at = now
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Seconds until `amount` is there; more than it holds is lent once it is full."""
+        self._fill(now)
+        short = min(amount, self._most) - self._level
+        # a timer may be a clock's tick early, and what is still short then no tick's worth
+        return max(short / self._per_s, _TICK_S) if short > _NOTHING else 0.0
+
+    def take(self, amount: float, now: float) -> None:
+        """Take it, or give back a negative amount."""
+        self._fill(now)
+        self._level = min(self._most, self._level - amount)
+
+
+class Pace:
+    """A gate (see `hooks.Gate`) that keeps to limits a minute, and to what an endpoint asks.
+
+    Args:
+        rpm, tpm: requests and tokens a minute; None for what the endpoint's headers say, if
+            they do (`hear`).
+        size: a row's length, of whatever unit; tokens are expected in proportion.
+    """
+
+    def __init__(self, rpm: float | None, tpm: float | None, size: Callable[[Row], float]) -> None:
+        self._given, self._size = Limits(rpm, tpm), size
+        self._heard = self._set_to = Limits(None, None)
+        self._requests: Bucket | None = None
+        self._tokens: Bucket | None = None
+        self._held_until = 0.0
+        self._began: float | None = None
+        self._sent = 0
+        self._expected: dict[int, list[float]] = {}  # tokens of attempts under way, by row number
+        self._next = 0.0  # expected of the attempt last asked for
+        self._sizes = self._prompts = 0.0  # of answers seen: their sum
+        self._completions: deque[int] = deque(maxlen=_REMEMBERED)
+
+    def hear(self, headers: Mapping[str, str]) -> None:
+        """Take note of an answer's headers; limits the user gave stand. From any thread."""
+        if self._given.rpm is None or self._given.tpm is None:
+            heard = limits_of(headers)
+            if heard is not None and heard != self._heard:
+                self._heard = heard
+
+    def wait_s(self, row: Row, now: float) -> float:
+        """See `hooks.Gate`."""
+        if self._began is None:
+            self._began = now
+        self._set(now)
+        wait_s = max(0.0, self._held_until - now)
+        if self._requests is not None:
+            wait_s = max(wait_s, self._requests.wait_s(1, now))
+        if self._tokens is not None:
+            if not self._completions and self._expected:
+                return UNTIL_ONE_LEAVES  # the first answer tells what a row takes
+            self._next = self._expect(row)
+            wait_s = max(wait_s, self._tokens.wait_s(self._next, now))
+        return wait_s
+
+    def enter(self, row: Row, now: float) -> None:
+        """See `hooks.Gate`."""
+        self._sent += 1
+        if self._requests is not None:
+            self._requests.take(1, now)
+        if self._tokens is not None:
+            self._tokens.take(self._next, now)
+            self._expected.setdefault(row.number, []).append(self._next)
+
+    def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
+        """See `hooks.Gate`."""
+        asked_s = getattr(outcome, "retry_after_s", None)
+        if isinstance(asked_s, int | float) and isinstance(outcome, BaseException) and (
+            is_rate_limited(outcome) or is_overloaded(outcome)
+        ):  # fmt: skip
+            self._held_until = max(self._held_until, now + asked_s)
+        usage = getattr(outcome, "usage", None)
+        prompt = getattr(usage, "prompt_tokens", None)
+        completion = getattr(usage, "completion_tokens", None)
+        if prompt is not None and completion is not None:
+            self._learn(row, prompt, completion)
+        if (expected := self._expected.get(row.number)) is None:
+            return
+        took = expected.pop()
+        if not expected:
+            del self._expected[row.number]
+        if self._tokens is not None and usage is not None and usage.total_tokens is not None:
+            self._tokens.take(usage.total_tokens - took, now)
+
+    def _learn(self, row: Row, prompt: int, completion: int) -> None:
+        self._sizes += self._size(row)
+        self._prompts += prompt
+        self._completions.append(completion)
+
+    def _expect(self, row: Row) -> float:
+        """Tokens that a row is expected to take: a prompt in proportion to its size, and the
+        longest of the latest answers."""
+        if not self._completions:
+            return 0.0
+        return self._size(row) * self._prompts / max(1.0, self._sizes) + max(self._completions)
+
+    def _set(self, now: float) -> None:
+        """Make the buckets for the limits as they are now."""
+        if self._set_to == self._heard and self._sent:
+            return
+        self._set_to = self._heard
+        rpm = self._given.rpm if self._given.rpm is not None else self._heard.rpm
+        tpm = self._given.tpm if self._given.tpm is not None else self._heard.tpm
+        if rpm is not None and (self._requests is None or self._requests.per_minute != rpm):
+            # what was sent before the limit was known counts
+            early = self._sent - (now - (self._began or now)) * rpm / 60
+            self._requests = Bucket(rpm, now, taken=max(0.0, early))
+        if tpm is not None and (self._tokens is None or self._tokens.per_minute != tpm):
+            self._tokens = Bucket(tpm, now)
