@@ -821,12 +821,16 @@ def test_an_awaited_run_that_is_cancelled_ends_its_display_too(
     predict: pn.Predict, server: ScriptedServer, reviews: list[str], capsys: Any
 ) -> None:
     server.script = lambda marker, attempt: Reply("stall")
+    options = {"progress": "tqdm", "store": None, "max_workers": 12}
 
     async def give_up() -> None:
-        async with asyncio.timeout(0.3):
-            await pn.arun_parallel(predict, reviews, progress="tqdm", store=None)
+        waiting = asyncio.ensure_future(pn.arun_parallel(predict, reviews, **options))
+        while server.in_flight < 12:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        await waiting
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(asyncio.CancelledError):
         asyncio.run(give_up())
     until, shown = time.monotonic() + 10, ""
     while "12 cancelled" not in shown:
