@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from . import store
     from .compare import diff
     from .estimates import Estimate, Interval, estimate
+    from .filing import run_to_parquet
     from .plots import plot_counts, plot_latency, plot_timeline
     from .previews import Preview, preview
 
@@ -42,6 +43,7 @@ _LATER = {
     "store": "store", "diff": "compare", "Estimate": "estimates", "Interval": "estimates",
     "estimate": "estimates", "plot_counts": "plots", "plot_latency": "plots",
     "plot_timeline": "plots", "Preview": "previews", "preview": "previews",
+    "run_to_parquet": "filing",
 }  # fmt: skip
 
 __version__ = "0.1.0"
@@ -86,6 +88,7 @@ __all__ = [
     "plot_timeline",
     "preview",
     "run_parallel",
+    "run_to_parquet",
     "start_parallel",
     "store",
 ]

@@ -48,10 +48,11 @@ class ThreadBackend:
 
     def __init__(
         self, module: Module, batch: Batch, options: Options, *, workers: int,
-        adapts: bool, memory: Memory | None, clock: Clock,
+        adapts: bool, memory: Memory | None, clock: Clock, most_ahead: int | None = None,
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._workers, self._memory, self._clock = workers, memory, clock
+        self._most_ahead, self._named = most_ahead, batch.total is not None and not batch.in_parts
         self._auto = AutoWorkers(workers, _most_workers()) if adapts else None
         # rows of busy lanes wait, and what was looked up for them would be out of date
         ahead = memory is not None and not batch.blocking and module.lanes is None
@@ -110,7 +111,7 @@ class ThreadBackend:
                 self.done.set()
             return []
         self._muted = True
-        left = [_not_run(row) for row in self._rows.rest()] if self._batch.total else []
+        left = [_not_run(row) for row in self._rows.rest()] if self._named else []
         ends = self._engine.ends_now() if self._engine is not None else []
         self.done.set()
         return [*left, *ends]
@@ -151,6 +152,7 @@ class ThreadBackend:
             failure=FailurePolicy(options.max_failures, options.fail_fast),
             timeout_s=options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
             blocking_source=self._batch.blocking, memory=self._memory, gates=gates,
+            most_ahead=self._most_ahead,
             hedge=None if options.hedge is None else HedgePolicy(options.hedge),
         )  # fmt: skip
         try:
@@ -160,7 +162,7 @@ class ThreadBackend:
                 await self._preparing
             await engine.run()
             self._ending = True
-            if self._batch.total is not None:
+            if self._named:
                 for row in self._rows.rest():  # never pulled: they keep their place
                     self._emit(_not_run(row))
             self._told = True
@@ -227,6 +229,7 @@ class _Shared:
         self._rows, self._look_up, self._lock = rows, look_up, threading.Lock()
         self._next: deque[Row] = deque()
         self._rest: list[Row] | None = None
+        self._broken: Exception | None = None
 
     def __iter__(self) -> Iterator[Row]:
         return self
@@ -238,11 +241,19 @@ class _Shared:
             if self._look_up is None:
                 return next(self._rows)
             if not self._next:
-                self._next.extend(islice(self._rows, _LOOK_AHEAD))
-                if not self._next:
-                    raise StopIteration
-                self._look_up(list(self._next))
+                self._look_ahead(self._look_up)
             return self._next.popleft()
+
+    def _look_ahead(self, look_up: Callable[[list[Row]], None]) -> None:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            self._next.extend(islice(self._rows, _LOOK_AHEAD))
+        except Exception as error:  # told once the rows before it are through
+            self._broken = error
+        if not self._next:
+            raise self._broken or StopIteration
+        look_up(list(self._next))
 
     def rest(self) -> list[Row]:
         """What was never pulled; nothing can be pulled any more."""

@@ -17,7 +17,8 @@ _SHOWN = 5
 class Batch:
     """Rows to run. `total` counts rows times samples, None for a stream; `table` and `index`
     are the input's own, to be carried along; `names` are the inputs in order, `columns` their
-    values by position, where all are at hand."""
+    values by position, where all are at hand. Rows that come `in_parts` are let go part by part,
+    and those never pulled are not named."""
 
     rows: Iterator[Row]
     total: int | None
@@ -27,6 +28,7 @@ class Batch:
     blocking: bool = False
     repeat: int = 1
     columns: Mapping[str, Sequence[Any]] | None = None
+    in_parts: bool = False
 
 
 def expand(
@@ -113,8 +115,8 @@ def _only_input(inputs: Inputs) -> str:
     )
 
 
-def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, str]) -> Batch:
-    names = [str(name) for name in table.columns]
+def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) -> dict[str, str]:
+    """Which of a table's columns feeds which input. ValueError where one is missing."""
     if len(set(names)) < len(names):
         raise ValueError("the DataFrame has columns of the same name")
     if unknown := [n for n in columns if n not in inputs.fields and not inputs.open]:
@@ -129,8 +131,23 @@ def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, s
             f"the DataFrame has no column for {missing}; it has {names}: name it with columns="
             f"{{{missing[0]!r}: {names[0] if names else 'column'!r}}}"
         )
-    values = {name: table[column].tolist() for name, column in feeding.items()}
+    return feeding
+
+
+def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, str]) -> Batch:
+    names = [str(name) for name in table.columns]
+    values = {n: table[c].tolist() for n, c in feeding(names, inputs, columns).items()}
     return _from_columns(values, len(table), inputs, repeat, index=table.index, table=table)
+
+
+def part_of(
+    values: Mapping[str, list[Any]], length: int, inputs: Inputs, repeat: int, first: int
+) -> Iterator[Row]:
+    """The rows of a part of a table that begins at position `first`. ValueError names those that
+    have a missing or a wrong value."""
+    batch = _from_columns(values, length, inputs, 1, first=first)
+    rows = (row.inputs for row in batch.rows)
+    return _samples(rows, repeat, first)
 
 
 def _from_explicit(data: Mapping[str, Any], inputs: Inputs, key: str, repeat: int) -> Batch:
@@ -200,11 +217,12 @@ def _from_columns(
     *,
     index: Any = None,
     table: Any = None,
+    first: int = 0,
 ) -> Batch:
     _check_names(columns.keys(), inputs)
     columns = dict(columns)
     for name, values in columns.items():
-        _check_values(name, values, inputs)
+        _check_values(name, values, inputs, first)
         if name in inputs.fields and inputs.fields[name].optional:
             columns[name] = [None if _is_missing(v) else v for v in values]
     names = [n for n in inputs.fields if n in columns]
@@ -215,8 +233,8 @@ def _from_columns(
                  columns=columns)  # fmt: skip
 
 
-def _samples(rows: Iterable[Mapping[str, Any]], repeat: int) -> Iterator[Row]:
-    for position, inputs in enumerate(rows):
+def _samples(rows: Iterable[Mapping[str, Any]], repeat: int, first: int = 0) -> Iterator[Row]:
+    for position, inputs in enumerate(rows, first):
         for sample in range(repeat):
             yield Row(position * repeat + sample, position, sample, inputs)
 

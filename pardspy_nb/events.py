@@ -117,7 +117,8 @@ class RowFinished(NamedTuple):
 
 class RunFinished(NamedTuple):
     """The run ended. `reason` is why: done, failures, fail_fast, cancelled, fatal (every further
-    row would fail alike), source (the input broke), store, budget, or crashed (the engine did)."""
+    row would fail alike), source (the input broke),
+    target (the output cannot be written), store, budget, or crashed (the engine did)."""
 
     reason: str
     error: BaseException | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import types
 from collections.abc import Mapping
@@ -125,6 +126,17 @@ class Field:
     def is_listlike(self) -> bool:
         """Whether one value is itself a list."""
         return get_origin(self._bare_type) in (list, tuple, set) or self._bare_type in (list, tuple)
+
+    @cached_property
+    def is_columnar(self) -> bool:
+        """Whether a file's column can hold the values: dates, and lists of plain values."""
+        plain = (str, int, float, bool)
+        listed = get_origin(self._bare_type) is list and get_args(self._bare_type)[0] in plain
+        return listed or self._bare_type in (dt.datetime, dt.date)
+
+    def dump(self, value: Any) -> str:
+        """A value as JSON."""
+        return self.adapter.dump_json(value).decode()
 
     @cached_property
     def type_name(self) -> str:

@@ -49,8 +49,13 @@ def as_table(data: Any) -> Any:
 
 def check_columns(table: Any, outputs: Iterable[str]) -> None:
     """Refuse a table whose columns the run would write over."""
+    check_names(getattr(table, "columns", ()), outputs)
+
+
+def check_names(columns: Iterable[Any], outputs: Iterable[str]) -> None:
+    """The same, of the names alone."""
     taken = {*RESERVED, *outputs}
-    if clash := [str(name) for name in getattr(table, "columns", ()) if name in taken]:
+    if clash := [str(name) for name in columns if name in taken]:
         raise ValueError(
             f"the DataFrame already has columns {clash}, which this run writes; rename them, or "
             "pass only the inputs: df[['…']]"
@@ -80,6 +85,16 @@ def build(
         columns["sample"] = _numbers(records.samples)[at]
     columns |= _outcome(records, places, at) | _time(records, at) | _usage(records, places)
     return pd.DataFrame(columns, index=index, copy=False)
+
+
+def spell_out_objects(df: pd.DataFrame, outputs: Mapping[str, Field]) -> None:
+    """Write values that no file has a type for as JSON, in place; dates and lists of plain values
+    stay."""
+    for name, column in df.items():
+        field = outputs.get(str(name))
+        if column.dtype == object and not (field is not None and field.is_columnar):
+            dump = str if field is None else field.dump
+            df[name] = pd.array([None if v is None else dump(v) for v in column], dtype="str")
 
 
 def order_of(df: pd.DataFrame) -> int:

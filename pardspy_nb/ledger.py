@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from . import frame
 from .batch import Batch
+from .engine import Engine
 from .errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
 from .events import Event, RowFinished, RunFinished, RunStarted
 from .failures import message_of
@@ -16,6 +17,7 @@ from .modules import Module
 from .options import Options
 from .provenance import Sources, provenance, spans
 from .records import Records
+from .summary import Summary
 from .tally import Tally
 
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
@@ -32,6 +34,10 @@ _STOP_ERRORS: dict[str, type[ParallelError]] = {
 class Ledger:
     """Adds up the events of one run.
 
+    Args:
+        workers: rows in flight to begin with; `remembers`: whether answers are kept in a store.
+        control: does something to the engine, on its thread.
+
     Attributes:
         run: the run's name, which its frame bears, too.
         tally: the accumulated state.
@@ -41,10 +47,11 @@ class Ledger:
 
     def __init__(
         self, module: Module, batch: Batch, options: Options, sources: Sources, *, workers: int,
-        remembers: bool,
+        remembers: bool, control: Callable[[Callable[[Engine], None]], None],
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._sources, self._workers, self._remembers = sources, workers, remembers
+        self._control = control
         self._started_at: float | None = None
         self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
@@ -57,11 +64,18 @@ class Ledger:
         for event in events:
             self.tally.add(event)
             if isinstance(event, RowFinished):
-                self.records.add(event)
+                self.enter(event)
             elif isinstance(event, RunStarted):
                 self._started_at = event.at
             elif isinstance(event, RunFinished):
                 self.end = event
+
+    def enter(self, event: RowFinished) -> None:
+        """Keep a settled row."""
+        self.records.add(event)
+
+    def finish(self) -> None:
+        """The run is over, and nothing more will come."""
 
     def add_missing(self, ends: Iterable[Event]) -> None:
         """Enter the ends of those rows that have none yet, and of the run if it has none."""
@@ -80,22 +94,32 @@ class Ledger:
             places = [place for place in places if records.is_ok(place)]
             places = places if self._options.return_all else places[:1]
         df = frame.build(records, places, self._batch, self._module.outputs)
-        df.attrs["pardspy"] = provenance(
-            self._module, self._options,
-            run=self.run,
+        df.attrs["pardspy"] = self._about(
             rows=len(df),
             order=frame.order_of(df),
-            inputs=self._batch.names,
             outputs=frame.outputs_of(df, self._batch),
+            metrics=self.tally.metrics().to_dict(),
+            **self._sources_of(places),
+        )
+        return df
+
+    def _about(self, **more: Any) -> dict[str, Any]:
+        """What the run's result says of the run."""
+        return provenance(
+            self._module, self._options,
+            run=self.run,
+            inputs=self._batch.names,
             workers=self.tally.max_workers or self._workers,
             remembers=self._remembers,
             ended=None if self.end is None else self.end.reason,
             started_at=_iso(self._started_at),
             finished_at=None if self.end is None else _iso(self.end.at),
-            metrics=self.tally.metrics().to_dict(),
-            **self._sources_of(places),
+            **more,
         )  # fmt: skip
-        return df
+
+    def summary(self, df: Any) -> Summary:
+        """The run at a glance; `df` is its frame."""
+        return frame.summarize(df)
 
     def _sources_of(self, places: list[int]) -> dict[str, Any]:
         """What made which answers, by the places of rows in the frame."""
@@ -120,17 +144,26 @@ class Ledger:
 
     def explained(self, kind: type[ParallelError], cause: BaseException | None) -> ParallelError:
         """A `ParallelError` of this run: what happened, to how many rows, and what to do."""
-        failed = [r.error for r in self.records if r.status == "failed" and r.error is not None]
+        failed = self._errors()
         t, limit = self.tally, self._options.max_failures
         tolerated = f" ({limit}; None goes on whatever fails)" if kind is TooManyFailures else ""
         told = [cause, *failed] if cause is not None and cause not in failed else failed
         distinct = list(dict.fromkeys(f"{type(e).__name__}: {message_of(e)}" for e in told))[:3]
         text = (
             f"{kind.why}{tolerated}: {t.ok} rows done, {t.failed} failed, {t.cancelled} cancelled, "
-            f"{t.not_run} not run. {' | '.join(distinct)} (every row is in this error's .df)"
+            f"{t.not_run} not run. {' | '.join(distinct)} ({self._kept})"
         )
         # the error carries every row, whatever the result would have left out
         return kind(text, df=self.frame(), errors=failed)
+
+    def _errors(self) -> list[BaseException]:
+        """Those of the failed rows, in order."""
+        return [r.error for r in self.records if r.status == "failed" and r.error is not None]
+
+    @property
+    def _kept(self) -> str:
+        """Where the rows of a run that ended early are."""
+        return "every row is in this error's .df"
 
 
 def _iso(at: float | None) -> str | None:

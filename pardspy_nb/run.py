@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -50,7 +50,14 @@ class Run:
     """
 
     def __init__(
-        self, module: Module, data: Any, options: Options, *, clock: Clock | None = None
+        self,
+        module: Module,
+        data: Any,
+        options: Options,
+        *,
+        clock: Clock | None = None,
+        ledger: Callable[..., Ledger] = Ledger,
+        most_ahead: int | None = None,
     ) -> None:
         self.options = options
         self._module = module
@@ -67,14 +74,16 @@ class Run:
         if options.max_cost_usd is not None:
             refuse_unknown(module)
         sources = Sources(module, options.cache_key)
-        memory = open_memory(options, module, sources, total=self._batch.total)
+        total = None if self._batch.in_parts else self._batch.total
+        memory = open_memory(options, module, sources, total=total)
         self._backend = ThreadBackend(
             module, self._batch, options, workers=self._workers, adapts=self._adapts,
-            memory=memory, clock=clock or SystemClock(),
+            most_ahead=most_ahead, memory=memory, clock=clock or SystemClock(),
         )  # fmt: skip
-        self._ledger = Ledger(
+        self._ledger = ledger(
             module, self._batch, options, sources, workers=self._workers,
             remembers=memory is not None and memory.store is not None,
+            control=self._backend.control,
         )  # fmt: skip
         self._drain = threading.RLock()
         self._watchers = Watchers()
@@ -259,8 +268,9 @@ class Run:
 
     def _conclude(self) -> None:
         _open_runs.discard(self)
+        self._ledger.finish()
         rows = self._ledger.frame()
-        self._summary = frame.summarize(rows)
+        self._summary = self._ledger.summary(rows)
         if (crash := self._backend.crash) is not None:
             words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
             self._summary = replace(self._summary, trouble=words)

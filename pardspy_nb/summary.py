@@ -27,6 +27,7 @@ class Summary:
         settings: what the run was set to, as (name, text).
         ended: why the run ended (see `events.RunFinished`).
         can_continue: whether a repeated call would pay only for the rows that are missing.
+        where: what holds the rows.
         trouble: why the run could not start; there is nothing else to tell then.
     """
 
@@ -37,6 +38,7 @@ class Summary:
     settings: Sequence[tuple[str, str]] = ()
     can_continue: bool = False
     ended: str = ""
+    where: str = "the frame"
     trouble: str = ""
 
     @property
@@ -51,8 +53,8 @@ class Summary:
         how = "Stopped before the end" if m.not_run else "Ended without every row"
         how = "Stopped at max_cost_usd" if self.ended == "budget" else how
         return (
-            f"{how}: {m.successes:,} of {m.total:,} rows are done and in the "
-            f"frame; {rest} (see its status column).{again}"
+            f"{how}: {m.successes:,} of {m.total:,} rows are done and in "
+            f"{self.where}; {rest} (see its status column).{again}"
         )
 
     @property

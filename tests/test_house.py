@@ -81,13 +81,18 @@ ALLOWED: dict[str, set[str]] = {
     "plots": set(),
     "provenance": {"modules", "options", "predict", "prices"},
     "ledger": {
-        "batch", "errors", "events", "failures", "frame", "modules", "options", "provenance",
-        "records", "tally",
+        "batch", "engine", "errors", "events", "failures", "frame", "modules", "options",
+        "provenance", "records", "summary", "tally",
     },
     "run": {
         "backend", "batch", "budget", "clock", "engine", "errors", "events", "frame",
         "interrupts", "kernel", "ledger", "memory", "metrics", "modules", "options", "prediction",
         "provenance", "records", "sinks",
+    },
+    "parts": {"batch", "events", "modules", "records"},
+    "filing": {
+        "batch", "engine", "errors", "events", "fields", "frame", "ledger", "metrics", "modules",
+        "options", "parts", "records", "run", "summary",
     },
     "merge": {"frame", "metrics", "provenance", "usage"},
     "retry": {"batch", "errors", "failures", "merge", "modules", "options", "run"},
@@ -109,6 +114,7 @@ ONLY = {
     "ipywidgets": {"sinks.panel"},
     "sqlite3": {"store.file"},
     "tqdm": {"sinks.bar"},
+    "pyarrow": {"filing", "parts", "store.outfile"},
     "matplotlib": {"plots"},
     "genai_prices": {"prices"},
 }

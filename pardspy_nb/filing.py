@@ -1,0 +1,210 @@
+"""From file to file: rows are read, run and written part by part, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import frame
+from .batch import Batch
+from .engine import Engine
+from .errors import ParallelError, RunStopped
+from .events import RowFinished
+from .fields import Field
+from .ledger import Ledger
+from .metrics import ParallelMetrics
+from .modules import from_module
+from .options import Options, takes_options
+from .parts import Part, Parts
+from .records import Records
+from .run import Run
+from .summary import Summary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PARTS_AHEAD = 20  # parts that may be begun before the first of them is written
+_ERRORS_KEPT = 1000
+
+
+class _Writer:
+    """A parquet file that appears under its name when it is complete."""
+
+    def __init__(self, path: Path, outputs: Mapping[str, Field]) -> None:
+        self._path, self._outputs = path, outputs
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._file: Any = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything to complete."""
+        return self._file is not None
+
+    def write(self, table: pa.Table, about: Mapping[str, Any]) -> None:
+        """Append the rows of a table; the first one's columns and types are the file's."""
+        import pyarrow.parquet as pq
+
+        if not self.has_begun:
+            attrs = json.dumps({"pardspy": about}).encode()  # where pandas looks for them
+            kept = {**(table.schema.metadata or {}), b"PANDAS_ATTRS": attrs}
+            self._schema = table.schema.with_metadata(kept)
+            self._file = pq.ParquetWriter(self._part, self._schema)
+        self._file.write_table(table.select(self._schema.names).cast(self._schema))
+
+    def close(self, about: Mapping[str, Any]) -> None:
+        """Complete the file."""
+        self._file.add_key_value_metadata({"pardspy": json.dumps(about)})
+        self._file.close()
+        os.replace(self._part, self._path)
+
+    def drop(self) -> None:
+        """Leave nothing behind."""
+        if self.has_begun:
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+class FileLedger(Ledger):
+    """A ledger that writes settled rows to a file, part by part, and lets them go."""
+
+    def __init__(self, parts: Parts, path: Path, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._parts, self._path = parts, path
+        self._writer = _Writer(path, self._module.outputs)
+        self._next = 0  # part to be written
+        self._trouble: BaseException | None = None
+        self._failed: list[BaseException] = []  # the first
+
+    def enter(self, event: RowFinished) -> None:
+        if event.status == "failed" and event.error and len(self._failed) < _ERRORS_KEPT:
+            self._failed.append(event.error)
+        self._parts.open[event.row.number // self._parts.tasks].records.add(event)
+        while (part := self._parts.open.get(self._next)) and len(part.records) == part.tasks:
+            self._write(self._next)
+            self._next += 1
+            done_with = self._next * self._parts.tasks
+            self._control(partial(Engine.release, number=done_with))
+
+    def _write(self, number: int) -> None:
+        part = self._parts.open.pop(number)
+        if self._trouble is not None or not len(part.records):
+            return
+        try:
+            self._writer.write(self._table(part), self._about())
+        except Exception as error:  # a full disk, a value that fits no column
+            self._trouble = error
+            self._control(partial(Engine.stop, reason="target", error=error, now=False))
+
+    def _table(self, part: Part) -> pa.Table:
+        """A part's rows, in order: carried columns as they came, then the run's own."""
+        import pyarrow as pa
+
+        places = part.records.order()
+        batch = Batch(iter(()), None, [] if part.table is not None else self._batch.names,
+                      repeat=self._batch.repeat)  # fmt: skip
+        df = frame.build(part.records, places, batch, self._module.outputs)
+        frame.spell_out_objects(df, self._module.outputs)
+        table = pa.Table.from_pandas(df, preserve_index=False)
+        if part.table is None:
+            return table
+        positions = [part.records.positions[place] - part.position for place in places]
+        carried = part.table.take(pa.array(positions, pa.int64()))
+        for at, name in enumerate(carried.column_names):
+            table = table.add_column(at, carried.field(name), carried.column(name))
+        return table
+
+    def finish(self) -> None:
+        for number in sorted(self._parts.open):
+            self._write(number)
+        try:
+            if self._trouble is None:
+                if not self._writer.has_begun:
+                    self._writer.write(self._table(self._parts.empty), self._about())
+                self._writer.close(self._about(metrics=self._metrics))
+        except Exception as error:
+            self._trouble = error
+        if self._trouble is not None:
+            self._writer.drop()
+
+    @property
+    def _metrics(self) -> dict[str, Any]:
+        return self.tally.metrics().to_dict()
+
+    def frame(self, *, selected: bool = False) -> Any:
+        """No rows, in the run's columns: they are in the file."""
+        df = frame.build(Records(), [], self._batch, self._module.outputs)
+        df.attrs["pardspy"] = self._about(rows=0, metrics=self._metrics)
+        return df
+
+    def summary(self, df: Any) -> Summary:
+        return replace(
+            frame.summarize(df),
+            groups=self.tally.failures.largest_first(),
+            latencies_ms=self.tally.shown_latencies_ms(),
+            counts=self.tally.counts,
+            where=str(self._path),
+        )
+
+    def stopped_by(self) -> ParallelError | None:
+        if self._trouble is not None:
+            return self.explained(RunStopped, self._trouble)
+        return super().stopped_by()
+
+    def _errors(self) -> list[BaseException]:
+        return self._failed
+
+    @property
+    def _kept(self) -> str:
+        if self._trouble is None:
+            return f"those that are settled are in {self._path}"
+        again = "; what was answered is remembered" if self._remembers else ""
+        return f"{self._path} was not written{again}"
+
+
+@takes_options
+def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> ParallelMetrics:
+    """Run every row of a table or stream through a module, into a parquet file.
+
+    Only some parts of 2,000 rows are in memory at a time: a row that takes long holds up the
+    reading once 20 parts wait for it. The file has the columns of `run_parallel`'s frame, in input
+    order, and appears once it is complete; called again after an interruption, rows that are
+    remembered (`store`) are not asked again. Outputs that are neither text, numbers, labels,
+    dates nor lists of those are written as JSON.
+
+    Args:
+        module: as in `run_parallel`.
+        source: a path to a .parquet, .csv or .jsonl, a DataFrame (pandas, polars, pyarrow), or an
+            iterator of dicts.
+        target: the path of the file.
+        options: as in `run_parallel`; `return_all` and `only_successful` have no say here.
+
+    Returns:
+        The run's metrics. `pd.read_parquet(target)` is its frame.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError, ModuleNotFoundError: bad input, or pyarrow is
+            missing; nothing was sent.
+        ParallelError: as `run_parallel`; settled rows are in the file, which the message names.
+    """
+    import pyarrow.parquet  # noqa: F401 - before anything is paid for
+
+    given, described, path = Options.of(options), from_module(module), Path(target).expanduser()
+    if path.suffix.lower() != ".parquet":
+        raise ValueError(f"the target is a parquet file, and {str(path)!r} has another ending")
+    if isinstance(source, str | Path) and path.exists() and path.samefile(source):
+        raise ValueError(f"{str(path)!r} cannot be read and written at the same time")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
+    parts = Parts(source, described.inputs, repeat=given.repeat, columns=given.columns)
+    frame.check_names(parts.columns if parts.batch.total is not None else [], described.outputs)
+    run = Run(
+        described, parts.batch, given, ledger=partial(FileLedger, parts, path),
+        most_ahead=_PARTS_AHEAD * parts.tasks,
+    )  # fmt: skip
+    run.start().result()
+    return run.metrics

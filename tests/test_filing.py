@@ -1,0 +1,253 @@
+"""From file to file: in order, in bounded memory, once."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import gc
+import json
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from server import Reply, ScriptedServer
+
+import pardspy_nb as pn
+from pardspy_nb import filing, parts
+
+QUIET: dict[str, Any] = {"progress": "none"}
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
+    monkeypatch.setattr(filing, "_PARTS_AHEAD", 3)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.parquet"
+    n = 57
+    table = pa.table({
+        "id": pa.array([f"r{i}" for i in range(n)]),
+        "review": pa.array([f"row-{i} is a review" for i in range(n)]),
+        "tags": pa.array([["a"] * (i % 3) for i in range(n)]),
+    })  # fmt: skip
+    pq.write_table(table, path, row_group_size=23)
+    return path
+
+
+def test_the_file_is_the_frame_of_the_same_run(
+    predict: pn.Predict, source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "answers.parquet"
+    metrics = pn.run_to_parquet(predict, source, target, max_workers=7, **QUIET)
+    df = pd.read_parquet(target)
+    again = pn.run_parallel(predict, source, max_workers=7, store=None, **QUIET)
+    assert list(df.columns) == list(again.columns)
+    told = ["id", "review", "sentiment", "reason", "status", "total_tokens", "model"]
+    pd.testing.assert_frame_equal(df[told], again[told])
+    assert dict(df.dtypes[told]) == dict(again.dtypes[told])
+    assert [list(tags) for tags in df["tags"]] == [["a"] * (i % 3) for i in range(57)]
+    assert (metrics.total, metrics.successes, metrics.not_run) == (57, 57, 0)
+    assert metrics.usage is not None
+    assert df["total_tokens"].sum() == metrics.usage.total_tokens
+    assert df.parallel.metrics.successes == 57
+    assert df.attrs["pardspy"]["model"] == "gpt-4o-mini"
+    kept = json.loads(pq.ParquetFile(target).metadata.metadata[b"pardspy"])
+    assert (kept["metrics"]["successes"], kept["ended"]) == (57, "done")
+    assert [p.name for p in tmp_path.iterdir() if "part" in p.suffix] == [], "nothing left behind"
+
+
+def test_rows_come_back_in_order_however_long_each_takes(tmp_path: Path) -> None:
+    async def odd(i: int) -> dict[str, int]:
+        await asyncio.sleep(0.03 if i % 10 == 0 else 0)
+        return {"double": 2 * i}
+
+    target = tmp_path / "out.parquet"
+    pn.run_to_parquet(odd, pd.DataFrame({"i": range(200)}), target, max_workers=16, **QUIET)
+    df = pd.read_parquet(target)
+    assert list(df["i"]) == list(range(200))
+    assert list(df["double"]) == [2 * i for i in range(200)]
+
+
+def test_a_row_that_takes_long_holds_up_the_reading_and_no_row_is_kept(tmp_path: Path) -> None:
+    """Three parts of ten rows may be begun before the first is written, and what is written is
+    let go."""
+    release = asyncio.Event()
+    begun: list[int] = []
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    class Text(str):
+        __slots__ = ("__weakref__",)
+
+    async def answer(i: int) -> dict[str, Any]:
+        nonlocal most
+        begun.append(i)
+        if i == 3:
+            await release.wait()
+        if i == 29:
+            await asyncio.sleep(0.3)
+            assert max(begun) == 29
+            release.set()
+        text = Text(f"answer {i}")
+        alive.append(weakref.ref(text))
+        if i % 20 == 0:
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive))
+        await asyncio.sleep(0.002)
+        return {"text": text}
+
+    target = tmp_path / "out.parquet"
+    metrics = pn.run_to_parquet(
+        answer, iter([{"i": i} for i in range(400)]), target, max_workers=50, **QUIET
+    )
+    assert metrics.successes == 400
+    assert list(pd.read_parquet(target)["text"]) == [f"answer {i}" for i in range(400)]
+    assert most <= 4 * 10 + 50
+
+
+def test_a_second_call_asks_only_for_what_is_missing(
+    predict: pn.Predict, server: ScriptedServer, source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "answers.parquet"
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400) if marker == 31 and attempt == 1 else Reply()
+    )
+    with pytest.raises(pn.TooManyFailures, match=r"settled are in .*answers\.parquet") as info:
+        pn.run_to_parquet(predict, source, target, max_workers=5, **QUIET)
+    assert len(info.value.errors) == 1
+    first = pd.read_parquet(target)
+    assert first["status"].value_counts()["failed"] == 1
+    done = int((first["status"] == "ok").sum())
+    assert list(first["id"]) == [f"r{i}" for i in range(len(first))]
+    metrics = pn.run_to_parquet(predict, source, target, max_workers=5, **QUIET)
+    assert (metrics.successes, metrics.cached) == (57, done)
+    assert server.attempts.total() == 58
+    df = pd.read_parquet(target)
+    assert list(df["cached"]) == [s == "ok" for s in first["status"]] + [False] * (57 - len(first))
+
+
+def test_samples_columns_and_other_inputs(predict: pn.Predict, tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    frame = pd.DataFrame({"text": [f"row-{i}" for i in range(12)], "n": range(12)})
+    pn.run_to_parquet(predict, frame, target, repeat=2, columns={"review": "text"}, **QUIET)
+    df = pd.read_parquet(target)
+    assert list(df["n"]) == [i for i in range(12) for _ in range(2)]
+    assert list(df["sample"]) == [0, 1] * 12
+    assert "review" not in df
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    frame.to_json(tmp_path / "in.jsonl", orient="records", lines=True)
+    for name in ("in.csv", "in.jsonl"):
+        other = tmp_path / "other.parquet"
+        pn.run_to_parquet(predict, tmp_path / name, other, columns={"review": "text"}, **QUIET)
+        read = pd.read_parquet(other)
+        assert list(read["text"]) == list(frame["text"])
+        assert list(read["n"]) == list(range(12))
+        assert (read["status"] == "ok").all()
+
+
+def test_an_iterator_is_pulled_as_workers_free_up(predict: pn.Predict, tmp_path: Path) -> None:
+    pulled: list[int] = []
+
+    def rows() -> Iterator[dict[str, str]]:
+        for i in range(25):
+            pulled.append(i)
+            yield {"review": f"row-{i}"}
+
+    target = tmp_path / "out.parquet"
+    metrics = pn.run_to_parquet(predict, rows(), target, max_workers=3, **QUIET)
+    df = pd.read_parquet(target)
+    assert list(df["review"]) == [f"row-{i}" for i in range(25)]
+    assert metrics.total == len(pulled) == 25
+
+
+def test_values_that_no_column_holds_are_written_as_json(tmp_path: Path) -> None:
+    class Sig(pn.Signature):
+        """x"""
+
+        text: str = pn.InputField()
+        names: list[str] = pn.OutputField()
+        scores: dict[str, int] = pn.OutputField()
+        when: dt.datetime = pn.OutputField()
+
+    class Model:
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            text = '{"names": ["a", "b"], "scores": {"a": 1}, "when": "2026-01-02T03:04:05"}'
+            return pn.Completion(text, pn.Usage(), "m")
+
+    target = tmp_path / "out.parquet"
+    pn.run_to_parquet(pn.Predict(Sig, Model()), pd.DataFrame({"text": ["a"] * 3}), target, **QUIET)
+    row = pd.read_parquet(target).iloc[0]
+    assert list(row["names"]) == ["a", "b"]
+    assert json.loads(row["scores"]) == {"a": 1}
+    assert row["when"] == dt.datetime(2026, 1, 2, 3, 4, 5)
+
+
+def test_no_rows_make_a_file_with_the_columns(predict: pn.Predict, tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    empty = pd.DataFrame({"review": pd.array([], dtype="str"), "n": pd.array([], dtype="int64")})
+    metrics = pn.run_to_parquet(predict, empty, target, **QUIET)
+    df = pd.read_parquet(target)
+    assert metrics.total == len(df) == 0
+    assert list(df.columns[:5]) == ["review", "n", "sentiment", "reason", "status"]
+
+
+def test_a_file_that_cannot_be_written_stops_the_run_and_leaves_the_old_one(
+    predict: pn.Predict, server: ScriptedServer, source: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    target = tmp_path / "answers.parquet"
+    target.write_bytes(b"of yesterday")
+
+    def full(self: Any, table: Any, about: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    server.delay_s = 0.01
+    with monkeypatch.context() as broken:
+        broken.setattr(filing._Writer, "write", full)
+        with pytest.raises(pn.RunStopped, match=r"No space left.*was not written.*remembered"):
+            pn.run_to_parquet(predict, source, target, max_workers=2, **QUIET)
+    assert target.read_bytes() == b"of yesterday"
+    assert server.attempts.total() < 57
+    asked = server.attempts.total()
+    pn.run_to_parquet(predict, source, target, max_workers=2, **QUIET)
+    assert server.attempts.total() == 57, f"{asked} rows were not asked again"
+    assert len(pd.read_parquet(target)) == 57
+
+
+def test_bad_input_is_refused_before_anything_is_sent(
+    predict: pn.Predict, server: ScriptedServer, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    for bad, target, error, words in (
+        (source, tmp_path / "out.csv", ValueError, "another ending"),
+        (source, source, ValueError, "read and written"),
+        (source, tmp_path / "no" / "out.parquet", FileNotFoundError, "no folder"),
+        (tmp_path / "none.parquet", out, FileNotFoundError, "none"),
+        (tmp_path / "a.txt", out, ValueError, r"\.parquet, \.csv or \.jsonl"),
+        ({"review": ["a"]}, out, TypeError, "path"),
+        (pd.DataFrame({"text": ["a"]}), out, ValueError, "columns="),
+        (pd.DataFrame({"review": ["a"], "status": ["b"]}), out, ValueError, "already has"),
+    ):
+        with pytest.raises(error, match=words):
+            pn.run_to_parquet(predict, bad, target, **QUIET)
+    assert not server.requests
+    assert not out.exists()
+
+
+def test_a_wrong_value_ends_the_run_and_keeps_the_rows_before(
+    predict: pn.Predict, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.parquet"
+    frame = pd.DataFrame({"review": [f"row-{i}" for i in range(30)]})
+    frame.loc[25, "review"] = None
+    with pytest.raises(pn.ParallelError, match=r"missing in 1 rows \(row 25\)"):
+        pn.run_to_parquet(predict, frame, target, **QUIET)
+    assert list(pd.read_parquet(target)["review"]) == [f"row-{i}" for i in range(20)]
