@@ -147,7 +147,7 @@ class ThreadBackend:
             answer_cap.set(answer_tokens(self._module, limit_usd))
             gates.append(Budget(limit_usd, caller.worst_case))
         engine = Engine(
-            self._rows, caller, self._emit, clock=self._clock, total=self._batch.total,
+            self._rows, caller.ask, self._emit, clock=self._clock, total=self._batch.total,
             max_workers=self._workers, retry=RetryPolicy(options.max_attempts),
             failure=FailurePolicy(options.max_failures, options.fail_fast),
             timeout_s=options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,

@@ -228,12 +228,19 @@ def _from_columns(
     names = [n for n in inputs.fields if n in columns]
     names += [n for n in columns if n not in names]
     tuples = zip(*(columns[n] for n in names), strict=True) if names else ((),) * length
-    rows = (dict(zip(names, values, strict=True)) for values in tuples)
+    rows: Iterable[dict[str, Any]] = (dict(zip(names, values, strict=True)) for values in tuples)
+    if len(names) == 1:
+        name = names[0]
+        rows = ({name: value} for value in columns[name])
     return Batch(_samples(rows, repeat), length * repeat, names, table, index, repeat=repeat,
                  columns=columns)  # fmt: skip
 
 
 def _samples(rows: Iterable[Mapping[str, Any]], repeat: int, first: int = 0) -> Iterator[Row]:
+    if repeat == 1:
+        for position, inputs in enumerate(rows, first):
+            yield Row(position, position, 0, inputs)
+        return
     for position, inputs in enumerate(rows, first):
         for sample in range(repeat):
             yield Row(position * repeat + sample, position, sample, inputs)

@@ -215,8 +215,10 @@ class Engine:
             flight = self._in_hand = self._lineup.take(fresh=self._may_pull())
             if flight is None:
                 return None
-            self._pulled = max(self._pulled, flight.row.number + 1)
-            taken = not self._spared(flight) and self._admitted(flight)
+            if self._most_ahead is not None:
+                self._pulled = max(self._pulled, flight.row.number + 1)
+            spared = self._sparing is not None and self._spared(flight, self._sparing)
+            taken = not spared and (self._gates is None or self._admitted(flight, self._gates))
             self._in_hand = None
             if taken:
                 return flight
@@ -228,12 +230,10 @@ class Engine:
             return False
         return self._most_ahead is None or self._pulled < self._released + self._most_ahead
 
-    def _spared(self, flight: Flight) -> bool:
+    def _spared(self, flight: Flight, sparing: Sparing) -> bool:
         """Whether a row needs no attempt now."""
-        if self._sparing is None or flight.attempts:
-            return False
         try:
-            spared = self._sparing.spares(flight)
+            spared = sparing.spares(flight)
         except Exception as error:
             self.stop("store", error, now=False)
             self._settle(flight, "not_run")
@@ -242,14 +242,12 @@ class Engine:
             self._leave_lane(flight)
         return spared
 
-    def _admitted(self, flight: Flight) -> bool:
+    def _admitted(self, flight: Flight, gates: Gates) -> bool:
         """Whether an attempt may start; else the row goes back, and none starts before the gates
         open."""
-        if self._gates is None:
-            return True
         now = self._loop.time()
         try:
-            if self._gates.admit(flight.row, now):
+            if gates.admit(flight.row, now):
                 flight.admitted += 1
                 return True
         except Exception as error:
@@ -360,7 +358,8 @@ class Engine:
         call = Call(flight.attempts, task, start)
         flight.calls.append(call)
         self._running += 1
-        self._max_in_flight = max(self._max_in_flight, self._running)
+        if self._running > self._max_in_flight:
+            self._max_in_flight = self._running
         self._emit(RowStarted(flight.row, flight.attempts))
         return call
 

@@ -28,8 +28,10 @@ class Gates:
 
     def admit(self, row: Row, now: float) -> bool:
         """Whether an attempt starts now; else the gates are shut. Their errors are passed on."""
-        wait_s = max(gate.wait_s(row, now) for gate in self._gates)
-        if wait_s <= 0:
+        wait_s = 0.0
+        for gate in self._gates:
+            wait_s = max(wait_s, gate.wait_s(row, now))
+        if wait_s == 0:
             for gate in self._gates:
                 gate.enter(row, now)
             return True

@@ -136,13 +136,16 @@ class Lineup:
         return self._new() if fresh else None
 
     def _new(self) -> Flight | None:
-        most = _PARKED_PER_LANE * self._lanes if self._lanes else 1
+        if not self._lanes:
+            row = None if self._exhausted or self._parked else self._pull()
+            return None if row is None else Flight(row)
+        most = _PARKED_PER_LANE * self._lanes
         while not self._exhausted and len(self._parked) < most:
             row = self._pull()
             if row is None:
                 return None
             flight = Flight(row)
-            if not self._lanes or self._lane(row) not in self._busy_lanes:
+            if self._lane(row) not in self._busy_lanes:
                 return self._occupy(flight)
             self._parked.append(flight)
         return None

@@ -84,7 +84,7 @@ class Module:
 
 
 class Caller:
-    """Makes one attempt at a row; the engine's callable. `close` it afterwards."""
+    """Makes attempts at rows. `close` it afterwards."""
 
     def __init__(
         self, modules: Sequence[Any], factory: Callable[[int], Any] | None,
@@ -97,8 +97,12 @@ class Caller:
         plain = not factory and isinstance(modules[0], Predict)
         self._fixed_size = len(json.dumps(modules[0].fixed[2:], default=repr)) if plain else 0
 
-    async def __call__(self, row: Row) -> Answer:
-        """One attempt."""
+    @property
+    def ask(self) -> Callable[[Row], Awaitable[Answer]]:
+        """What makes one attempt."""
+        return self._attempts[0] if len(self._attempts) == 1 else self._ask
+
+    async def _ask(self, row: Row) -> Answer:
         if self._factory is None:
             return await self._attempts[row.number % len(self._attempts)](row)
         module = self._made.pop(row.number, None) or self._factory(row.number)
@@ -249,8 +253,10 @@ def _answer(result: Any, counted: Any) -> Answer:
     """A module's result as an Answer. Calls made inside were counted; else believe the result."""
     if isinstance(result, Prediction):
         return Answer(result.outputs, counted if counted is not None else result.usage)
-    outputs = dict(result) if isinstance(result, Mapping) else {"output": result}
-    if clash := [name for name in outputs if name in RESERVED]:
+    if not isinstance(result, Mapping):
+        return Answer({"output": result}, counted)
+    outputs = dict(result)
+    if clash := [name for name in RESERVED if name in outputs]:
         raise ModuleOutputError(f"the module returned {clash}, the names of result columns; "
                                 "rename them", usage=counted)  # fmt: skip
     if odd := [name for name in outputs if not isinstance(name, str)]:

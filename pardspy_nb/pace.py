@@ -58,7 +58,7 @@ class Pace:
 
     def __init__(self, rpm: float | None, tpm: float | None, size: Callable[[Row], float]) -> None:
         self._given, self._size = Limits(rpm, tpm), size
-        self._heard = self._set_to = Limits(None, None)
+        self._heard, self._is_set = Limits(None, None), False
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
         self._held_until = 0.0
@@ -74,13 +74,12 @@ class Pace:
         if self._given.rpm is None or self._given.tpm is None:
             heard = limits_of(headers)
             if heard is not None and heard != self._heard:
-                self._heard = heard
+                self._heard, self._is_set = heard, False
 
     def wait_s(self, row: Row, now: float) -> float:
         """See `hooks.Gate`."""
-        if self._began is None:
-            self._began = now
-        self._set(now)
+        if not self._is_set:
+            self._set(now)
         wait_s = max(0.0, self._held_until - now)
         if self._requests is not None:
             wait_s = max(wait_s, self._requests.wait_s(1, now))
@@ -102,11 +101,14 @@ class Pace:
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
         """See `hooks.Gate`."""
-        asked_s = getattr(outcome, "retry_after_s", None)
-        if isinstance(asked_s, int | float) and isinstance(outcome, BaseException) and (
+        if isinstance(outcome, BaseException) and (
             is_rate_limited(outcome) or is_overloaded(outcome)
-        ):  # fmt: skip
-            self._held_until = max(self._held_until, now + asked_s)
+        ):
+            asked_s = getattr(outcome, "retry_after_s", None)
+            if isinstance(asked_s, int | float):
+                self._held_until = max(self._held_until, now + asked_s)
+        if self._tokens is None:
+            return
         usage = getattr(outcome, "usage", None)
         prompt = getattr(usage, "prompt_tokens", None)
         completion = getattr(usage, "completion_tokens", None)
@@ -117,7 +119,7 @@ class Pace:
         took = expected.pop()
         if not expected:
             del self._expected[row.number]
-        if self._tokens is not None and usage is not None and usage.total_tokens is not None:
+        if usage is not None and usage.total_tokens is not None:
             self._tokens.take(usage.total_tokens - took, now)
 
     def _learn(self, row: Row, prompt: int, completion: int) -> None:
@@ -134,14 +136,14 @@ class Pace:
 
     def _set(self, now: float) -> None:
         """Make the buckets for the limits as they are now."""
-        if self._set_to == self._heard and self._sent:
-            return
-        self._set_to = self._heard
+        self._is_set = True
+        if self._began is None:
+            self._began = now
         rpm = self._given.rpm if self._given.rpm is not None else self._heard.rpm
         tpm = self._given.tpm if self._given.tpm is not None else self._heard.tpm
         if rpm is not None and (self._requests is None or self._requests.per_minute != rpm):
             # what was sent before the limit was known counts
-            early = self._sent - (now - (self._began or now)) * rpm / 60
+            early = self._sent - (now - self._began) * rpm / 60
             self._requests = Bucket(rpm, now, taken=max(0.0, early))
         if tpm is not None and (self._tokens is None or self._tokens.per_minute != tpm):
             self._tokens = Bucket(tpm, now)

@@ -80,10 +80,15 @@ class Tally:
         """Fold one event in."""
         if isinstance(event, RowStarted):
             self.in_flight += 1
-            self._backing_off.discard(event.row.number)
+            if self._backing_off:
+                self._backing_off.discard(event.row.number)
         elif isinstance(event, RowFinished):
             self._finish(event)
-        elif isinstance(event, AttemptFailed):
+        else:
+            self._note(event)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, AttemptFailed):
             self.in_flight -= 1
             self._backing_off.add(event.row.number)
         elif isinstance(event, AttemptLost):

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ class DaemonPool:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._telling = False  # the loop will look at what is done
         self._threads = 0
         self._idle = 0  # touched on the loop's thread only
 
@@ -49,10 +52,19 @@ class DaemonPool:
                 result, error = context.run(function), None
             except BaseException as e:  # SystemExit in a function is that row's failure
                 result, error = None, e
+            self._done.append((future, result, error))
+            if self._telling:
+                continue
+            self._telling = True  # waking the loop is what costs most: once for all that is done
             try:
-                self._loop.call_soon_threadsafe(self._settle, future, result, error)
+                self._loop.call_soon_threadsafe(self._settle_all)
             except RuntimeError:  # the loop is closed: nobody waits for this result
                 return
+
+    def _settle_all(self) -> None:
+        self._telling = False  # first: what is done from here on tells again
+        while self._done:
+            self._settle(*self._done.popleft())
 
     def _settle(
         self, future: asyncio.Future[Any], result: Any, error: BaseException | None
