@@ -98,7 +98,10 @@ def main(rows: int) -> None:
     for n in (SMALL, rows):
         for _ in range(5 if n == SMALL else 1):
             done = subprocess.run(
-                [sys.executable, __file__, "one", str(n)], capture_output=True, text=True, check=True
+                [sys.executable, __file__, "one", str(n)],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             results.append(json.loads(done.stdout))
     small = sorted(r["us"] for r in results[:-1])[2]

@@ -1,10 +1,11 @@
 """A chat endpoint that is not the bottleneck: a bare protocol, each answer after a fixed delay.
 
-    python benchmarks/server.py DELAY_MS
+    python benchmarks/server.py DELAY_MS [faults]
 
 prints its port on one line. An answer names the row of its request (`row-17` in the last
 message), so that a client can be checked; `GET /stats` tells how many requests came, how many
-of them were open at once, and starts counting anew.
+of them were open at once, and starts counting anew. With `faults` 4 % of the rows meet a 429, 2 %
+a 500 and 2 % a stall of 30 s, each on their first four attempts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import json
 import re
 import sys
+from collections import Counter
 
 ROW = re.compile(rb"row-(\d+)(?!.*row-\d)", re.DOTALL)
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -35,12 +37,21 @@ def answer_to(body: bytes) -> bytes:
     }).encode()  # fmt: skip
 
 
+def fault_of(number: int, attempt: int) -> int:
+    """The HTTP status a faulty row's attempt ends in, 0 for a stall, else 200."""
+    if attempt > 4:
+        return 200
+    kinds = {3: 429, 28: 429, 7: 500, 11: 0}
+    return kinds.get(number % 50, 200)
+
+
 class Stats:
     requests = open = most = 0
 
 
 class Chat(asyncio.Protocol):
     delay_s = 0.05
+    faults: Counter[int] | None = None  # attempts by row
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.buffer = transport, b""
@@ -63,17 +74,30 @@ class Chat(asyncio.Protocol):
             Stats.requests += 1
             Stats.open += 1
             Stats.most = max(Stats.most, Stats.open)
-            asyncio.get_running_loop().call_later(self.delay_s, self._answer, body)
+            status = self._status(body)
+            delay_s = self.delay_s if status else 30.0
+            asyncio.get_running_loop().call_later(delay_s, self._answer, body, status)
 
-    def _answer(self, body: bytes) -> None:
+    def _status(self, body: bytes) -> int:
+        found = ROW.search(body)
+        if self.faults is None or found is None:
+            return 200
+        number = int(found.group(1))
+        self.faults[number] += 1
+        return fault_of(number, self.faults[number])
+
+    def _answer(self, body: bytes, status: int) -> None:
         Stats.open -= 1
-        self._write(answer_to(body))
+        if status in (200, 0):
+            self._write(answer_to(body))
+        else:
+            self._write(b'{"error": {"message": "a fault"}}', status)
 
-    def _write(self, body: bytes) -> None:
+    def _write(self, body: bytes, status: int = 200) -> None:
         if not self.transport.is_closing():
             self.transport.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-                % len(body) + body
+                b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                % (status, len(body)) + body
             )  # fmt: skip
 
 
@@ -93,4 +117,5 @@ if __name__ == "__main__":
     except ImportError:
         loops = asyncio.new_event_loop
     with asyncio.Runner(loop_factory=loops) as runner:
+        Chat.faults = Counter() if sys.argv[2:] == ["faults"] else None
         runner.run(main(float(sys.argv[1])))

@@ -8,6 +8,7 @@ response objects.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,6 +49,12 @@ def http_library(http_kind: type) -> Any:
     return sys.modules[base.__module__.partition(".")[0]]
 
 
+@functools.cache
+def certificates(http: Any) -> Any:
+    """What that library trusts. Loading it takes 50 ms, which each client would take again."""
+    return http.create_ssl_context()
+
+
 async def direct_like(client: Any, http_kind: type, path: str) -> Direct:
     """The short way for POSTs of `client` to `path`.
 
@@ -74,9 +81,8 @@ async def direct_like(client: Any, http_kind: type, path: str) -> Direct:
     for name in _PER_REQUEST:
         headers.popall(name, None)
     url = yarl.URL(str(written[0].url), encoded=True)
-    certificates = http.create_ssl_context() if url.scheme == "https" else True
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=certificates),
+        connector=aiohttp.TCPConnector(limit=0, ssl=certificates(http)),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the engine's is the only
     )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import errors
-from .direct import Direct, Reply, direct_like, http_library
+from .direct import Direct, Reply, certificates, direct_like, http_library
 
 if TYPE_CHECKING:
     import openai
@@ -87,7 +87,7 @@ class Endpoint:
                 api_key=self._key(),
                 max_retries=0,  # the engine retries and counts
                 timeout=None,  # the engine's wall clock is the only one
-                http_client=openai.DefaultAioHttpClient(timeout=None),
+                http_client=openai.DefaultAioHttpClient(timeout=None, verify=load()),
             )  # fmt: skip
         return clients[self]
 
@@ -248,6 +248,14 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def load() -> Any:
+    """Have the client at hand: its import and the certificates take half a second, which should
+    not hold up a loop. Returns the certificates."""
+    import openai
+
+    return certificates(http_library(openai.DefaultAioHttpClient))
 
 
 async def close_clients() -> None:

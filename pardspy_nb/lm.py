@@ -7,12 +7,12 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .endpoint import Endpoint
+from .endpoint import Endpoint, load
 from .errors import ServerError
 from .portal import on_our_loop
 from .prices import Price, Rate, rate_of
@@ -80,6 +80,9 @@ class LM:
         temperature: passed on when given. The embedded model's default is 0.
         max_tokens: upper bound of an answer's tokens. The embedded model's default is 256.
         timeout_s: wall clock for one call, seconds.
+        client: makes the `openai` async client, where the plain one will not do (Azure, an HTTP
+            client of your own): `lambda: openai.AsyncAzureOpenAI(…)`. Called once for each event
+            loop; `base_url` and `api_key` are then the client's own.
         price: (USD per 1M prompt tokens, USD per 1M completion tokens), with a third figure
             for prompt tokens read from the provider's cache if those cost less; None for the
             price table.
@@ -88,7 +91,7 @@ class LM:
 
     Raises:
         LocalModelError: an embedded model that is not in the catalogue.
-        ValueError: a price that is none.
+        ValueError: a price that is none; `client` beside what it brings.
     """
 
     def __init__(
@@ -100,18 +103,22 @@ class LM:
         temperature: float | None = None,
         max_tokens: int | None = None,
         timeout_s: float = 120.0,
+        client: Callable[[], Any] | None = None,
         price: Price | None = None,
         **params: Any,
     ) -> None:
+        if client is not None and (model is None or base_url or api_key):
+            raise ValueError("client= brings its own base_url and api_key, and needs a model name")
         self.model = model or _default_model(base_url)
         self.timeout_s = timeout_s
         if price is not None:
             rate_of(self.model, "", price)  # refuses what is no price
         self.price = price
         self._local: local.LocalModel | None = None
-        self._endpoint = Endpoint(base_url, api_key)
+        self._endpoint = Endpoint(base_url, api_key, client)
         self.params: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
-        if base_url is None and (self.model == "local" or self.model.startswith("local:")):
+        is_ours = base_url is None and client is None
+        if is_ours and (self.model == "local" or self.model.startswith("local:")):
             from . import local
 
             settings = {k: params.pop(k) for k in local.SETTINGS if k in params}
@@ -149,7 +156,7 @@ class LM:
             EndpointConnectionError, AuthenticationError: as `Endpoint.check`.
         """
         # the first use imports these, half a second that would hold up every row in flight
-        await asyncio.to_thread(_import_clients)
+        await asyncio.to_thread(_load)
         if self._local:
             await _serve(self._local)
         else:
@@ -263,9 +270,9 @@ def _caps(body: Mapping[str, Any]) -> list[int]:
     return [n for n in given if isinstance(n, int) and n > 0]
 
 
-def _import_clients() -> None:
-    for name in ("openai", "genai_prices"):
-        importlib.import_module(name)
+def _load() -> None:
+    load()
+    importlib.import_module("genai_prices")
 
 
 def _default_model(base_url: str | None) -> str:

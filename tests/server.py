@@ -54,6 +54,7 @@ class ScriptedServer:
         self.running = True
         self.latency_s: Callable[[int], float] = lambda marker: self.delay_s
         self.gate: threading.Event | None = None
+        self.compress = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -89,12 +90,17 @@ class ScriptedServer:
     async def _serve(self, port: int) -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/deployments/{name}/chat/completions", self._chat)  # Azure's way
+        app.router.add_post("/moved/chat/completions", self._moved)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{port}/v1"
+
+    async def _moved(self, request: web.Request) -> web.StreamResponse:
+        raise web.HTTPTemporaryRedirect("/v1/chat/completions")
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -151,4 +157,7 @@ class ScriptedServer:
                 "total_tokens": prompt + completion,
                 "prompt_tokens_details": {"cached_tokens": cached},
             }  # fmt: skip
-        return web.json_response(answer)
+        answered = web.json_response(answer)
+        if self.compress:
+            answered.enable_compression()
+        return answered
