@@ -8,7 +8,9 @@ it where it is for a while; and where more rows in flight only make each slower 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Callable
 from statistics import fmean, median
 from typing import Literal, NamedTuple
 
@@ -87,6 +89,18 @@ class AutoWorkers:
         self._cohorts = self._not_worth = 0
         self._throughput = 0.0  # at the goal before, rows a second
         self._held_s = 0.0  # the latency when it began to hold
+
+    def steer(
+        self, event: Event, loop: asyncio.AbstractEventLoop, follow: Callable[[AutoWorkers], None]
+    ) -> None:
+        """Take an event in, and have `follow` called where the limit has changed: a lower one
+        holds at once, because where refusals cost no time a worker meets many in one turn."""
+        before = self.limit
+        if self.see(event, loop.time()):
+            if self.limit < before:
+                follow(self)
+            else:
+                loop.call_soon(follow, self)
 
     def see(self, event: Event, now: float) -> bool:
         """Take an event in; whether the limit has changed. `now` is monotonic, in seconds."""

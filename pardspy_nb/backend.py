@@ -189,13 +189,9 @@ class ThreadBackend:
             return
         self._events.append(event)
         if self._auto is not None and self._loop is not None:
-            self._adapt(self._auto, event, self._loop)
+            self._auto.steer(event, self._loop, self._follow)
         if not self.wake.is_set():
             self.wake.set()
-
-    def _adapt(self, auto: AutoWorkers, event: Event, loop: asyncio.AbstractEventLoop) -> None:
-        if auto.see(event, loop.time()):
-            loop.call_soon(self._follow, auto)
 
     def _follow(self, auto: AutoWorkers) -> None:
         if auto is self._auto and self._engine is not None:

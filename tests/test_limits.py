@@ -56,9 +56,12 @@ class Sim:
 
         def emit(event: Event) -> None:
             self.events.append((self.loop.time(), event))
-            if adaptive and adaptive.see(event, self.loop.time()):
-                self.limits.append((self.loop.time(), adaptive.limit))
-                self.loop.call_soon(engine.set_workers, adaptive.limit)
+            if adaptive:
+                adaptive.steer(event, self.loop, follow)
+
+        def follow(adaptive: AutoWorkers) -> None:
+            self.limits.append((self.loop.time(), adaptive.limit))
+            engine.set_workers(adaptive.limit)
 
         engine = Engine(
             (Row(i, i, 0, inputs(i) if inputs else {}) for i in range(n)), ask, emit,
@@ -218,13 +221,14 @@ def test_durations_of_headers(text: str, seconds: float | None) -> None:
 class Slots:
     """An endpoint that lets so many in at a time, and refuses the others at once."""
 
-    def __init__(self, slots: int, spread: float) -> None:
-        self.slots, self.spread = slots, spread
+    def __init__(self, slots: int, spread: float, network_s: float) -> None:
+        self.slots, self.spread, self.network_s = slots, spread, network_s
         self.inside = self.refused = 0
         self.rng = random.Random(slots)
 
     async def __call__(self, row: Row) -> Answer:
-        await asyncio.sleep(0.01)
+        if self.network_s:
+            await asyncio.sleep(self.network_s)
         if self.inside >= self.slots:
             self.refused += 1
             raise TooMany()
@@ -235,11 +239,11 @@ class Slots:
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.3, 0.9])
-@pytest.mark.parametrize("slots", [5, 24, 100])
+@pytest.mark.parametrize(("slots", "network_s"), [(5, 0.01), (24, 0.0), (24, 0.1), (100, 0.01)])
 def test_auto_workers_find_what_an_endpoint_lets_in_without_a_storm(
-    slots: int, spread: float
+    slots: int, network_s: float, spread: float
 ) -> None:
-    sim, endpoint = Sim(), Slots(slots, spread)
+    sim, endpoint = Sim(), Slots(slots, spread, network_s)
     done = sim.run(40 * slots, endpoint, workers=2, auto=True, attempts=9,
                    gates=[Pace(None, None, lambda _: 1)])  # fmt: skip
     assert {r.status for r in done.values()} == {"ok"}
