@@ -18,11 +18,12 @@ from .events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
 from .policy import is_overloaded, is_rate_limited
 
 MOST = 512  # sockets are limited, too: more is for the user to ask for
-_CUT, _CUT_AGAIN = 0.9, 0.7  # of the rows that were let in; where the last cut has not helped
+_CUT = 0.9  # of the rows that were let in
 _CHECKED_FROM = 16  # fewer rows in flight tell too little about throughput
 _WORTH = 1.2  # times the throughput that twice as many in flight have to bring (2 at best)
 _QUICKER = 0.7  # times the latency at which a saturated endpoint is saturated no more
 _PATIENCE, _MOST_PATIENT = 20, 320  # round trips before one more is tried after a 429
+_MOST_PATIENT_S = 120.0
 _CALM_S, _CALM_ROUNDS = 1.0, 2.0  # without growth after trouble: seconds, and round trips
 _LATEST = 64  # latencies
 _COHORT = 32  # attempts at least, whose latencies tell a throughput
@@ -82,6 +83,7 @@ class AutoWorkers:
         self._cut_at = self._calm_until = -1.0
         self._successes = 0  # with all workers busy, since the limit last changed
         self._ceiling = 0  # rows that were let in when others were refused
+        self._crowd = 0  # rows in flight when that began
         self._patience = _PATIENCE
         self._latest_s: deque[float] = deque(maxlen=_LATEST)
         self._goal = _CHECKED_FROM  # where throughput is looked at next
@@ -148,15 +150,24 @@ class AutoWorkers:
             self._calm_until = now + max(_CALM_S, _CALM_ROUNDS * self._usual_s())
 
     def _refused(self, began: float, now: float) -> None:
+        """A 429. One round trip's refusals are one episode: the first cuts, the others only tell
+        how many are let in. If those are few it was not their number (a limit a minute, a bad
+        moment), and the way back up is as quick as the first."""
         let_in = max(1, self._in_flight)
-        if began <= self._cut_at:  # the same episode: it is still turning out how many are let in
-            self.limit = min(self.limit, let_in)
-            self._ceiling = min(self._ceiling, let_in)
-            return
-        in_vain = self._mode == "probing" and self._successes < 2 * self.limit <= self._ceiling
-        self._cut_at, self._mode, self._ceiling = now, "probing", let_in
-        self.limit = max(1, int((_CUT_AGAIN if in_vain else _CUT) * min(self.limit, let_in)))
-        self._patience = min(2 * max(self._patience, _PATIENCE), _MOST_PATIENT)
+        if began > self._cut_at and now >= self._cut_at + self._usual_s():
+            self._episode(let_in, now)
+        self.limit = min(self.limit, let_in)
+        self._ceiling = let_in if 2 * let_in >= self._crowd else self._most
+
+    def _episode(self, let_in: int, now: float) -> None:
+        if self._mode == "probing" and self.limit > self._ceiling:
+            self._patience = min(2 * max(self._patience, _PATIENCE), _MOST_PATIENT)
+        crowd = min(self.limit, let_in + 1)
+        # while it recovers, what it recovers to is given up by and by
+        recovering = self._mode == "probing" and self.limit < self._crowd // 2
+        self._crowd = max(crowd, int(_CUT * self._crowd)) if recovering else crowd
+        self._cut_at, self._mode, self._cohort = now, "probing", None
+        self.limit = max(1, int(_CUT * min(self.limit, let_in)))
 
     def _usual_s(self) -> float:
         return median(self._latest_s) if self._latest_s else 0.0
@@ -199,8 +210,17 @@ class AutoWorkers:
             self._mode, self._held_s, self._not_worth = "holding", usual_s / 2, 0
 
     def _probe(self) -> None:
-        """One more: each round trip up to where others were refused, then with patience."""
-        rounds = 1 if self.limit < self._ceiling else self._patience
+        """One more: for each success up to half of where 429s began, each round trip up to where
+        rows were let in, then with patience. Where nobody knows what is let in, and there are
+        twice as many by now, it was but a bad moment."""
+        if self.limit < self._crowd // 2:
+            self.limit += 1
+            return
+        if self._ceiling == self._most and self.limit >= 2 * self._crowd:
+            self._mode, self._goal, self._throughput = "doubling", 2 * self.limit, 0.0
+            return
+        patient = min(self._patience, max(1.0, _MOST_PATIENT_S / max(self._usual_s(), 1e-3)))
+        rounds = 1 if self.limit < self._ceiling else patient
         if self._successes >= rounds * self.limit:
             if self.limit > self._ceiling:  # the last one was let in: there may be room for many
                 self._patience = max(1, self._patience // 4)

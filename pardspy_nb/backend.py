@@ -140,7 +140,8 @@ class ThreadBackend:
         caller = self._module.caller(loop)
         options = self._options
         pace = Pace(options.rpm, options.tpm, caller.size)
-        header_listener.set(pace.hear)
+        # limits are one model's: of several, nobody could say whose they are
+        header_listener.set(pace.hear if len(set(map(id, self._module.lms))) == 1 else None)
         gates: list[Gate] = [pace]
         answer_cap.set(None)  # of a run that this one is part of
         if (limit_usd := options.max_cost_usd) is not None:

@@ -22,6 +22,8 @@ _CAP_TOKENS = 4096  # an answer's, where the LM names no max_tokens
 class BudgetError(Exception):
     """No further request fits into the budget."""
 
+    reason = "budget"
+
 
 class Budget:
     """A gate (see `hooks.Gate`) that lets attempts through while their worst case fits.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import math
 import os
 import time
 import weakref
@@ -68,7 +69,9 @@ class Endpoint:
         return self.make is None and not {urlsplit(self.url).scheme, "all"} & getproxies().keys()
 
     def _key(self) -> str:
-        key = self.api_key or os.environ.get("OPENAI_API_KEY")
+        key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip() or None
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise errors.AuthenticationError("the API key holds characters that no key can have")
         if key is None and self.is_openai:
             raise errors.AuthenticationError(
                 "no API key: set OPENAI_API_KEY, pass LM(api_key=…), or use the embedded model "
@@ -155,6 +158,8 @@ class Endpoint:
             return await direct.post(_encoded(body))
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None
+        except ValueError as error:  # a URL or a header that cannot be sent: none of them can
+            raise errors.UnsendableError(self._redact(str(error))) from None
 
     async def _post_by_client(self, path: str, body: Mapping[str, Any]) -> Reply:
         import openai
@@ -233,21 +238,25 @@ def _is_unsent(error: BaseException) -> bool:
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait from `retry-after-ms` or `Retry-After` (seconds or HTTP date, RFC 9110)."""
-    try:
-        if (ms := headers.get("retry-after-ms")) is not None:
-            return max(0.0, float(ms) / 1e3)
-    except ValueError:
-        pass
+    if (ms := _finite(headers.get("retry-after-ms"))) is not None:
+        return max(0.0, ms / 1e3)
     if (value := headers.get("retry-after")) is None:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    if (seconds := _finite(value)) is not None:
+        return max(0.0, seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def _finite(text: str | None) -> float | None:
+    """The number in a text; None where it is none, or no end of one."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def load() -> Any:

@@ -195,7 +195,7 @@ class Engine:
     def _fill(self) -> None:
         """Start workers while there is work for them; notice the end."""
         while len(self._tasks) < self._workers_wanted and (flight := self._take()):
-            task = self._loop.create_task(self._work(flight))
+            task = self._loop.create_task(self._work(flight, is_twin=bool(flight.calls)))
             self._tasks[task] = flight
             task.add_done_callback(self._worker_left)
         if self._lineup is None or not self._began:
@@ -244,16 +244,20 @@ class Engine:
 
     def _admitted(self, flight: Flight, gates: Gates) -> bool:
         """Whether an attempt may start; else the row goes back, and none starts before the gates
-        open."""
+        open. A duplicate holds up nobody: it is let be, for now."""
         now = self._loop.time()
+        is_twin = bool(flight.calls)
         try:
-            if gates.admit(flight.row, now):
+            if gates.admit(flight.row, now, shut=not is_twin):
                 flight.admitted += 1
                 return True
         except Exception as error:
-            if flight.calls:  # a duplicate that the gates refuse is not worth the run
-                return False
-            self.stop("budget", error, now=False)
+            if not is_twin:
+                self.stop(getattr(error, "reason", "crashed"), error, now=False)
+        if is_twin:
+            flight.twinned = False
+            self._twins -= 1
+            return False
         if flight.held_at is None:
             flight.held_at = now
         if self._lineup is not None:
@@ -329,9 +333,12 @@ class Engine:
 
     # -- one worker ---------------------------------------------------------------------------
 
-    async def _work(self, flight: Flight | None) -> None:
+    async def _work(self, flight: Flight | None, *, is_twin: bool) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if is_twin and flight is not None and not flight.may_be_twinned:
+            self._left(flight, None)  # its first attempt has ended since this task was made
+            flight = self._take()
         while flight is not None:
             self._tasks[task] = flight
             call = self._begin(flight, task)
@@ -457,6 +464,8 @@ class Engine:
         return self._retry.wait_s(flight.attempts - flight.outages - flight.twins, error)
 
     def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
+        if flight.settled:
+            return
         self._settled += 1
         self._failures += status == "failed"
         flight.settled = True

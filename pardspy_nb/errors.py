@@ -75,6 +75,12 @@ class UnreachableError(EndpointConnectionError):
     may_be_billed = False
 
 
+class UnsendableError(LMError):
+    """No request can be made of this base_url and key; nothing was sent."""
+
+    fatal = True
+
+
 class AuthenticationError(LMError):
     """401 or 403: the key is missing, wrong, or may not use this model."""
 

@@ -24,25 +24,32 @@ class Gates:
     ) -> None:
         self._gates, self._call_later, self._opened = gates, call_later, opened
         self.shut = False
+        self._inside = 0
         self._times_shut = 0  # timers of earlier times are void
 
-    def admit(self, row: Row, now: float) -> bool:
-        """Whether an attempt starts now; else the gates are shut. Their errors are passed on."""
+    def admit(self, row: Row, now: float, *, shut: bool = True) -> bool:
+        """Whether an attempt starts now; else the gates are shut, unless they are not to be.
+        Their errors are passed on."""
         wait_s = 0.0
         for gate in self._gates:
             wait_s = max(wait_s, gate.wait_s(row, now))
         if wait_s == 0:
+            self._inside += 1
             for gate in self._gates:
                 gate.enter(row, now)
             return True
-        self.shut = True
-        self._times_shut += 1
-        if wait_s != UNTIL_ONE_LEAVES:
-            self._call_later(wait_s, self._open, self._times_shut)
+        if wait_s == UNTIL_ONE_LEAVES and not self._inside:
+            raise RuntimeError("a gate waits for an attempt to leave, and there is none")
+        if shut:
+            self.shut = True
+            self._times_shut += 1
+            if wait_s != UNTIL_ONE_LEAVES:
+                self._call_later(wait_s, self._open, self._times_shut)
         return False
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
         """An attempt is over."""
+        self._inside -= 1
         for gate in self._gates:
             gate.leave(row, outcome, now)
         if self.shut:

@@ -38,7 +38,7 @@ class Gate(Protocol):
     def wait_s(self, row: Row, now: float) -> float:
         """Seconds until an attempt at this row may start, 0 for now; at the latest then, and
         whenever an attempt has left, it is asked again. `UNTIL_ONE_LEAVES` is for when there is
-        an attempt to leave. Raises to end the run."""
+        an attempt to leave. Raises to end the run, for the error's `reason` if it has one."""
 
     def enter(self, row: Row, now: float) -> None:
         """An attempt starts. It counts from here on, not from when it is under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -41,13 +42,15 @@ def _per_minute(headers: Mapping[str, str], what: str) -> float | None:
         used = most - float(remaining) if remaining is not None else 0.0
     except ValueError:
         return None
+    if not (math.isfinite(most) and most > 0):
+        return None
     reset_s = None if reset is None else seconds_of(reset)
     # all of it comes back in one period, so what is used comes back in its share of one; where
     # periods begin at fixed times a reset says less, but is at most one of them away
     if reset_s is not None and used > 0:
         is_longer = reset_s > _MINUTE_S and reset_s * most / used > _LONGER_S
         return None if is_longer else most
-    return most if most > 0 else None
+    return most
 
 
 def seconds_of(text: str) -> float | None:

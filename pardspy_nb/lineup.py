@@ -53,6 +53,11 @@ class Flight:
         self.started_at: float | None = None
         self.held_at: float | None = None  # since when a gate makes it wait
 
+    @property
+    def may_be_twinned(self) -> bool:
+        """Whether its first attempt is still worth a second."""
+        return bool(self.calls) and not (self.won or self.dropped or self.settled)
+
     def bill(self, usage: Any) -> None:
         """Add what one attempt was billed; None is an attempt that reported nothing."""
         if usage is not None:
@@ -121,7 +126,7 @@ class Lineup:
         `calls` is under way, and is to be asked a second time."""
         while self._twins:
             flight = self._twins.popleft()
-            if flight.calls and not flight.won:
+            if flight.may_be_twinned:
                 return flight
         for index, parked in enumerate(self._parked):
             if self._lane(parked.row) not in self._busy_lanes:
@@ -161,9 +166,6 @@ class Lineup:
 
     def give_back(self, flight: Flight) -> None:
         """Take back a row that may not start yet; it is the next one."""
-        if flight.calls:
-            self._twins.appendleft(flight)
-            return
         self.leave(flight)
         self._parked.appendleft(flight)
 

@@ -243,14 +243,15 @@ class LM:
 
     def _usage(self, reported: Any, latency_ms: float) -> Usage:
         reported = reported if isinstance(reported, dict) else {}
-        prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        prompt, completion, total = (_count(reported.get(name)) for name in names)
         details = reported.get("prompt_tokens_details")
         cached = details.get("cached_tokens") if isinstance(details, dict) else None
         cached = cached if isinstance(cached, int) and cached >= 0 else 0
-        if not isinstance(prompt, int) or not isinstance(completion, int):
-            return Usage(prompt, completion, reported.get("total_tokens"), None, latency_ms)
+        if prompt is None or completion is None:
+            return Usage(prompt, completion, total, None, latency_ms)
         cost = None if self.rate is None else self.rate.cost_usd(prompt, completion, cached)
-        total = reported.get("total_tokens", prompt + completion)
+        total = prompt + completion if total is None else total
         return Usage(prompt, completion, total, cost, latency_ms)
 
     def __repr__(self) -> str:
@@ -268,6 +269,12 @@ def _caps(body: Mapping[str, Any]) -> list[int]:
     """What bounds an answer; -1 and the like bound nothing."""
     given = (body.get(name) for name in _CAPS)
     return [n for n in given if isinstance(n, int) and n > 0]
+
+
+def _count(value: Any) -> int | None:
+    """What an endpoint reports as a number of tokens may be anything."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if whole else None
 
 
 def _load() -> None:

@@ -6,7 +6,7 @@ import copy
 import json
 import time
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +58,10 @@ class Memory:
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
         self._met: dict[int, _Met] = {}  # by the numbers of rows
         self._since: set[bytes] = set()  # keys put since the last look-up
+        self._looks_ahead = False
         self._trouble: StoreError | None = None
-        self._at_hand: dict[bytes, Answer] = {}
+        # ordered, because a plain dict is slow to give up its first key again and again
+        self._at_hand: OrderedDict[bytes, Answer] = OrderedDict()
         self._most_at_hand = _KEPT_OF_A_STREAM if total is None else None
         if store is not None:
             for name, about in sources.known.items():
@@ -67,6 +69,7 @@ class Memory:
 
     def look_up(self, rows: Iterable[Row]) -> None:
         """Look for the answers of rows that come next, all at once, which is much quicker."""
+        self._looks_ahead = True
         met = {row.number: self._meet(row) for row in rows}
         self._met |= met
         if self.store is None:
@@ -163,12 +166,13 @@ class Memory:
             self._sources.of(row.number), time.time(),
         )  # fmt: skip
         await self.store.put(key, kept)
-        self._since.add(key)  # what was looked up before does not know
+        if self._looks_ahead:
+            self._since.add(key)  # what was looked up before does not know
 
     def _keep_at_hand(self, key: bytes, answer: Answer) -> None:
         self._at_hand[key] = answer
         if self._most_at_hand is not None and len(self._at_hand) > self._most_at_hand:
-            del self._at_hand[next(iter(self._at_hand))]
+            self._at_hand.popitem(last=False)
 
     def close(self) -> None:
         """Close the store."""

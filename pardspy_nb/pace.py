@@ -8,6 +8,7 @@ is let through is taken at once, so it does not matter how many ask at the same 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -17,6 +18,7 @@ from .limits import Limits, limits_of
 from .policy import is_overloaded, is_rate_limited
 
 _BURST_S = 0.5
+_UNTOLD_TOKENS = 256  # of an answer, where an endpoint reports no usage
 _TICK_S, _NOTHING = 1e-6, 1e-9
 _REMEMBERED = 200  # answers, whose longest is expected next
 
@@ -29,6 +31,12 @@ class Bucket:
         self._per_s = per_minute / 60
         self._most = max(1.0, self._per_s * _BURST_S)
         self._level, self._at = min(1.0, self._most) - taken, now
+
+    def change(self, per_minute: float, now: float) -> None:
+        """Another limit from now on."""
+        self._fill(now)
+        self.per_minute, self._per_s = per_minute, per_minute / 60
+        self._most = max(1.0, self._per_s * _BURST_S)
 
     def _fill(self, now: float) -> None:
         self._level = min(self._most, self._level + (now - self._at) * self._per_s)
@@ -65,6 +73,7 @@ class Pace:
         self._began: float | None = None
         self._sent = 0
         self._expected: dict[int, list[float]] = {}  # tokens of attempts under way, by row number
+        self._have_left = False  # whether any attempt is over
         self._next = 0.0  # expected of the attempt last asked for
         self._sizes = self._prompts = 0.0  # of answers seen: their sum
         self._completions: deque[int] = deque(maxlen=_REMEMBERED)
@@ -84,7 +93,7 @@ class Pace:
         if self._requests is not None:
             wait_s = max(wait_s, self._requests.wait_s(1, now))
         if self._tokens is not None:
-            if not self._completions and self._expected:
+            if not self._have_left and self._expected:
                 return UNTIL_ONE_LEAVES  # the first answer tells what a row takes
             self._next = self._expect(row)
             wait_s = max(wait_s, self._tokens.wait_s(self._next, now))
@@ -105,10 +114,11 @@ class Pace:
             is_rate_limited(outcome) or is_overloaded(outcome)
         ):
             asked_s = getattr(outcome, "retry_after_s", None)
-            if isinstance(asked_s, int | float):
+            if isinstance(asked_s, int | float) and math.isfinite(asked_s):
                 self._held_until = max(self._held_until, now + asked_s)
-        if self._tokens is None:
-            return
+        self._have_left = True
+        if self._tokens is None and self._completions:
+            return  # the first answer tells what a row takes, should a limit be heard of
         usage = getattr(outcome, "usage", None)
         prompt = getattr(usage, "prompt_tokens", None)
         completion = getattr(usage, "completion_tokens", None)
@@ -119,8 +129,9 @@ class Pace:
         took = expected.pop()
         if not expected:
             del self._expected[row.number]
-        if usage is not None and usage.total_tokens is not None:
-            self._tokens.take(usage.total_tokens - took, now)
+        total = getattr(usage, "total_tokens", None)
+        if self._tokens is not None and total is not None:
+            self._tokens.take(total - took, now)
 
     def _learn(self, row: Row, prompt: int, completion: int) -> None:
         self._sizes += self._size(row)
@@ -130,8 +141,8 @@ class Pace:
     def _expect(self, row: Row) -> float:
         """Tokens that a row is expected to take: a prompt in proportion to its size, and the
         longest of the latest answers."""
-        if not self._completions:
-            return 0.0
+        if not self._completions:  # nobody tells: a token is some four characters of English
+            return self._size(row) / 4 + _UNTOLD_TOKENS if self._have_left else 0.0
         return self._size(row) * self._prompts / max(1.0, self._sizes) + max(self._completions)
 
     def _set(self, now: float) -> None:
@@ -141,9 +152,18 @@ class Pace:
             self._began = now
         rpm = self._given.rpm if self._given.rpm is not None else self._heard.rpm
         tpm = self._given.tpm if self._given.tpm is not None else self._heard.tpm
-        if rpm is not None and (self._requests is None or self._requests.per_minute != rpm):
-            # what was sent before the limit was known counts
-            early = self._sent - (now - self._began) * rpm / 60
-            self._requests = Bucket(rpm, now, taken=max(0.0, early))
-        if tpm is not None and (self._tokens is None or self._tokens.per_minute != tpm):
-            self._tokens = Bucket(tpm, now)
+        if rpm is not None:
+            self._requests = self._bucket(self._requests, rpm, self._sent, now)
+        if tpm is not None:
+            told = max(1, len(self._completions))
+            mean = (self._prompts + sum(self._completions)) / told
+            self._tokens = self._bucket(self._tokens, tpm, self._sent * mean, now)
+
+    def _bucket(self, bucket: Bucket | None, per_minute: float, sent: float, now: float) -> Bucket:
+        """The bucket for a limit. Of a limit first heard of now, what was sent before counts, up
+        to a minute's worth."""
+        if bucket is not None:
+            bucket.change(per_minute, now)
+            return bucket
+        early = sent - (now - (self._began or now)) * per_minute / 60
+        return Bucket(per_minute, now, taken=min(max(0.0, early), per_minute))

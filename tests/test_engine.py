@@ -574,6 +574,10 @@ def test_samples_are_asked_singly() -> None:
     assert sorted(asked) == [0, 1, 2, 3, 4]
 
 
+class Enough(Exception):
+    reason = "budget"
+
+
 class Narrow:
     """A gate for two attempts at a time, and so many in all."""
 
@@ -585,7 +589,7 @@ class Narrow:
             self.refused += 1
             return UNTIL_ONE_LEAVES
         if not self.most:
-            raise OverflowError("that was all")
+            raise Enough("that was all")
         return 0.0
 
     def enter(self, row: Row, now: float) -> None:
@@ -622,7 +626,7 @@ def test_a_gate_that_closes_ends_the_run_once_rows_in_flight_are_done() -> None:
     assert statuses == ["ok", "ok", "ok", "not_run"]
     end = events[-1]
     assert isinstance(end, RunFinished)
-    assert (end.reason, type(end.error)) == ("budget", OverflowError)
+    assert (end.reason, type(end.error)) == ("budget", Enough)
 
 
 def test_a_straggler_cancelled_before_its_retry_began_leaves_the_gate() -> None:
