@@ -136,7 +136,7 @@ class Field:
 
     def dump(self, value: Any) -> str:
         """A value as JSON."""
-        return self.adapter.dump_json(value).decode()
+        return self.adapter.dump_json(value, warnings=False).decode()
 
     @cached_property
     def type_name(self) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +12,6 @@ from .batch import Batch
 from .engine import Engine
 from .errors import ParallelError, RunStopped
 from .events import RowFinished
-from .fields import Field
 from .ledger import Ledger
 from .metrics import ParallelMetrics
 from .modules import from_module
@@ -23,6 +19,7 @@ from .options import Options, takes_options
 from .parts import Part, Parts
 from .records import Records
 from .run import Run
+from .segments import Segments, beside, to_arrow
 from .summary import Summary
 
 if TYPE_CHECKING:
@@ -32,50 +29,13 @@ _PARTS_AHEAD = 20  # parts that may be begun before the first of them is written
 _ERRORS_KEPT = 1000
 
 
-class _Writer:
-    """A parquet file that appears under its name when it is complete."""
-
-    def __init__(self, path: Path, outputs: Mapping[str, Field]) -> None:
-        self._path, self._outputs = path, outputs
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._file: Any = None
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is anything to complete."""
-        return self._file is not None
-
-    def write(self, table: pa.Table, about: Mapping[str, Any]) -> None:
-        """Append the rows of a table; the first one's columns and types are the file's."""
-        import pyarrow.parquet as pq
-
-        if not self.has_begun:
-            attrs = json.dumps({"pardspy": about}).encode()  # where pandas looks for them
-            kept = {**(table.schema.metadata or {}), b"PANDAS_ATTRS": attrs}
-            self._schema = table.schema.with_metadata(kept)
-            self._file = pq.ParquetWriter(self._part, self._schema)
-        self._file.write_table(table.select(self._schema.names).cast(self._schema))
-
-    def close(self, about: Mapping[str, Any]) -> None:
-        """Complete the file."""
-        self._file.add_key_value_metadata({"pardspy": json.dumps(about)})
-        self._file.close()
-        os.replace(self._part, self._path)
-
-    def drop(self) -> None:
-        """Leave nothing behind."""
-        if self.has_begun:
-            self._file.close()
-        self._part.unlink(missing_ok=True)
-
-
 class FileLedger(Ledger):
     """A ledger that writes settled rows to a file, part by part, and lets them go."""
 
     def __init__(self, parts: Parts, path: Path, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._parts, self._path = parts, path
-        self._writer = _Writer(path, self._module.outputs)
+        self._parts, self._path, self._holds = parts, path, path
+        self._segments = Segments(path)
         self._next = 0  # part to be written
         self._trouble: BaseException | None = None
         self._failed: list[BaseException] = []  # the first
@@ -95,8 +55,8 @@ class FileLedger(Ledger):
         if self._trouble is not None or not len(part.records):
             return
         try:
-            self._writer.write(self._table(part), self._about())
-        except Exception as error:  # a full disk, a value that fits no column
+            self._segments.write(self._table(part))
+        except Exception as error:  # a full disk
             self._trouble = error
             self._control(partial(Engine.stop, reason="target", error=error, now=False))
 
@@ -105,31 +65,30 @@ class FileLedger(Ledger):
         import pyarrow as pa
 
         places = part.records.order()
-        batch = Batch(iter(()), None, [] if part.table is not None else self._batch.names,
-                      repeat=self._batch.repeat)  # fmt: skip
+        names = [] if part.table is not None else self._batch.names
+        batch = Batch(iter(()), None, names, repeat=self._batch.repeat)
         df = frame.build(part.records, places, batch, self._module.outputs)
-        frame.spell_out_objects(df, self._module.outputs)
-        table = pa.Table.from_pandas(df, preserve_index=False)
+        own = to_arrow(df, self._module.outputs)
         if part.table is None:
-            return table
+            return own
         positions = [part.records.positions[place] - part.position for place in places]
         carried = part.table.take(pa.array(positions, pa.int64()))
-        for at, name in enumerate(carried.column_names):
-            table = table.add_column(at, carried.field(name), carried.column(name))
-        return table
+        return beside(carried, own)
 
     def finish(self) -> None:
         for number in sorted(self._parts.open):
             self._write(number)
+        whole = self.end is not None and self.end.reason == "done" and not self.tally.not_run
         try:
             if self._trouble is None:
-                if not self._writer.has_begun:
-                    self._writer.write(self._table(self._parts.empty), self._about())
-                self._writer.close(self._about(metrics=self._metrics))
+                if self._segments.is_empty:
+                    self._segments.write(self._table(self._parts.empty))
+                self._holds = self._segments.close(
+                    self._about(metrics=self._metrics), complete=whole
+                )
         except Exception as error:
             self._trouble = error
-        if self._trouble is not None:
-            self._writer.drop()
+        self._segments.drop()
 
     @property
     def _metrics(self) -> dict[str, Any]:
@@ -147,7 +106,7 @@ class FileLedger(Ledger):
             groups=self.tally.failures.largest_first(),
             latencies_ms=self.tally.shown_latencies_ms(),
             counts=self.tally.counts,
-            where=str(self._path),
+            where=str(self._holds) if self._trouble is None else "",
         )
 
     def stopped_by(self) -> ParallelError | None:
@@ -161,7 +120,7 @@ class FileLedger(Ledger):
     @property
     def _kept(self) -> str:
         if self._trouble is None:
-            return f"those that are settled are in {self._path}"
+            return f"those that are settled are in {self._holds}"
         again = "; what was answered is remembered" if self._remembers else ""
         return f"{self._path} was not written{again}"
 
@@ -172,7 +131,8 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
 
     Only some parts of 2,000 rows are in memory at a time: a row that takes long holds up the
     reading once 20 parts wait for it. The file has the columns of `run_parallel`'s frame, in input
-    order, and appears once it is complete; called again after an interruption, rows that are
+    order, and appears once it is complete (rows of a run that ended early are in
+    `NAME.partial.parquet` beside it); called again after an interruption, rows that are
     remembered (`store`) are not asked again. Outputs that are neither text, numbers, labels,
     dates nor lists of those are written as JSON.
 
@@ -201,7 +161,7 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
     parts = Parts(source, described.inputs, repeat=given.repeat, columns=given.columns)
-    frame.check_names(parts.columns if parts.batch.total is not None else [], described.outputs)
+    frame.check_names(parts.columns, described.outputs)
     run = Run(
         described, parts.batch, given, ledger=partial(FileLedger, parts, path),
         most_ahead=_PARTS_AHEAD * parts.tasks,

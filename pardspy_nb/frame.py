@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,17 @@ def as_table(data: Any) -> Any:
     if arrow and hasattr(data, "columns"):  # a table of pyarrow or polars, not a column
         return pd.DataFrame.from_arrow(data)  # type: ignore[attr-defined]  # stubs lag
     return data
+
+
+def read_parts(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataFrame]:
+    """A .csv or .jsonl in frames of so many rows; the columns in `texts` are read as text."""
+    kinds = dict.fromkeys(texts, "str")
+    if path.suffix.lower() == ".csv":
+        header = pd.read_csv(path, nrows=0).columns
+        kinds = {name: kind for name, kind in kinds.items() if name in header}
+        yield from pd.read_csv(path, chunksize=rows, dtype=kinds)
+    else:
+        yield from pd.read_json(path, lines=True, chunksize=rows, dtype=kinds or None)
 
 
 def check_columns(table: Any, outputs: Iterable[str]) -> None:
@@ -88,13 +99,23 @@ def build(
 
 
 def spell_out_objects(df: pd.DataFrame, outputs: Mapping[str, Field]) -> None:
-    """Write values that no file has a type for as JSON, in place; dates and lists of plain values
+    """Write values that no file has a type for as text, in place; dates and lists of plain values
     stay."""
     for name, column in df.items():
         field = outputs.get(str(name))
         if column.dtype == object and not (field is not None and field.is_columnar):
-            dump = str if field is None else field.dump
-            df[name] = pd.array([None if v is None else dump(v) for v in column], dtype="str")
+            spell_out(df, str(name), field)
+
+
+def spell_out(df: pd.DataFrame, name: str, field: Field | None) -> None:
+    """Write a column's values as text, in place: JSON, where its field is declared."""
+
+    def text(value: Any) -> Any:
+        if value is None or isinstance(value, str):
+            return value
+        return str(value) if field is None else field.dump(value)
+
+    df[name] = pd.array([text(v) for v in df[name].astype(object)], dtype="str")
 
 
 def order_of(df: pd.DataFrame) -> int:

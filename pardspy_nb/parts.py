@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import frame
 from .batch import Batch, expand, feeding, part_of
 from .events import Row
 from .modules import Inputs
@@ -41,7 +42,7 @@ class Parts:
 
     Attributes:
         batch: its rows, to be run.
-        columns: the input's columns that are carried along.
+        columns: a table's columns, which are carried along; empty for a stream.
         open: the parts with rows pulled and not let go, by their numbers.
 
     Raises:
@@ -56,16 +57,18 @@ class Parts:
         self.open: dict[int, Part] = {}
         if isinstance(source, Iterator):
             stream = expand(source, inputs, repeat=repeat, columns=columns)
-            self.columns, self._no_rows = stream.names, None
+            self.columns, self._no_rows = list[str](), None
             self.batch = replace(stream, rows=self._of_stream(stream.rows), in_parts=True)
             return
-        total, schema, tables = _tables(source)
-        self.columns, self._no_rows = schema.names, schema.empty_table()
+        fed = {n: (columns or {}).get(n, n) for n in inputs.fields}
+        texts = [fed[n] for n, f in inputs.fields.items() if f.value_type is str]
+        total, tables = _tables(source, texts)
+        first = next(tables)
+        self.columns, self._no_rows = first.column_names, first.slice(0, 0)
         feeds = feeding(self.columns, inputs, columns or {})
-        self.batch = Batch(
-            self._of_tables(tables, feeds), None if total is None else total * repeat,
-            list(feeds), repeat=repeat, in_parts=True,
-        )  # fmt: skip
+        rows = self._of_tables(itertools.chain([first], tables), feeds)
+        tasks = None if total is None else total * repeat
+        self.batch = Batch(rows, tasks, list(feeds), repeat=repeat, in_parts=True)
 
     @property
     def empty(self) -> Part:
@@ -92,63 +95,69 @@ class Parts:
         for number, table in enumerate(tables):
             values = {name: table.column(column).to_pylist() for name, column in feeds.items()}
             rows = part_of(values, table.num_rows, self._inputs, self._repeat, position)
-            tasks = table.num_rows * self._repeat
-            self.open[number] = Part(position, tasks, table, Records(columns={}))
+            renamed = [(n, c) for n, c in feeds.items() if n not in table.column_names]
+            for name, column in renamed:  # as in the frame, an input stands under its own name
+                table = table.append_column(name, table.column(column))
+            self.open[number] = Part(position, table.num_rows * self._repeat, table, Records({}))
             yield from rows
             position += table.num_rows
 
 
-def _tables(source: Any) -> tuple[int | None, pa.Schema, Iterator[pa.Table]]:
-    """(rows, schema, tables of `PART_ROWS` rows, the last with fewer)."""
+def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Table]]:
+    """(rows, tables of `PART_ROWS` rows, the last with fewer, at least one)."""
     import pyarrow as pa
 
-    if isinstance(source, str | Path):
-        total, schema, batches = _opened(Path(source))
-    else:
+    if not isinstance(source, str | Path):
         if not hasattr(source, "__arrow_c_stream__"):
             raise TypeError(
                 f"cannot run a {type(source).__name__} to a file: pass a path to a .parquet, .csv "
                 "or .jsonl, a DataFrame, or an iterator of dicts"
             )
-        table = pa.table(source)
-        total, schema, batches = table.num_rows, table.schema, iter(table.to_batches())
-    return total, schema, _even(batches, schema)
-
-
-def _opened(path: Path) -> tuple[int | None, pa.Schema, Iterator[pa.RecordBatch]]:
+        table = _without_views(pa.table(source))
+        return table.num_rows, _even(iter([table]))
+    path = Path(source)
     kind = path.suffix.lower()
     if kind == ".parquet":
         import pyarrow.parquet as pq
 
         file = pq.ParquetFile(path)
-        batches = file.iter_batches(PART_ROWS)
-        return file.metadata.num_rows, file.schema_arrow, batches
-    if kind == ".csv":
-        import pyarrow.csv
-
-        reader = pyarrow.csv.open_csv(path)
-    elif kind == ".jsonl":
-        import pyarrow.json
-
-        reader = pyarrow.json.open_json(path)
-    else:
+        head = file.schema_arrow.empty_table()
+        read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(PART_ROWS))
+        return file.metadata.num_rows, _even(itertools.chain([head], read))
+    if kind not in (".csv", ".jsonl"):
         raise ValueError(f"cannot read {str(path)!r}: a path ends in .parquet, .csv or .jsonl")
-    return None, reader.schema, iter(reader)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    frames = frame.read_parts(path, PART_ROWS, texts)
+    return None, _even(pa.Table.from_pandas(df, preserve_index=False) for df in frames)
 
 
-def _even(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of `PART_ROWS` rows, whatever the sizes of the batches."""
+def _without_views(table: pa.Table) -> pa.Table:
+    """Text and bytes in the layout that rows can be taken from."""
     import pyarrow as pa
 
-    held, rows = [], 0
-    for batch in batches:
-        while batch.num_rows:
-            more = batch.slice(0, PART_ROWS - rows)
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    types = [pa.field(f.name, plain.get(f.type, f.type), f.nullable) for f in table.schema]
+    return table.cast(pa.schema(types, table.schema.metadata))
+
+
+def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of `PART_ROWS` rows, whatever the sizes of the given; an empty one if all are."""
+    import pyarrow as pa
+
+    held: list[pa.Table] = []
+    rows = given = 0
+    last = None
+    for table in tables:
+        last = table
+        while table.num_rows:
+            more = table.slice(0, PART_ROWS - rows)
             held.append(more)
             rows += more.num_rows
-            batch = batch.slice(more.num_rows)
+            table = table.slice(more.num_rows)
             if rows == PART_ROWS:
-                yield pa.Table.from_batches(held, schema)
+                yield pa.concat_tables(held, promote_options="permissive")
+                given += rows
                 held, rows = [], 0
-    if held:
-        yield pa.Table.from_batches(held, schema)
+    if held or (not given and last is not None):
+        yield pa.concat_tables(held, promote_options="permissive") if held else last

@@ -27,7 +27,7 @@ class Summary:
         settings: what the run was set to, as (name, text).
         ended: why the run ended (see `events.RunFinished`).
         can_continue: whether a repeated call would pay only for the rows that are missing.
-        where: what holds the rows.
+        where: what holds the rows, empty if nothing does.
         trouble: why the run could not start; there is nothing else to tell then.
     """
 
@@ -52,10 +52,9 @@ class Summary:
         again = " Run the same call again to continue from here." if self.can_continue else ""
         how = "Stopped before the end" if m.not_run else "Ended without every row"
         how = "Stopped at max_cost_usd" if self.ended == "budget" else how
-        return (
-            f"{how}: {m.successes:,} of {m.total:,} rows are done and in "
-            f"{self.where}; {rest} (see its status column).{again}"
-        )
+        where = f" and in {self.where}" if self.where else ""
+        see = " (see its status column)" if self.where else ""
+        return f"{how}: {m.successes:,} of {m.total:,} rows are done{where}; {rest}{see}.{again}"
 
     @property
     def figures(self) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb import filing, parts
+from pardspy_nb import filing, parts, segments
 
 QUIET: dict[str, Any] = {"progress": "none"}
 
@@ -59,8 +59,8 @@ def test_the_file_is_the_frame_of_the_same_run(
     assert df["total_tokens"].sum() == metrics.usage.total_tokens
     assert df.parallel.metrics.successes == 57
     assert df.attrs["pardspy"]["model"] == "gpt-4o-mini"
-    kept = json.loads(pq.ParquetFile(target).metadata.metadata[b"pardspy"])
-    assert (kept["metrics"]["successes"], kept["ended"]) == (57, "done")
+    about = df.attrs["pardspy"]
+    assert (about["metrics"]["successes"], about["ended"]) == (57, "done")
     assert [p.name for p in tmp_path.iterdir() if "part" in p.suffix] == [], "nothing left behind"
 
 
@@ -120,16 +120,21 @@ def test_a_second_call_asks_only_for_what_is_missing(
     server.script = lambda marker, attempt: (
         Reply("status", code=400) if marker == 31 and attempt == 1 else Reply()
     )
-    with pytest.raises(pn.TooManyFailures, match=r"settled are in .*answers\.parquet") as info:
+    with pytest.raises(
+        pn.TooManyFailures, match=r"settled are in .*answers\.partial\.parquet"
+    ) as info:
         pn.run_to_parquet(predict, source, target, max_workers=5, **QUIET)
     assert len(info.value.errors) == 1
-    first = pd.read_parquet(target)
+    assert not target.exists(), "it appears once it is complete"
+    partial = target.with_suffix(".partial.parquet")
+    first = pd.read_parquet(partial)
     assert first["status"].value_counts()["failed"] == 1
     done = int((first["status"] == "ok").sum())
     assert list(first["id"]) == [f"r{i}" for i in range(len(first))]
     metrics = pn.run_to_parquet(predict, source, target, max_workers=5, **QUIET)
     assert (metrics.successes, metrics.cached) == (57, done)
     assert server.attempts.total() == 58
+    assert not partial.exists()
     df = pd.read_parquet(target)
     assert list(df["cached"]) == [s == "ok" for s in first["status"]] + [False] * (57 - len(first))
 
@@ -141,7 +146,7 @@ def test_samples_columns_and_other_inputs(predict: pn.Predict, tmp_path: Path) -
     df = pd.read_parquet(target)
     assert list(df["n"]) == [i for i in range(12) for _ in range(2)]
     assert list(df["sample"]) == [0, 1] * 12
-    assert "review" not in df
+    assert list(df["review"]) == list(df["text"])
     frame.to_csv(tmp_path / "in.csv", index=False)
     frame.to_json(tmp_path / "in.jsonl", orient="records", lines=True)
     for name in ("in.csv", "in.jsonl"):
@@ -206,12 +211,12 @@ def test_a_file_that_cannot_be_written_stops_the_run_and_leaves_the_old_one(
     target = tmp_path / "answers.parquet"
     target.write_bytes(b"of yesterday")
 
-    def full(self: Any, table: Any, about: Any) -> None:
+    def full(self: Any, table: Any) -> None:
         raise OSError(28, "No space left on device")
 
     server.delay_s = 0.01
     with monkeypatch.context() as broken:
-        broken.setattr(filing._Writer, "write", full)
+        broken.setattr(segments.Segments, "write", full)
         with pytest.raises(pn.RunStopped, match=r"No space left.*was not written.*remembered"):
             pn.run_to_parquet(predict, source, target, max_workers=2, **QUIET)
     assert target.read_bytes() == b"of yesterday"
@@ -226,6 +231,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
     predict: pn.Predict, server: ScriptedServer, source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.parquet"
+    (tmp_path / "status.csv").write_text("review,status\na,b\n")
     for bad, target, error, words in (
         (source, tmp_path / "out.csv", ValueError, "another ending"),
         (source, source, ValueError, "read and written"),
@@ -235,6 +241,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
         ({"review": ["a"]}, out, TypeError, "path"),
         (pd.DataFrame({"text": ["a"]}), out, ValueError, "columns="),
         (pd.DataFrame({"review": ["a"], "status": ["b"]}), out, ValueError, "already has"),
+        (tmp_path / "status.csv", out, ValueError, "already has"),
     ):
         with pytest.raises(error, match=words):
             pn.run_to_parquet(predict, bad, target, **QUIET)
@@ -250,4 +257,112 @@ def test_a_wrong_value_ends_the_run_and_keeps_the_rows_before(
     frame.loc[25, "review"] = None
     with pytest.raises(pn.ParallelError, match=r"missing in 1 rows \(row 25\)"):
         pn.run_to_parquet(predict, frame, target, **QUIET)
-    assert list(pd.read_parquet(target)["review"]) == [f"row-{i}" for i in range(20)]
+    done = pd.read_parquet(target.with_suffix(".partial.parquet"))
+    assert list(done["review"]) == [f"row-{i}" for i in range(20)]
+
+
+def as_file(function: Any, source: Any, tmp_path: Path, **options: Any) -> pd.DataFrame:
+    target = tmp_path / "out.parquet"
+    pn.run_to_parquet(function, source, target, max_failures=None, **options, **QUIET)
+    return pd.read_parquet(target)
+
+
+def test_columns_that_turn_out_otherwise_on_the_way_cost_nothing(tmp_path: Path) -> None:
+    """Ten rows are a part: each has its own types, and one has no answers at all."""
+
+    async def odd(i: int) -> dict[str, Any]:
+        if i < 10:
+            raise ValueError("not yet")
+        made: dict[str, Any] = {"number": i if i < 20 else i + 0.5, "mixed": i if i < 20 else "b"}
+        made["list"] = [] if i < 20 else ["a"]
+        return made | ({"late": i} if i >= 30 else {})
+
+    df = as_file(odd, pd.DataFrame({"i": range(40)}), tmp_path)
+    assert list(df["i"]) == list(range(40))
+    assert list(df["number"].dropna()) == [*range(10, 20), *(i + 0.5 for i in range(20, 40))]
+    assert list(df["mixed"].dropna()) == [*map(str, range(10, 20)), *["b"] * 20]
+    assert list(df["late"].dropna()) == list(range(30, 40))
+    assert (df["status"] == "failed").sum() == 10
+    assert list(df.columns[1:5]) == ["number", "mixed", "list", "late"]
+
+
+def test_numbers_no_column_holds_and_nulls_in_the_first_part(tmp_path: Path) -> None:
+    class Odd(pn.Signature):
+        """x"""
+
+        i: int = pn.InputField()
+        n: int = pn.OutputField()
+        when: dt.datetime = pn.OutputField(optional=True)
+        tags: list[str] = pn.OutputField()
+
+    class Model:
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            i = int(messages[-1]["content"].removeprefix("i: "))
+            answer = {"n": 2**63 if i == 25 else i, "tags": [] if i < 10 else ["a"]}
+            answer["when"] = None if i < 10 else "2026-01-02T03:04:05"
+            return pn.Completion(json.dumps(answer), pn.Usage(), "m")
+
+    df = as_file(pn.Predict(Odd, Model()), pd.DataFrame({"i": range(30)}), tmp_path)
+    assert df["n"].astype(str).tolist() == [str(2**63 if i == 25 else i) for i in range(30)]
+    assert df["when"].notna().sum() == 20
+    assert [len(tags) for tags in df["tags"]] == [0] * 10 + [1] * 20
+
+
+def test_line_breaks_in_a_csv_and_numbers_in_a_text_column(tmp_path: Path) -> None:
+    texts = [f"row-{i}\n" + "x" * 300 + f"\nend {i}" if i % 3 else str(i) for i in range(90)]
+    pd.DataFrame({"review": texts, "code": [0] * 80 + ["A1"] * 10}).to_csv(
+        tmp_path / "in.csv", index=False
+    )
+
+    def first(review: str) -> str:
+        return review[:5]
+
+    df = as_file(first, tmp_path / "in.csv", tmp_path)
+    assert list(df["review"]) == texts
+    assert list(df["code"].astype(str))[-10:] == ["A1"] * 10
+    lines = [{"review": "2026-01-02"}, {"review": "b", "more": 1}] * 30
+    (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    predict_like = pn.Signature("x").add_input("review", str).add_output("o", str)
+
+    class Model:
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            return pn.Completion('{"o": "fine"}', pn.Usage(), "m")
+
+    df = as_file(pn.Predict(predict_like, Model()), tmp_path / "in.jsonl", tmp_path)
+    assert list(df["review"]) == ["2026-01-02", "b"] * 30
+    assert df["more"].notna().sum() == 30
+
+
+def test_other_tables_and_outputs_named_like_an_input(tmp_path: Path) -> None:
+    import polars as pl
+
+    async def same(v: int) -> dict[str, int]:
+        return {"v": v + 1}
+
+    df = as_file(same, pl.DataFrame({"v": range(25), "s": ["a"] * 25}), tmp_path)
+    assert list(df["v"]) == list(range(1, 26))
+    assert list(df["s"]) == ["a"] * 25
+    kept = pd.DataFrame({
+        "v": pd.array([1, None], dtype="Int64"), "c": pd.Categorical(["x", "y"], ["y", "x"])
+    })  # fmt: skip
+
+    async def fine(c: str) -> str:
+        return c
+
+    df = as_file(fine, kept, tmp_path)
+    assert (str(df["v"].dtype), list(df["c"].cat.categories)) == ("Int64", ["y", "x"])
+
+
+def test_two_runs_to_one_target_leave_one_whole_file(tmp_path: Path) -> None:
+    import threading
+
+    def once() -> None:
+        as_file(lambda i: i, pd.DataFrame({"i": range(300)}), tmp_path)
+
+    threads = [threading.Thread(target=once) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(pd.read_parquet(tmp_path / "out.parquet")["output"]) == list(range(300))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]

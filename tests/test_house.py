@@ -89,10 +89,11 @@ ALLOWED: dict[str, set[str]] = {
         "interrupts", "kernel", "ledger", "memory", "metrics", "modules", "options", "prediction",
         "provenance", "records", "sinks",
     },
-    "parts": {"batch", "events", "modules", "records"},
+    "parts": {"batch", "events", "frame", "modules", "records"},
+    "segments": {"fields", "frame"},
     "filing": {
-        "batch", "engine", "errors", "events", "fields", "frame", "ledger", "metrics", "modules",
-        "options", "parts", "records", "run", "summary",
+        "batch", "engine", "errors", "events", "frame", "ledger", "metrics", "modules",
+        "options", "parts", "records", "run", "segments", "summary",
     },
     "merge": {"frame", "metrics", "provenance", "usage"},
     "retry": {"batch", "errors", "failures", "merge", "modules", "options", "run"},
@@ -114,7 +115,7 @@ ONLY = {
     "ipywidgets": {"sinks.panel"},
     "sqlite3": {"store.file"},
     "tqdm": {"sinks.bar"},
-    "pyarrow": {"filing", "parts", "store.outfile"},
+    "pyarrow": {"filing", "parts", "segments", "store.outfile"},
     "matplotlib": {"plots"},
     "genai_prices": {"prices"},
 }

@@ -1,0 +1,196 @@
+"""A parquet file whose columns may turn out otherwise on the way: it is written in segments of one
+schema each, which in the end are one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import frame
+from .fields import Field
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_ROWS_AT_A_TIME = 20_000
+
+
+def to_arrow(df: pd.DataFrame, outputs: Mapping[str, Field]) -> pa.Table:
+    """A run's frame as a table. What no column of a file can hold becomes text: JSON."""
+    import pyarrow as pa
+
+    frame.spell_out_objects(df, outputs)
+    try:
+        return pa.Table.from_pandas(df, preserve_index=False)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        for name in df.columns:
+            try:
+                pa.array(df[name], from_pandas=True)
+            except (pa.ArrowException, OverflowError, TypeError, ValueError):
+                frame.spell_out(df, str(name), outputs.get(str(name)))
+        return pa.Table.from_pandas(df, preserve_index=False)
+
+
+def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
+    """Both tables' columns; an own one replaces a carried one of its name, in its place."""
+    columns = dict(zip(carried.column_names, carried.columns, strict=True))
+    fields = {f.name: f for f in carried.schema}
+    columns |= dict(zip(own.column_names, own.columns, strict=True))
+    fields |= {f.name: f for f in own.schema}
+    import pyarrow as pa
+
+    schema = pa.schema(list(fields.values()), _pandas(own.schema, carried.schema))
+    return pa.table(list(columns.values()), schema=schema)
+
+
+class Segments:
+    """Writes tables to `path`, whose names and types may differ from one to the next."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files: list[Path] = []
+        self._schemas: list[pa.Schema] = []
+        self._writer: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been written."""
+        return not self._files
+
+    def write(self, table: pa.Table) -> None:
+        """Append the rows of a table."""
+        import pyarrow.parquet as pq
+
+        if self._folder is None:  # beside the target, so that it can be moved there
+            self._folder = tempfile.TemporaryDirectory(
+                prefix=f".{self._path.name}.", suffix=".part", dir=self._path.parent
+            )
+        if self._writer is None or not self._schemas[-1].equals(table.schema):
+            self._end_segment()
+            file = Path(self._folder.name) / f"{len(self._files)}.parquet"
+            self._writer = pq.ParquetWriter(file, table.schema)
+            self._files.append(file)
+            self._schemas.append(table.schema)
+        self._writer.write_table(table)
+
+    def _end_segment(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def close(self, about: Mapping[str, Any], *, complete: bool) -> Path:
+        """Make one file of all, and return its path: the target, or beside it if the rows are not
+        complete."""
+        import pyarrow.parquet as pq
+
+        self._end_segment()
+        assert self._folder is not None
+        attrs = json.dumps({"pardspy": about}, default=str).encode()  # where pandas looks for them
+        schema = one_schema(self._schemas)
+        schema = schema.with_metadata({**(schema.metadata or {}), b"PANDAS_ATTRS": attrs})
+        whole = Path(self._folder.name) / "whole.parquet"
+        with pq.ParquetWriter(whole, schema) as writer:
+            for table in self._read():
+                writer.write_table(_fitted(table, schema))
+        partial = self._path.with_suffix(".partial.parquet")
+        target = self._path if complete else partial
+        os.replace(whole, target)
+        if complete:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def _read(self) -> Iterator[pa.Table]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for file in self._files:
+            for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_A_TIME):
+                yield pa.Table.from_batches([batch])
+
+    def drop(self) -> None:
+        """Leave nothing behind but the target."""
+        self._end_segment()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def one_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The columns of all, in their order, each of a type that holds what any of them holds: a
+    number where all are numbers, else text."""
+    import pyarrow as pa
+
+    names: list[str] = []
+    for schema in schemas:
+        at = 0
+        for name in schema.names:
+            if name in names:
+                at = names.index(name) + 1
+            else:
+                names.insert(at, name)
+                at += 1
+    found = [{s.field(n).type for s in schemas if n in s.names} for n in names]
+    fields = [pa.field(n, _one_type(types)) for n, types in zip(names, found, strict=True)]
+    kept = {n for n, types in zip(names, found, strict=True) if len(types) == 1}
+    return pa.schema(fields, _pandas(*reversed(schemas), names=kept))
+
+
+def _one_type(types: set[pa.DataType]) -> pa.DataType:
+    import pyarrow as pa
+
+    known = {t for t in types if not _holds_nothing(t)} or types
+    if len(known) == 1:
+        return next(iter(known))
+    if all(pa.types.is_integer(t) for t in known):
+        return pa.int64()
+    if all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in known):
+        return pa.float64()
+    return pa.large_string()
+
+
+def _holds_nothing(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_null(kind) or (pa.types.is_list(kind) and pa.types.is_null(kind.value_type))
+    )
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table.column(field.name)
+        try:
+            columns.append(column.cast(field.type))
+        except pa.ArrowException:  # lists, structs and the like, as text
+            spelled = [v if v is None or isinstance(v, str) else json.dumps(v, default=str)
+                       for v in column.to_pylist()]  # fmt: skip
+            columns.append(pa.array(spelled, field.type))
+    return pa.table(columns, schema=schema)
+
+
+def _pandas(*schemas: pa.Schema, names: set[str] | None = None) -> dict[bytes, bytes]:
+    """What pandas needs to know to read columns back as they were; of each the first schema's."""
+    known: dict[str, Any] = {}
+    head: dict[str, Any] = {}
+    for schema in schemas:
+        told = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        head = head or told
+        for column in told.get("columns", ()):
+            name = column["name"]
+            if name is not None and name in schema.names and (names is None or name in names):
+                known.setdefault(name, column)
+    if not head:
+        return {}
+    head = head | {"columns": list(known.values()), "index_columns": [], "column_indexes": []}
+    return {b"pandas": json.dumps(head).encode()}
