@@ -55,13 +55,14 @@ class Memory:
     ) -> None:  # fmt: skip
         self.store, self._sources = store, sources
         self._recipes = recipes_of(module, cache_key)
+        self._in_words = bool(module.predicts)  # whether an answer's text is all of it
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
         self._met: dict[int, _Met] = {}  # by the numbers of rows
         self._since: set[bytes] = set()  # keys put since the last look-up
         self._looks_ahead = False
         self._trouble: StoreError | None = None
         # ordered, because a plain dict is slow to give up its first key again and again
-        self._at_hand: OrderedDict[bytes, Answer] = OrderedDict()
+        self._at_hand: OrderedDict[bytes, Answer | tuple[Any, ...]] = OrderedDict()
         self._most_at_hand = _KEPT_OF_A_STREAM if total is None else None
         if store is not None:
             for name, about in sources.known.items():
@@ -112,7 +113,7 @@ class Memory:
             return None
         if self.store is None:
             at_hand = self._at_hand.get(key)
-            answer = None if at_hand is None else self.shared(row, at_hand)
+            answer = None if at_hand is None else self._from_hand(row, at_hand)
         else:
             met = self._met[row.number]
             kept = met.kept if met.sought and key not in self._since else self.store.get(key)
@@ -151,7 +152,7 @@ class Memory:
             return
         if self.store is None:
             if self._seen is None:
-                self._keep_at_hand(key, self.shared(row, answer))
+                self._keep_at_hand(key, row, answer)
             return
         text = self._recipes[row.number % len(self._recipes)].write(answer)
         if text is None or _text(text) != text:  # half a surrogate pair, which no file takes
@@ -169,10 +170,31 @@ class Memory:
         if self._looks_ahead:
             self._since.add(key)  # what was looked up before does not know
 
-    def _keep_at_hand(self, key: bytes, answer: Answer) -> None:
-        self._at_hand[key] = answer
+    def _keep_at_hand(self, key: bytes, row: Row, answer: Answer) -> None:
+        if self._in_words and answer.text is not None:
+            # nothing in it that Python's garbage collector would look through again and again
+            usage = answer.usage or _UNKNOWN
+            used = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+            figures = *used, usage.cost_usd, usage.latency_ms
+            self._at_hand[key] = (
+                answer.text,
+                answer.finish_reason,
+                answer.model,
+                time.time(),
+                figures,
+            )
+        else:
+            self._at_hand[key] = self.shared(row, answer)
         if self._most_at_hand is not None and len(self._at_hand) > self._most_at_hand:
             self._at_hand.popitem(last=False)
+
+    def _from_hand(self, row: Row, at_hand: Answer | tuple[Any, ...]) -> Answer:
+        if isinstance(at_hand, Answer):
+            return self.shared(row, at_hand)
+        text, finish_reason, model, at, figures = at_hand
+        outputs = self._recipes[row.number % len(self._recipes)].read(text, finish_reason)
+        origin = Origin(Usage(*figures), self._sources.of(row.number), at)
+        return Answer(outputs, _FREE, model, finish_reason, text, origin)
 
     def close(self) -> None:
         """Close the store."""

@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,8 @@ class ScriptedServer:
         self.latency_s: Callable[[int], float] = lambda marker: self.delay_s
         self.gate: threading.Event | None = None
         self.compress = False
+        self.answer_headers: dict[str, str] = {}
+        self.times_s: list[float] = []  # when requests came, monotonic
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -106,6 +109,7 @@ class ScriptedServer:
         body = await request.json()
         self.headers.append(dict(request.headers))
         self.requests.append(body)
+        self.times_s.append(time.monotonic())
         found = re.search(r"row-(\d+)", body["messages"][-1]["content"])
         marker = int(found.group(1)) if found else -1
         self.attempts[marker] += 1
@@ -149,15 +153,15 @@ class ScriptedServer:
             answer["choices"][0]["message"] |= {"content": None, "refusal": "I must not"}
         prompt, completion, cached = reply.more.get("usage", (PROMPT_TOKENS, COMPLETION_TOKENS, 0))
         if kind != "no_usage":
-            self.billed_prompt += prompt
+            self.billed_prompt += int(prompt)
             self.billed_completion += completion
             self.billed_cached += cached
             answer["usage"] = {
                 "prompt_tokens": prompt, "completion_tokens": completion,
-                "total_tokens": prompt + completion,
+                "total_tokens": int(prompt) + completion,
                 "prompt_tokens_details": {"cached_tokens": cached},
             }  # fmt: skip
-        answered = web.json_response(answer)
+        answered = web.json_response(answer, headers=self.answer_headers)
         if self.compress:
             answered.enable_compression()
         return answered

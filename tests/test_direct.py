@@ -13,7 +13,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.endpoint import Endpoint
+from pardspy_nb.endpoint import Endpoint, close_clients
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 OWN = {"Host", "Content-Length", "Accept-Encoding", "Connection"}  # of the transport
@@ -34,6 +34,7 @@ def test_it_sends_the_headers_that_the_client_sends(
         plain = Endpoint(server.url, "sk-mine")
         await plain.post("/chat/completions", body)
         await plain._post_by_client("/chat/completions", body)
+        await close_clients()
 
     asyncio.run(both())
     short, whole = (heard(h) for h in server.headers)

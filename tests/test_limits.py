@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pardspy_nb.adapt import AutoWorkers
+from pardspy_nb.endpoint import parse_retry_after
 from pardspy_nb.engine import Engine
 from pardspy_nb.events import Answer, AttemptLost, Event, Row, RowFinished, RunFinished
 from pardspy_nb.hooks import Gate
@@ -50,7 +53,7 @@ class Sim:
     def run(
         self, n: int, ask: Ask, *, workers: int = 500, auto: bool = False, gates: Any = (),
         attempts: int = 4, hedge: HedgePolicy | None = None, inputs: Any = None,
-        timeout_s: float | None = None,
+        timeout_s: float | None = None, control: Callable[[Engine], None] = lambda engine: None,
     ) -> dict[int, RowFinished]:  # fmt: skip
         adaptive = AutoWorkers(workers) if auto else None
 
@@ -69,6 +72,7 @@ class Sim:
             retry=RetryPolicy(attempts, rand=random.Random(1).random),
             failure=FailurePolicy(None), gates=gates, hedge=hedge, timeout_s=timeout_s,
         )  # fmt: skip
+        control(engine)
         self.loop.run_until_complete(engine.run())
         return {e.row.number: e for _, e in self.events if isinstance(e, RowFinished)}
 
@@ -176,6 +180,67 @@ def test_the_first_limits_heard_count_what_was_sent_before() -> None:
     assert most_in_any_window(later, [1.0] * len(later), 10) <= 110
 
 
+def test_limits_that_change_on_the_way_change_the_pace_and_nothing_else() -> None:
+    sent: list[float] = []
+    gate = Pace(None, None, lambda _: 1)
+
+    async def ask(row: Row) -> Answer:
+        now = asyncio.get_running_loop().time()
+        sent.append(now)
+        gate.hear({"x-ratelimit-limit-requests": "6000" if now < 20 else "3000"})
+        await asyncio.sleep(0.1)
+        return Answer({})
+
+    Sim().run(4000, ask, workers=50, gates=[gate])
+    assert max(b - a for a, b in itertools.pairwise(sent)) < 1
+    assert sent[-1] == pytest.approx(20 + 2000 / 50, abs=2)
+
+
+def test_an_endpoint_that_tells_no_usage_is_not_asked_one_by_one() -> None:
+    async def ask(row: Row) -> Answer:
+        await asyncio.sleep(1)
+        return Answer({})
+
+    sim = Sim()
+    sim.run(200, ask, workers=20, gates=[Pace(None, 10_000_000, lambda _: 400)])
+    assert sim.end.elapsed_s <= 13
+
+
+@pytest.mark.parametrize("asked", ["inf", "nan", "1e999", "-3", "soon"])
+def test_a_retry_after_that_is_no_time_does_not_hold_the_run(asked: str) -> None:
+    error = TooMany(parse_retry_after({"retry-after": asked}))
+
+    async def ask(row: Row) -> Answer:
+        await asyncio.sleep(1)
+        if row.number == 2 and asyncio.get_running_loop().time() < 2:
+            raise error
+        return Answer({})
+
+    sim = Sim()
+    sim.run(20, ask, workers=4, gates=[Pace(None, None, lambda _: 1)])
+    assert sim.end.elapsed_s < 8
+    gate = Pace(None, None, lambda _: 1)
+    gate.leave(Row(0, 0, 0, {}), TooMany(math.inf), 0.0)
+    assert gate.wait_s(Row(0, 0, 0, {}), 1.0) == 0
+
+
+def test_a_gate_that_waits_for_nobody_ends_the_run_as_an_error() -> None:
+    class Shut(Gate):
+        def wait_s(self, row: Row, now: float) -> float:
+            return math.inf
+
+        def enter(self, row: Row, now: float) -> None: ...
+
+        def leave(self, row: Row, outcome: Any, now: float) -> None: ...
+
+    async def ask(row: Row) -> Answer:
+        raise AssertionError
+
+    sim = Sim()
+    sim.run(3, ask, gates=[Shut()])
+    assert (sim.end.reason, type(sim.end.error)) == ("crashed", RuntimeError)
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
@@ -199,6 +264,14 @@ def test_the_first_limits_heard_count_what_was_sent_before() -> None:
         ),  # Groq counts requests by the day
         ({"x-ratelimit-limit-requests": "many"}, None),
         ({"x-ratelimit-limit-tokens": "0"}, None),
+        ({"x-ratelimit-limit-tokens": "inf"}, None),
+        (
+            {
+                "x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "-1",
+                "x-ratelimit-reset-requests": "1s",
+            },
+            None,
+        ),
     ],
 )  # fmt: skip
 def test_limits_are_read_from_response_headers(
@@ -269,6 +342,24 @@ def test_auto_workers_stop_growing_where_more_brings_nothing(slots: int, spread:
     assert sim.end.max_in_flight <= 4 * slots
     assert slots <= sim.limit_at(sim.end.elapsed_s) <= 2 * slots
     assert len({sim.limit_at(sim.end.elapsed_s * (0.6 + k / 250)) for k in range(100)}) == 1
+
+
+@pytest.mark.parametrize("storm_s", [0.4, 6.0])
+def test_a_bad_moment_is_not_remembered_for_long(storm_s: float) -> None:
+    """All that is under way is refused for some seconds, at whatever number there is by then."""
+
+    async def ask(row: Row) -> Answer:
+        await asyncio.sleep(1)
+        if 20 <= asyncio.get_running_loop().time() < 20 + storm_s:
+            raise TooMany()
+        return Answer({})
+
+    sim = Sim()
+    done = sim.run(12_000, ask, workers=2, auto=True, attempts=30)
+    assert {r.status for r in done.values()} == {"ok"}
+    assert sim.limit_at(19.5) >= 64
+    assert sim.limit_at(60) >= 32
+    assert max(limit for at, limit in sim.limits if at > 30) >= 96
 
 
 def test_trouble_pauses_growth_and_does_not_cut() -> None:
@@ -399,6 +490,78 @@ def test_duplicates_pass_the_gates_and_a_stop_ends_both() -> None:
     assert inside == []
     assert done[40].status == "failed"
     assert sim.end.max_in_flight <= 4, "a duplicate takes a worker"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_duplicate_is_let_be_whose_row_ends_before_it_begins(fails: bool) -> None:
+    """Row 3's attempt ends in the very turn of the loop in which its duplicate gets a worker."""
+    sim = Sim()
+    sent: list[int] = []
+    sweep_s = next(k * 0.05 for k in range(1, 100) if k * 0.05 > 2.06)
+
+    class Late(HedgePolicy):
+        def after_s(self, latencies_s: Any) -> float | None:
+            return 2.06 if len(latencies_s) >= 20 else None
+
+    async def ask(row: Row) -> Answer:
+        sent.append(row.number)
+        if row.number != 3 or sent.count(3) > 1:
+            await asyncio.sleep(1)
+            return Answer({})
+        ended = sim.loop.create_future()
+        sim.loop.call_at(sweep_s - 5e-10, ended.set_result, None)
+        await ended
+        if fails:
+            raise TooMany(retry_after_s=5)
+        return Answer({})
+
+    done = sim.run(40, ask, workers=50, hedge=Late(0.95))
+    assert (done[3].status, done[3].attempts) == ("ok", sent.count(3))
+    assert sent.count(3) == (2 if fails else 1)
+    assert sum(isinstance(e, RowFinished) for _, e in sim.events) == 40
+
+
+def test_a_dropped_straggler_is_not_asked_again() -> None:
+    sim = Sim()
+
+    async def ask(row: Row) -> Answer:
+        await asyncio.sleep(100_000 if row.number in (30, 31) else 1)
+        return Answer({})
+
+    def drop(engine: Engine) -> None:
+        sim.loop.call_at(60, engine.drop_stragglers)
+
+    done = sim.run(40, ask, workers=2, hedge=HedgePolicy(0.9), control=drop)
+    assert sim.end.elapsed_s < 80
+    assert [done[n].status for n in (30, 31)] == ["cancelled"] * 2
+
+
+def test_a_duplicate_that_the_budget_refuses_holds_up_nobody() -> None:
+    class Two(Gate):
+        """Two rows' worth; row 25 and its duplicate would be one too many."""
+
+        def __init__(self) -> None:
+            self.inside: list[int] = []
+
+        def wait_s(self, row: Row, now: float) -> float:
+            dear = row.number in self.inside
+            return math.inf if dear or len(self.inside) == 2 else 0.0
+
+        def enter(self, row: Row, now: float) -> None:
+            self.inside.append(row.number)
+
+        def leave(self, row: Row, outcome: Any, now: float) -> None:
+            self.inside.remove(row.number)
+
+    sim = Sim()
+
+    async def ask(row: Row) -> Answer:
+        await asyncio.sleep(50 if row.number == 25 else 1)
+        return Answer({})
+
+    done = sim.run(60, ask, workers=4, hedge=HedgePolicy(0.9), gates=[Two()])
+    assert {r.attempts for r in done.values()} == {1}
+    assert sim.end.elapsed_s == pytest.approx(25 / 2 + 50, abs=3), "the others go on beside it"
 
 
 @settings(max_examples=25, deadline=None)

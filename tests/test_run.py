@@ -1045,3 +1045,64 @@ def test_cancel_is_heard_though_a_model_blocks_while_it_starts(signature: pn.Sig
     run.cancel()
     assert list(run.result()["status"]) == ["not_run", "not_run"]
     release.set()
+
+
+def test_usage_that_is_no_number_is_missing_and_hurts_nobody(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = lambda marker, attempt: Reply("good", usage=("11", 7, 0))
+    df = pn.run_parallel(predict, reviews, tpm=1_000_000, **QUIET)
+    assert (df["status"] == "ok").all()
+    assert df["prompt_tokens"].isna().all()
+    assert (df["completion_tokens"] == 7).all()
+
+
+def test_a_key_that_cannot_be_sent_stops_the_run_at_once(
+    signature: pn.Signature, server: ScriptedServer, reviews: list[str]
+) -> None:
+    lm = pn.LM("m", base_url=server.url, api_key="sk-a\nb")
+    with pytest.raises(pn.LMError, match="characters that no key can have"):
+        pn.run_parallel(pn.Predict(signature, lm), reviews, **QUIET)
+    assert not server.requests
+    padded = pn.LM("m", base_url=server.url, api_key=" sk-mine\n")
+    assert (
+        pn.run_parallel(pn.Predict(signature, padded), reviews, **QUIET)["status"] == "ok"
+    ).all()
+
+
+def test_limits_that_the_endpoint_tells_are_kept(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.answer_headers = {"x-ratelimit-limit-requests": "1200"}  # 20 a second
+    df = pn.run_parallel(predict, [f"row-{i}" for i in range(40)], max_workers=5, **QUIET)
+    assert (df["status"] == "ok").all()
+    later = server.times_s[10:]  # five are on their way before the first answer tells
+    in_one_s = max(sum(a <= b < a + 1 for b in later) for a in later)
+    assert in_one_s <= 20 + 20
+    assert later[-1] - later[0] >= 29 / 20 - 1
+
+
+def test_rpm_holds_at_the_server(predict: pn.Predict, server: ScriptedServer) -> None:
+    pn.run_parallel(predict, [f"row-{i}" for i in range(60)], max_workers=60, rpm=1800, **QUIET)
+    for window_s in (0.2, 1.0):
+        most = max(sum(a <= b < a + window_s for b in server.times_s) for a in server.times_s)
+        assert most <= 30 * window_s + 30
+    assert server.times_s[-1] - server.times_s[0] >= 59 / 30 - 1
+
+
+def test_a_row_in_trouble_is_hedged_over_http_and_both_requests_count(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.delay_s = 0.02
+    server.script = lambda marker, attempt: (
+        Reply("stall", seconds=20) if marker == 50 and attempt == 1 else Reply()
+    )
+    df = pn.run_parallel(
+        predict, [f"row-{i}" for i in range(80)], max_workers=8, hedge=0.9, **QUIET
+    )
+    assert (df["status"] == "ok").all()
+    assert df["attempts"][50] == 2
+    assert df["attempts"].sum() == server.attempts.total()
+    assert 1 <= df.parallel.metrics.duplicates <= 4
+    assert df["total_tokens"][50] == 2 * 18
+    assert df.parallel.metrics.elapsed_s < 10
