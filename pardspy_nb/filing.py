@@ -25,7 +25,7 @@ from .summary import Summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PARTS_AHEAD = 20  # parts that may be begun before the first of them is written
+_PARTS_AHEAD = 8  # parts that may be begun before the first of them is written
 _ERRORS_KEPT = 1000
 
 
@@ -130,7 +130,7 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     """Run every row of a table or stream through a module, into a parquet file.
 
     Only some parts of 2,000 rows are in memory at a time: a row that takes long holds up the
-    reading once 20 parts wait for it. The file has the columns of `run_parallel`'s frame, in input
+    reading once 8 parts wait for it. The file has the columns of `run_parallel`'s frame, in input
     order, and appears once it is complete (rows of a run that ended early are in
     `NAME.partial.parquet` beside it); called again after an interruption, rows that are
     remembered (`store`) are not asked again. Outputs that are neither text, numbers, labels,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FREE = Usage()  # nothing was asked, nothing is paid
 _UNKNOWN = Usage(None, None, None, None)
-_KEPT_OF_A_STREAM = 20_000  # answers that a stream without a store has at hand for equal rows
+_KEPT_OF_A_STREAM = 10_000  # answers that a stream without a store has at hand for equal rows
 
 
 class _Met:
