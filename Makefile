@@ -46,9 +46,16 @@ notebooks: $(VENV)/.test
 pictures: $(VENV)/.test browser
 	$(PY) tests/pictures.py
 
-# what the toolkit itself costs; as ratios, because machines differ
+# what the toolkit itself costs, beside others in environments of their own (.bench); as ratios,
+# because machines differ. About 45 minutes, most of it the others'.
 bench: $(VENV)/.test
+	$(PY) benchmarks/engine.py
+	$(PY) benchmarks/faults.py
+	$(PY) benchmarks/files.py
+	$(PY) benchmarks/processes.py
 	$(PY) benchmarks/store.py
+	$(PY) benchmarks/compare.py
+	$(PY) benchmarks/report.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output
+	rm -rf $(VENV) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output

@@ -7,7 +7,6 @@ per waiting row, and a row that waits for its next attempt holds no worker.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from .clock import Clock
@@ -26,12 +25,12 @@ from .events import (
 from .gates import Gates
 from .hooks import Gate, Memory
 from .lineup import Call, Flight, Lineup
-from .policy import FailurePolicy, HedgePolicy, RetryPolicy, straggler_after_s
+from .overtime import Overtime
+from .policy import FailurePolicy, HedgePolicy, RetryPolicy, explain
 from .sparing import Sparing
 
 Ask = Callable[[Row], Awaitable[Answer]]
 _SWEEP_S = 0.05  # between looks for rows that take too long
-_KNOWN_TIMES = 1000  # the latest rows, against which others are judged
 _SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
 
 
@@ -80,19 +79,17 @@ class Engine:
         self._source, self._gate_list = (rows, lanes, blocking_source), gates
         self._sparing = None if memory is None else Sparing(memory, self._settle)
         self._gates: Gates | None = None
-        self._hedge, self._twins = hedge, 0
+        self._overtime = Overtime(hedge)
         self._most_ahead, self._released = most_ahead, 0
         self._in_hand: Flight | None = None  # out of the lineup, and not yet a worker's
         self._lineup: Lineup | None = None  # while the run lasts
         self._tasks: dict[asyncio.Task[None], Flight] = {}  # and the row each is at
-        self._durations_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of rows that succeeded
-        self._latencies_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of their last attempts
         self._sweeper: asyncio.TimerHandle | None = None
-        self._began = self._paused = self._dropping = self._halted = False
+        self._began = self._paused = self._halted = False
         self._stop_reason: str | None = None
         self._stop_error: BaseException | None = None
         self._running = self._max_in_flight = 0
-        self._pulled = self._tried = self._failures = self._settled = 0  # rows
+        self._pulled = self._failures = self._settled = 0  # rows
 
     # -- control (on the loop's thread; before `run` too) -------------------------------------
 
@@ -113,8 +110,8 @@ class Engine:
 
     def drop_stragglers(self) -> None:
         """From now on cancel rows that are under way for much longer than the others took."""
-        if not self._dropping:
-            self._dropping = True
+        if not self._overtime.dropping:
+            self._overtime.dropping = True
             self._steered()
             self._arm_sweep()
 
@@ -157,7 +154,8 @@ class Engine:
             self._fill()
 
     def _steering(self) -> RunSteered:
-        return RunSteered(self._workers_wanted, self._paused, self._dropping, self._stop_reason)
+        dropping = self._overtime.dropping
+        return RunSteered(self._workers_wanted, self._paused, dropping, self._stop_reason)
 
     # -- the run ------------------------------------------------------------------------------
 
@@ -255,8 +253,7 @@ class Engine:
             if not is_twin:
                 self.stop(getattr(error, "reason", "crashed"), error, now=False)
         if is_twin:
-            flight.twinned = False
-            self._twins -= 1
+            self._overtime.let_be(flight)
             return False
         if flight.held_at is None:
             flight.held_at = now
@@ -292,44 +289,17 @@ class Engine:
     def _arm_sweep(self) -> None:
         if self._sweeper:
             self._sweeper.cancel()
-        if self._began and (self._dropping or self._hedge is not None):
+        if self._began and self._overtime.watches:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
         self._arm_sweep()
-        if self._dropping:
-            self._drop_late()
-        if self._hedge is not None:
-            self._ask_again(self._hedge)
+        if self._lineup is not None:
+            now = self._loop.time()
+            for flight in self._overtime.drop(self._tasks.values(), self._lineup, now):
+                self._settle(flight, "cancelled")
+            self._overtime.ask_again(self._tasks.values(), self._lineup, now)
         self._fill()
-
-    def _drop_late(self) -> None:
-        """Cancel the rows that are stragglers now."""
-        limit_s = straggler_after_s(self._durations_s)
-        if limit_s is None:
-            return
-        began_before = self._loop.time() - limit_s
-        for flight in list(self._tasks.values()):
-            fresh = not (flight.settled or flight.dropped) and flight.attempts
-            if fresh and flight.began <= began_before:
-                flight.dropped = True
-                for call in flight.calls:
-                    call.task.cancel()
-        for flight in self._lineup.began_before(began_before) if self._lineup else ():
-            self._settle(flight, "cancelled")
-
-    def _ask_again(self, hedge: HedgePolicy) -> None:
-        """Have duplicates sent of the attempts that take too long."""
-        after_s = hedge.after_s(self._latencies_s)
-        if after_s is None or self._lineup is None:
-            return
-        late = self._loop.time() - after_s
-        for flight in self._tasks.values():
-            slow = not flight.twinned and len(flight.calls) == 1 and flight.calls[0].began < late
-            if slow and hedge.allows(self._twins + 1, self._tried):
-                flight.twinned = True
-                self._twins += 1
-                self._lineup.twin(flight)
 
     # -- one worker ---------------------------------------------------------------------------
 
@@ -356,7 +326,7 @@ class Engine:
             held_at = start if flight.held_at is None else flight.held_at
             flight.began, flight.started_at = start, self._utc0 + start
             flight.queued_s, flight.waited_s = held_at - self._start, start - held_at
-            self._tried += 1
+            self._overtime.began()
         elif flight.calls:
             flight.twins += 1
         else:
@@ -379,7 +349,7 @@ class Engine:
                 async with asyncio.timeout(self._timeout_s):
                     outcome = await self._ask(flight.row)
         except Exception as error:
-            outcome = self._explain(error)
+            outcome = explain(error, self._timeout_s)
         except BaseException as error:  # a cancellation; SystemExit raised by the module
             outcome = error
         self._running -= 1
@@ -408,8 +378,7 @@ class Engine:
             flight.bill(answer.usage)
             other.lost = True
             other.task.cancel()
-        self._durations_s.append(now - flight.began)
-        self._latencies_s.append(flight.latency_s)
+        self._overtime.succeeded(now - flight.began, flight.latency_s)
         if self._sparing is not None:
             try:
                 await self._sparing.keep(flight, answer)
@@ -418,13 +387,6 @@ class Engine:
             except Exception as error:
                 self.stop("store", error, now=False)
         self._settle(flight, "ok", answer)
-
-    def _explain(self, error: Exception) -> Exception:
-        if isinstance(error, TimeoutError) and not error.args and self._timeout_s is not None:
-            explained = TimeoutError(f"no answer within {self._timeout_s:g} s")
-            explained.__cause__ = error
-            return explained
-        return error
 
     def _failed(self, flight: Flight, call: Call) -> None:
         """Decide what a failed attempt means: another one, a failed row, the end of the run."""
@@ -436,7 +398,7 @@ class Engine:
         if flight.dropped:  # the module turned our cancellation into an error of its own
             self._settle(flight, "cancelled")
             return
-        wait_s = self._wait_s(flight, error, now)
+        wait_s = flight.wait_s(self._retry, error, now)
         if wait_s is not None and self._stop_reason is None and self._lineup is not None:
             self._lineup.retry(flight, now + wait_s)
             self._emit(
@@ -450,18 +412,6 @@ class Engine:
             self.stop("fatal", error, now=False)
         elif self._failure.exceeded(self._failures, self._settled, self._total):
             self.stop("failures", error, now=False)
-
-    def _wait_s(self, flight: Flight, error: BaseException, now: float) -> float | None:
-        """Seconds to the row's next attempt; None if there is none."""
-        if not getattr(error, "outage", False):
-            flight.out_since = None
-        elif flight.out_since is None:
-            flight.out_since = now
-        out_s = None if flight.out_since is None else now - flight.out_since
-        if self._retry.sits_out(out_s):
-            flight.outages += 1
-            return self._retry.wait_s(flight.outages, error, out_s)
-        return self._retry.wait_s(flight.attempts - flight.outages - flight.twins, error)
 
     def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
         if flight.settled:

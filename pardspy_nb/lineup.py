@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .events import Answer, Row, RowFinished, Status
+from .policy import RetryPolicy
 from .threads import DaemonPool
 
 _END = object()
@@ -62,6 +63,18 @@ class Flight:
         """Add what one attempt was billed; None is an attempt that reported nothing."""
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
+
+    def wait_s(self, retry: RetryPolicy, error: BaseException, now: float) -> float | None:
+        """Seconds from `now`, when an attempt has failed, to the next; None if there is none."""
+        if not getattr(error, "outage", False):
+            self.out_since = None
+        elif self.out_since is None:
+            self.out_since = now
+        out_s = None if self.out_since is None else now - self.out_since
+        if retry.sits_out(out_s):
+            self.outages += 1
+            return retry.wait_s(self.outages, error, out_s)
+        return retry.wait_s(self.attempts - self.outages - self.twins, error)
 
     def finished(self, status: Status, answer: Answer | None = None) -> RowFinished:
         """The event of its end."""

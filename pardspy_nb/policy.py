@@ -41,6 +41,15 @@ def is_overloaded(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | ConnectionError)
 
 
+def explain(error: Exception, timeout_s: float | None) -> Exception:
+    """The error, or one with words for a wall clock that struck."""
+    if isinstance(error, TimeoutError) and not error.args and timeout_s is not None:
+        explained = TimeoutError(f"no answer within {timeout_s:g} s")
+        explained.__cause__ = error
+        return explained
+    return error
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """Exponential backoff with jitter; the endpoint's `Retry-After`, when given, replaces it.
