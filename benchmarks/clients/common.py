@@ -8,11 +8,12 @@ first run that pays for imports and lazy set-up.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 LABELS = ("positive", "neutral", "negative")
 SYSTEM = "Analyze customer review sentiment. Answer with one JSON object."
@@ -25,6 +26,23 @@ def review(number: int) -> str:
 
 def correct(number: int, sentiment: object, reason: object) -> bool:
     return sentiment == LABELS[number % 3] and reason == f"because of row-{number}"
+
+
+async def work(
+    ask: Callable[[list[dict[str, str]]], Awaitable[str]], reviews: Sequence[str], in_flight: int
+) -> list[tuple[object, object]]:
+    """Workers over one iterator, and nothing else: `ask(messages)` gives an answer's text."""
+    answers = [""] * len(reviews)
+    todo = iter(enumerate(reviews))
+
+    async def worker() -> None:
+        for number, review in todo:
+            answers[number] = await ask(
+                [{"role": "system", "content": SYSTEM}, {"role": "user", "content": review}]
+            )
+
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
+    return [(a["sentiment"], a["reason"]) for a in map(json.loads, answers)]
 
 
 def measure(run: Callable[[str, Sequence[str], int], Sequence[tuple[object, object]]]) -> None:

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import openai
-from common import SYSTEM, measure
+from common import measure, work
 
 
-async def work(url: str, reviews: Sequence[str], in_flight: int) -> list[Any]:
-    client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
-    answers: list[Any] = [None] * len(reviews)
-    todo = iter(enumerate(reviews))
+async def main(url: str, reviews: Sequence[str], in_flight: int) -> list[tuple[object, object]]:
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
 
-    async def worker() -> None:
-        for number, review in todo:
-            completion = await client.chat.completions.create(
-                model="mock",
-                messages=[{"role": "system", "content": SYSTEM},
-                          {"role": "user", "content": review}],
-            )  # fmt: skip
-            answers[number] = completion.choices[0].message.content
+        async def ask(messages: Any) -> str:
+            completion = await client.chat.completions.create(model="mock", messages=messages)
+            return completion.choices[0].message.content or ""
 
-    await asyncio.gather(*(worker() for _ in range(in_flight)))
-    await client.close()
-    return answers
+        return await work(ask, reviews, in_flight)
 
 
 def run(url: str, reviews: Sequence[str], in_flight: int) -> list[tuple[object, object]]:
-    answers = map(json.loads, asyncio.run(work(url, reviews, in_flight)))
-    return [(a["sentiment"], a["reason"]) for a in answers]
+    return asyncio.run(main(url, reviews, in_flight))
 
 
 if __name__ == "__main__":
