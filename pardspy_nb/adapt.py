@@ -114,9 +114,11 @@ class AutoWorkers:
             start = _Start(now, all_busy, cohort)
             self._began.setdefault(event.row.number, []).append(start)
         elif isinstance(event, RowFinished):
-            begun = self._ended(event.row.number) if event.attempts else None
-            if begun is not None and event.status == "ok" and event.latency_ms is not None:
-                self._succeeded(begun, event.latency_ms / 1e3, now)
+            took_ms = event.latency_ms if event.status == "ok" else None
+            latency_s = None if took_ms is None else took_ms / 1e3
+            begun = self._ended(event.row.number, latency_s) if event.attempts else None
+            if begun is not None and latency_s is not None:
+                self._succeeded(begun, latency_s, now)
             elif begun is not None and event.status == "failed":
                 self._failed(event.error, begun, now)
         elif isinstance(event, AttemptFailed):
@@ -127,7 +129,8 @@ class AutoWorkers:
             self._successes = 0
         return self.limit != limit
 
-    def _ended(self, number: int) -> _Start | None:
+    def _ended(self, number: int, latency_s: float | None = None) -> _Start | None:
+        """An attempt is over; it succeeded if it has a latency."""
         started = self._began.get(number)
         if started is None:
             return None  # it was not under way: cancelled while it waited for its next attempt
@@ -135,6 +138,8 @@ class AutoWorkers:
         start = started.pop(0)
         if not started:
             del self._began[number]
+        if self._cohort and start.cohort == self._cohort.name:
+            self._cohort.add(latency_s)
         return start
 
     # -- what speaks against more ---------------------------------------------------------------
@@ -142,8 +147,6 @@ class AutoWorkers:
     def _failed(self, error: BaseException | None, start: _Start | None, now: float) -> None:
         if error is None or start is None:
             return
-        if self._cohort and start.cohort == self._cohort.name:
-            self._cohort.add(None)
         if is_rate_limited(error):
             self._refused(start.at, now)
         elif is_overloaded(error):
@@ -176,8 +179,6 @@ class AutoWorkers:
 
     def _succeeded(self, start: _Start, latency_s: float, now: float) -> None:
         self._latest_s.append(latency_s)
-        if self._cohort and start.cohort == self._cohort.name:
-            self._cohort.add(latency_s)
         if not start.all_busy or now < self._calm_until:
             return
         self._successes += 1
