@@ -143,7 +143,9 @@ class Pace:
         longest of the latest answers."""
         if not self._completions:  # nobody tells: a token is some four characters of English
             return self._size(row) / 4 + _UNTOLD_TOKENS if self._have_left else 0.0
-        return self._size(row) * self._prompts / max(1.0, self._sizes) + max(self._completions)
+        # the longest of few may be short: after one answer three times as much is allowed for
+        longest = max(self._completions) * (1 + 2 / len(self._completions))
+        return self._size(row) * self._prompts / max(1.0, self._sizes) + longest
 
     def _set(self, now: float) -> None:
         """Make the buckets for the limits as they are now."""
