@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from pardspy_nb.adapt import AutoWorkers
 from pardspy_nb.endpoint import parse_retry_after
 from pardspy_nb.engine import Engine
-from pardspy_nb.events import Answer, AttemptLost, Event, Row, RowFinished, RunFinished
+from pardspy_nb.events import (
+    Answer,
+    AttemptFailed,
+    AttemptLost,
+    Event,
+    Row,
+    RowFinished,
+    RowStarted,
+    RunFinished,
+)
 from pardspy_nb.hooks import Gate
 from pardspy_nb.limits import Limits, limits_of, seconds_of
 from pardspy_nb.pace import Pace
@@ -346,22 +355,40 @@ def test_auto_workers_stop_growing_where_more_brings_nothing(slots: int, spread:
     assert len({sim.limit_at(sim.end.elapsed_s * (0.6 + k / 250)) for k in range(100)}) == 1
 
 
-@pytest.mark.parametrize("storm_s", [0.4, 6.0])
-def test_a_bad_moment_is_not_remembered_for_long(storm_s: float) -> None:
+def test_a_429_cuts_once_for_all_that_were_sent_before_it() -> None:
+    auto = AutoWorkers(20)
+    rows = [Row(i, i, 0, {}) for i in range(40)]
+    for row in rows[:20]:
+        auto.see(RowStarted(row, 1), 0.0)
+    assert auto.see(AttemptFailed(rows[0], 1, TooMany(), 10, 1), 0.1)
+    assert auto.limit == 17, "nine tenths of the 19 that were let in"
+    auto.see(AttemptFailed(rows[1], 1, TooMany(), 10, 1), 0.2)
+    assert auto.limit == 17, "18 are let in yet"
+    for row in rows[2:5]:
+        auto.see(AttemptFailed(row, 1, TooMany(), 10, 1), 0.3)
+    assert auto.limit == 15, "no more than are let in"
+    auto.see(RowStarted(rows[20], 1), 0.4)
+    auto.see(AttemptFailed(rows[20], 1, TooMany(), 10, 1), 0.5)
+    assert auto.limit == 13, "sent after the cut, and refused: another one"
+
+
+@pytest.mark.parametrize(("latency_s", "storm_s", "most_s"), [(1, 6.0, 185), (5, 0.4, 600)])
+def test_a_bad_moment_is_not_remembered_for_long(
+    latency_s: float, storm_s: float, most_s: float
+) -> None:
     """All that is under way is refused for some seconds, at whatever number there is by then."""
 
     async def ask(row: Row) -> Answer:
-        await asyncio.sleep(1)
-        if 20 <= asyncio.get_running_loop().time() < 20 + storm_s:
+        await asyncio.sleep(latency_s)
+        if 40 <= asyncio.get_running_loop().time() < 40 + storm_s:
             raise TooMany()
         return Answer({})
 
     sim = Sim()
-    done = sim.run(12_000, ask, workers=2, auto=True, attempts=30)
+    done = sim.run(12_000 if latency_s == 1 else 8000, ask, workers=2, auto=True, attempts=30)
     assert {r.status for r in done.values()} == {"ok"}
-    assert sim.limit_at(19.5) >= 64
-    assert sim.limit_at(60) >= 32
-    assert max(limit for at, limit in sim.limits if at > 30) >= 96
+    assert min(limit for at, limit in sim.limits if at >= 40) <= 8
+    assert sim.end.elapsed_s <= most_s
 
 
 def test_trouble_pauses_growth_and_does_not_cut() -> None:
