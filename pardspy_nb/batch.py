@@ -128,8 +128,8 @@ def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) ->
     feeding = {n: columns.get(n, n) for n in taken if columns.get(n, n) in names}
     if missing := [n for n in inputs.required if n not in feeding]:
         raise ValueError(
-            f"the DataFrame has no column for {missing}; it has {names}: name it with columns="
-            f"{{{missing[0]!r}: {names[0] if names else 'column'!r}}}"
+            f"the table has no column for {missing}; it has {names}: say which one it is with "
+            f"columns={{{missing[0]!r}: …}}"
         )
     return feeding
 

@@ -36,7 +36,7 @@ class FileLedger(Ledger):
         super().__init__(*args, **more)
         self._parts, self._path, self._holds = parts, path, path
         self._segments = Segments(path)
-        self._next = 0  # part to be written
+        self._next = self._rows = 0  # part to be written; rows that were
         self._trouble: BaseException | None = None
         self._failed: list[BaseException] = []  # the first
 
@@ -54,6 +54,7 @@ class FileLedger(Ledger):
         part = self._parts.open.pop(number)
         if self._trouble is not None or not len(part.records):
             return
+        self._rows += len(part.records)
         try:
             self._segments.write(self._table(part))
         except Exception as error:  # a full disk
@@ -68,6 +69,7 @@ class FileLedger(Ledger):
         names = [] if part.table is not None else self._batch.names
         batch = Batch(iter(()), None, names, repeat=self._batch.repeat)
         df = frame.build(part.records, places, batch, self._module.outputs)
+        frame.spell_out_objects(df, self._module.outputs)
         own = to_arrow(df, self._module.outputs)
         if part.table is None:
             return own
@@ -83,9 +85,13 @@ class FileLedger(Ledger):
             if self._trouble is None:
                 if self._segments.is_empty:
                     self._segments.write(self._table(self._parts.empty))
-                self._holds = self._segments.close(
-                    self._about(metrics=self._metrics), complete=whole
+                about = self._about(
+                    rows=self._rows,
+                    outputs=list(self._module.outputs),
+                    metrics=self._metrics,
+                    sources=self._sources.known,
                 )
+                self._holds = self._segments.close(about, complete=whole)
         except Exception as error:
             self._trouble = error
         self._segments.drop()
@@ -140,11 +146,12 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
         module: as in `run_parallel`.
         source: a path to a .parquet, .csv or .jsonl, a DataFrame (pandas, polars, pyarrow), or an
             iterator of dicts.
-        target: the path of the file.
+        target: the path of the file; one that is there is replaced.
         options: as in `run_parallel`; `return_all` and `only_successful` have no say here.
 
     Returns:
-        The run's metrics. `pd.read_parquet(target)` is its frame.
+        The run's metrics; after an interrupt, too, with `not_run` or `cancelled` above 0.
+        `pd.read_parquet(target)` is its frame.
 
     Raises:
         ValueError, TypeError, FileNotFoundError, ModuleNotFoundError: bad input, or pyarrow is

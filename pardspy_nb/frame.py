@@ -50,12 +50,15 @@ def as_table(data: Any) -> Any:
 def read_parts(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataFrame]:
     """A .csv or .jsonl in frames of so many rows; the columns in `texts` are read as text."""
     kinds = dict.fromkeys(texts, "str")
-    if path.suffix.lower() == ".csv":
-        header = pd.read_csv(path, nrows=0).columns
-        kinds = {name: kind for name, kind in kinds.items() if name in header}
-        yield from pd.read_csv(path, chunksize=rows, dtype=kinds)
-    else:
-        yield from pd.read_json(path, lines=True, chunksize=rows, dtype=kinds or None)
+    try:
+        if path.suffix.lower() == ".csv":
+            header = pd.read_csv(path, nrows=0).columns
+            kinds = {name: kind for name, kind in kinds.items() if name in header}
+            yield from pd.read_csv(path, chunksize=rows, dtype=kinds)
+        else:
+            yield from pd.read_json(path, lines=True, chunksize=rows, dtype=kinds or None)
+    except ValueError as error:  # pandas' errors of parsing and of decoding are such
+        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
 
 
 def check_columns(table: Any, outputs: Iterable[str]) -> None:

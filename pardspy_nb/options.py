@@ -35,8 +35,8 @@ class Options:
         max_attempts: attempts per row on retryable errors.
         rpm, tpm: requests and tokens a minute that the run keeps to; None for what the
             endpoint's response headers say, if they do. A `Retry-After` holds the whole run.
-        hedge: a quantile of the latencies so far, such as 0.95: a row that takes longer is asked
-            a second time, at most once and at most 5 % of the rows, and the first answer counts.
+        hedge: a quantile of the latencies so far (of 20 at least), best 0.9 to 0.99: a row
+            that takes longer is asked a second time, at most once and at most 5 % of the rows, and the first answer counts.
             The other request is broken off, and counted as having used as much.
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
         store: where completed rows are remembered, so that a repeated call pays only for what
@@ -90,7 +90,7 @@ class Options:
         ):
             raise ValueError(f"max_failures must be a count (0, 1, …), a share between 0 and 1, "
                              f"or None for any number; got {limit!r}")  # fmt: skip
-        if self.timeout_s is not None and not self.timeout_s > 0:
+        if self.timeout_s is not None and not (_is_number(self.timeout_s) and self.timeout_s > 0):
             raise ValueError(
                 f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}"
             )

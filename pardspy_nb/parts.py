@@ -13,6 +13,7 @@ from .batch import Batch, expand, feeding, part_of
 from .events import Row
 from .modules import Inputs
 from .records import Records
+from .segments import to_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,10 +114,15 @@ def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Tabl
                 f"cannot run a {type(source).__name__} to a file: pass a path to a .parquet, .csv "
                 "or .jsonl, a DataFrame, or an iterator of dicts"
             )
-        table = _without_views(pa.table(source))
+        is_pandas = hasattr(source, "iloc")
+        table = to_arrow(source, {}, index=True) if is_pandas else _without_views(pa.table(source))
         return table.num_rows, _even(iter([table]))
     path = Path(source)
     kind = path.suffix.lower()
+    if kind not in (".parquet", ".csv", ".jsonl"):
+        raise ValueError(f"cannot read {str(path)!r}: a path ends in .parquet, .csv or .jsonl")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
     if kind == ".parquet":
         import pyarrow.parquet as pq
 
@@ -124,12 +130,8 @@ def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Tabl
         head = file.schema_arrow.empty_table()
         read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(PART_ROWS))
         return file.metadata.num_rows, _even(itertools.chain([head], read))
-    if kind not in (".csv", ".jsonl"):
-        raise ValueError(f"cannot read {str(path)!r}: a path ends in .parquet, .csv or .jsonl")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
     frames = frame.read_parts(path, PART_ROWS, texts)
-    return None, _even(pa.Table.from_pandas(df, preserve_index=False) for df in frames)
+    return None, _even(to_arrow(df, {}) for df in frames)
 
 
 def _without_views(table: pa.Table) -> pa.Table:

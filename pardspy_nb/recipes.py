@@ -106,9 +106,12 @@ def _name(module: Module, one: Any) -> list[Any]:
     """What tells one of several modules from the others: functions by which they are, others
     by model, parameters and prompt."""
     name = getattr(one, "__qualname__", type(one).__qualname__)
-    lm = getattr(getattr(one, "lm", None), "identity", None)
+    model = getattr(one, "lm", None)
+    lm = getattr(model, "identity", None)
     if isinstance(one, Predict):
-        return [name, *one.fixed]
+        # a custom model that cannot say which it is, by what it is called
+        called = [type(model).__qualname__, str(getattr(model, "model", ""))]
+        return [name, *([] if lm else called), *one.fixed]
     which = next(i for i, other in enumerate(module.each) if other is one)
     return [name, lm, which]
 

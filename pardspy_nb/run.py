@@ -62,6 +62,7 @@ class Run:
         self.options = options
         self._module = module
         self._batch = data if isinstance(data, Batch) else read(data, module, options)
+        self._workers = 1
         self._set_workers(options.max_workers)
         if getattr(module.source, "history", None) is not None and self._workers > 1:
             raise ValueError(
@@ -95,7 +96,7 @@ class Run:
     def _set_workers(self, n: int | Literal["auto"]) -> None:
         known = self._module.known_workers if n == "auto" else n
         self._adapts = known is None
-        self._workers = (os.cpu_count() or 1) if known is None else known
+        self._workers = max(os.cpu_count() or 1, self._workers) if known is None else known
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -190,7 +191,8 @@ class Run:
         return self._finish()
 
     def iter(self) -> Iterator[Prediction]:
-        """Each successful row's `Prediction` as it completes, in order of completion."""
+        """Each successful row's `Prediction` as it completes, in order of completion. The run does
+        not wait for whoever iterates: one who leaves early may want to `cancel` it."""
         records = self._ledger.records
         seen = 0
         while True:

@@ -20,20 +20,22 @@ if TYPE_CHECKING:
 _ROWS_AT_A_TIME = 20_000
 
 
-def to_arrow(df: pd.DataFrame, outputs: Mapping[str, Field]) -> pa.Table:
-    """A run's frame as a table. What no column of a file can hold becomes text: JSON."""
+def to_arrow(df: pd.DataFrame, outputs: Mapping[str, Field], *, index: bool = False) -> pa.Table:
+    """A frame as a table, with its index if that says something. A column of mixed values, or of
+    such as no file can hold, becomes text."""
     import pyarrow as pa
 
-    frame.spell_out_objects(df, outputs)
+    keep = None if index else False
     try:
-        return pa.Table.from_pandas(df, preserve_index=False)
+        return pa.Table.from_pandas(df, preserve_index=keep)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        df = df.copy(deep=False)
         for name in df.columns:
             try:
                 pa.array(df[name], from_pandas=True)
             except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                frame.spell_out(df, str(name), outputs.get(str(name)))
-        return pa.Table.from_pandas(df, preserve_index=False)
+                frame.spell_out(df, name, outputs.get(name))
+        return pa.Table.from_pandas(df, preserve_index=keep)
 
 
 def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
@@ -183,14 +185,17 @@ def _pandas(*schemas: pa.Schema, names: set[str] | None = None) -> dict[bytes, b
     """What pandas needs to know to read columns back as they were; of each the first schema's."""
     known: dict[str, Any] = {}
     head: dict[str, Any] = {}
+    index: list[str] = []
     for schema in schemas:
         told = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         head = head or told
+        levels = [n for n in told.get("index_columns", ()) if isinstance(n, str)]
+        index = index or [n for n in levels if n in schema.names]
         for column in told.get("columns", ()):
-            name = column["name"]
-            if name is not None and name in schema.names and (names is None or name in names):
+            name = column["field_name"]
+            if name in schema.names and (names is None or name in names):
                 known.setdefault(name, column)
     if not head:
         return {}
-    head = head | {"columns": list(known.values()), "index_columns": [], "column_indexes": []}
+    head = head | {"columns": list(known.values()), "index_columns": index, "column_indexes": []}
     return {b"pandas": json.dumps(head).encode()}

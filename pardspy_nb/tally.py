@@ -80,6 +80,8 @@ class Tally:
         """Fold one event in."""
         if isinstance(event, RowStarted):
             self.in_flight += 1
+            if self.in_flight > self.max_in_flight:
+                self.max_in_flight = self.in_flight
             if self._backing_off:
                 self._backing_off.discard(event.row.number)
         elif isinstance(event, RowFinished):

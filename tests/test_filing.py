@@ -353,6 +353,28 @@ def test_other_tables_and_outputs_named_like_an_input(tmp_path: Path) -> None:
     assert (str(df["v"].dtype), list(df["c"].cat.categories)) == ("Int64", ["y", "x"])
 
 
+def test_the_index_and_what_made_the_answers_are_kept(predict: pn.Predict, tmp_path: Path) -> None:
+    keyed = pd.DataFrame({"id": [f"k{i}" for i in range(25)], "review": ["row-1"] * 25})
+    target = tmp_path / "out.parquet"
+    metrics = pn.run_to_parquet(predict, keyed.set_index("id"), target, **QUIET)
+    df = pd.read_parquet(target)
+    assert (df.index.name, list(df.index)) == ("id", list(keyed["id"]))
+    assert df.parallel.metrics == metrics
+    assert metrics.saved is not None
+    about = df.attrs["pardspy"]
+    assert [source["model"] for source in about["sources"].values()] == ["gpt-4o-mini"]
+
+
+def test_mixed_values_in_one_part_become_text(tmp_path: Path) -> None:
+    lines = [{"review": "a", "x": 1}, {"review": "b", "x": "s"}, {"review": "c", "x": {"d": [1]}}]
+    (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    df = as_file(lambda review: review, tmp_path / "in.jsonl", tmp_path)
+    assert list(df["x"])[:2] == ["1", "s"]
+    mixed = pd.DataFrame({"review": ["a", "b"], "x": [1, "s"]})
+    assert list(as_file(lambda review: review, mixed, tmp_path)["x"]) == ["1", "s"]
+    assert list(mixed["x"]) == [1, "s"], "the user's frame is left as it was"
+
+
 def test_two_runs_to_one_target_leave_one_whole_file(tmp_path: Path) -> None:
     import threading
 

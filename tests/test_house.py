@@ -91,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
         "interrupts", "kernel", "ledger", "memory", "metrics", "modules", "options", "prediction",
         "provenance", "records", "sinks",
     },
-    "parts": {"batch", "events", "frame", "modules", "records"},
+    "parts": {"batch", "events", "frame", "modules", "records", "segments"},
     "segments": {"fields", "frame"},
     "filing": {
         "batch", "engine", "errors", "events", "frame", "ledger", "metrics", "modules",
