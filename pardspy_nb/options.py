@@ -36,8 +36,9 @@ class Options:
         rpm, tpm: requests and tokens a minute that the run keeps to; None for what the
             endpoint's response headers say, if they do. A `Retry-After` holds the whole run.
         hedge: a quantile of the latencies so far (of 20 at least), best 0.9 to 0.99: a row
-            that takes longer is asked a second time, at most once and at most 5 % of the rows, and the first answer counts.
-            The other request is broken off, and counted as having used as much.
+            that takes longer is asked a second time, at most once and at most 5 % of the rows; as
+            these are used up, only rows that take up to twice as long. The first answer counts,
+            the other request is broken off, and counted as having used as much.
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
         store: where completed rows are remembered, so that a repeated call pays only for what
             is missing: True for the user's cache folder (`PARDSPY_STORE` names another file),

@@ -59,16 +59,19 @@ class Overtime:
 
     def ask_again(self, flights: Iterable[Flight], lineup: Lineup, now: float) -> None:
         """Have duplicates sent of the attempts that take too long."""
-        after_s = self._hedge.after_s(self._latencies_s) if self._hedge else None
-        if self._hedge is None or after_s is None:
-            return
-        late = now - after_s
-        for flight in flights:
-            slow = not flight.twinned and len(flight.calls) == 1 and flight.calls[0].began < late
-            if slow and self._hedge.allows(self._twins + 1, self._rows):
-                flight.twinned = True
-                self._twins += 1
-                lineup.twin(flight)
+        alone = [f for f in flights if not f.twinned and len(f.calls) == 1]
+        for flight in sorted(alone, key=lambda f: f.calls[0].began):  # the oldest first
+            after_s = self._after_s()
+            if after_s is None or flight.calls[0].began >= now - after_s:
+                return
+            flight.twinned = True
+            self._twins += 1
+            lineup.twin(flight)
+
+    def _after_s(self) -> float | None:
+        if self._hedge is None:
+            return None
+        return self._hedge.after_s(self._latencies_s, self._twins, self._rows)
 
     def let_be(self, flight: Flight) -> None:
         """Its duplicate could not be sent; perhaps later."""

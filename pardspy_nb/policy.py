@@ -117,22 +117,21 @@ class HedgePolicy:
     """When a second request for a row under way is sent: once the first has taken longer than
     the `quantile` of those that succeeded (nearest rank; of `min_seen` at least), and while
     duplicates are at most `share` of the rows tried (Dean and Barroso, "The Tail at Scale", 2013,
-    "hedged requests")."""
+    "hedged requests"). Some of the usual rows are beyond any quantile; so that these do not use up
+    the share, it takes the longer, up to twice as long, the more of it is used."""
 
     quantile: float
     share: float = 0.05
     min_seen: int = 20
 
-    def after_s(self, latencies_s: Collection[float]) -> float | None:
-        """Seconds after which a duplicate may be sent; None while too few are known."""
-        if len(latencies_s) < self.min_seen:
+    def after_s(self, latencies_s: Collection[float], duplicates: int, rows: int) -> float | None:
+        """Seconds after which one more duplicate may be sent, with so many among so many rows.
+        None if it may not, or while too few latencies are known."""
+        if len(latencies_s) < self.min_seen or duplicates + 1 > self.share * rows:
             return None
         ordered = sorted(latencies_s)
-        return ordered[min(len(ordered) - 1, int(self.quantile * len(ordered)))]
-
-    def allows(self, duplicates: int, rows: int) -> bool:
-        """Whether there may be so many duplicates among so many rows."""
-        return duplicates <= self.share * rows
+        usual_s = ordered[min(len(ordered) - 1, int(self.quantile * len(ordered)))]
+        return usual_s * (1 + duplicates / (self.share * rows))
 
 
 def straggler_after_s(durations_s: Collection[float]) -> float | None:
