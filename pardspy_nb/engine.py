@@ -382,8 +382,6 @@ class Engine:
         if self._sparing is not None:
             try:
                 await self._sparing.keep(flight, answer)
-            except asyncio.CancelledError:
-                pass  # the answer is here and paid for: it counts, and is being written
             except Exception as error:
                 self.stop("store", error, now=False)
         self._settle(flight, "ok", answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,11 @@ class FileLedger(Ledger):
             self._next += 1
             done_with = self._next * self._parts.tasks
             self._control(partial(Engine.release, number=done_with))
+
+    def _settled(self) -> Callable[[int], bool]:
+        written = self._next * self._parts.tasks
+        open_ = {n for part in list(self._parts.open.values()) for n in part.records.numbers}
+        return lambda number: number < written or number in open_
 
     def _write(self, number: int) -> None:
         part = self._parts.open.pop(number)

@@ -79,12 +79,17 @@ class Ledger:
 
     def add_missing(self, ends: Iterable[Event]) -> None:
         """Enter the ends of those rows that have none yet, and of the run if it has none."""
-        known = set(self.records.numbers)
+        is_settled = self._settled()
         for event in ends:
             fresh = (
-                event.row.number not in known if isinstance(event, RowFinished) else not self.end
-            )
+                not is_settled(event.row.number) if isinstance(event, RowFinished)
+                else not self.end
+            )  # fmt: skip
             self.add([event] if fresh else [])
+
+    def _settled(self) -> Callable[[int], bool]:
+        """Whether the row of a number is entered, as things stand now."""
+        return set(self.records.numbers).__contains__
 
     def frame(self, *, selected: bool = False) -> Any:
         """Every settled row, with its status; or those that the options ask for."""

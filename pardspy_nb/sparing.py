@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 
 from .events import Answer, Status
@@ -52,8 +54,10 @@ class Sparing:
         return True
 
     async def keep(self, flight: Flight, answer: Answer) -> None:
-        """Remember a new answer. The memory's errors are passed on."""
-        await self._memory.remember(flight.row, flight.key, flight.billed(answer))
+        """Remember a new answer. The memory's errors are passed on; a cancellation is not: the
+        answer is here and paid for, so it counts, and is being written."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._memory.remember(flight.row, flight.key, flight.billed(answer))
 
     def share(self, flight: Flight, status: Status, answer: Answer | None, ending: bool) -> None:
         """Settle the rows that waited for this one; while the run is `ending` they did not run,

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import gc
 import json
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -365,6 +366,34 @@ def test_the_index_and_what_made_the_answers_are_kept(predict: pn.Predict, tmp_p
     assert [source["model"] for source in about["sources"].values()] == ["gpt-4o-mini"]
 
 
+def test_a_cancelled_run_whose_module_blocks_writes_each_row_once(tmp_path: Path) -> None:
+    blocked, go_on = threading.Event(), threading.Event()
+    target = tmp_path / "out.parquet"
+
+    async def block(i: int) -> int:
+        if i == 27:
+            blocked.set()
+            go_on.wait(20)
+        return i
+
+    source = pd.DataFrame({"i": range(60)})
+    call = threading.Thread(
+        target=pn.run_to_parquet, args=(block, source, target), kwargs={"max_workers": 3, **QUIET}
+    )
+    call.start()
+    assert blocked.wait(10)
+    run = pn.last_run()
+    assert run is not None
+    run.cancel()
+    call.join(10)
+    go_on.set()
+    assert not call.is_alive()
+    df = pd.read_parquet(target.with_suffix(".partial.parquet"))
+    assert list(df["i"]) == list(range(len(df)))
+    assert (df["status"] == "ok").sum() == 25, "rows 1 and 2 had a worker and no turn"
+    assert df["status"][27] == "cancelled"
+
+
 def test_mixed_values_in_one_part_become_text(tmp_path: Path) -> None:
     lines = [{"review": "a", "x": 1}, {"review": "b", "x": "s"}, {"review": "c", "x": {"d": [1]}}]
     (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
@@ -376,8 +405,6 @@ def test_mixed_values_in_one_part_become_text(tmp_path: Path) -> None:
 
 
 def test_two_runs_to_one_target_leave_one_whole_file(tmp_path: Path) -> None:
-    import threading
-
     def once() -> None:
         as_file(lambda i: i, pd.DataFrame({"i": range(300)}), tmp_path)
 
