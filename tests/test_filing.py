@@ -405,13 +405,18 @@ def test_mixed_values_in_one_part_become_text(tmp_path: Path) -> None:
 
 
 def test_two_runs_to_one_target_leave_one_whole_file(tmp_path: Path) -> None:
+    target, source = tmp_path / "out.parquet", pd.DataFrame({"i": range(300)})
+    successes: list[int] = []
+
     def once() -> None:
-        as_file(lambda i: i, pd.DataFrame({"i": range(300)}), tmp_path)
+        metrics = pn.run_to_parquet(lambda i: i, source, target, **QUIET)
+        successes.append(metrics.successes)
 
     threads = [threading.Thread(target=once) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert list(pd.read_parquet(tmp_path / "out.parquet")["output"]) == list(range(300))
+    assert successes == [300] * 3
+    assert list(pd.read_parquet(target)["output"]) == list(range(300))
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
