@@ -99,7 +99,7 @@ def test_a_row_that_takes_long_holds_up_the_reading_and_no_row_is_kept(tmp_path:
             release.set()
         text = Text(f"answer {i}")
         alive.append(weakref.ref(text))
-        if i % 20 == 0:
+        if i % 80 == 0:
             gc.collect()
             most = max(most, sum(ref() is not None for ref in alive))
         await asyncio.sleep(0.002)
