@@ -12,6 +12,7 @@ from .errors import (
     InvalidOutputError,
     LMError,
     LocalModelError,
+    OutOfVocabularyError,
     ParallelError,
     PardspyError,
     RunStopped,
@@ -20,6 +21,7 @@ from .errors import (
 )
 from .fields import InputField, OutputField
 from .history import History
+from .image import Image
 from .lm import LM, Completion
 from .metrics import Latency, ParallelMetrics
 from .options import Options
@@ -58,6 +60,7 @@ __all__ = [
     "Estimate",
     "FailFast",
     "History",
+    "Image",
     "InputField",
     "Interval",
     "InvalidOutputError",
@@ -65,6 +68,7 @@ __all__ = [
     "Latency",
     "LocalModelError",
     "Options",
+    "OutOfVocabularyError",
     "OutputField",
     "Parallel",
     "ParallelError",

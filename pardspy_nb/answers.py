@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Any, NamedTuple
 
-from .errors import EmptyOutputError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
+from .errors import (
+    EmptyOutputError,
+    InvalidOutputError,
+    OutOfVocabularyError,
+    RefusedOutputError,
+    TruncatedOutputError,
+)
+from .extraction import find
 from .signature import Signature
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+
+class Reading(NamedTuple):
+    """What an answer's text says.
+
+    Attributes:
+        outputs: by field name, of their declared types.
+        repaired: what had to be done to the text, None if it was as asked for.
+        start: where in the text the JSON object begins; None where it is not there as it stands.
+    """
+
+    outputs: dict[str, Any]
+    repaired: str | None = None
+    start: int | None = None
 
 
 class AnswerParser:
@@ -19,7 +38,7 @@ class AnswerParser:
         from pydantic import Field as PydanticField
 
         self._invalid = ValidationError
-
+        self._fields = signature.outputs
         definitions: dict[str, Any] = {}
         for name, field in signature.outputs.items():
             default = None if field.optional else ...
@@ -34,18 +53,19 @@ class AnswerParser:
         self.strict = _make_strict(schema)
         self.schema: dict[str, Any] = schema
 
-    def parse(self, text: str | None, finish_reason: str | None, usage: Any) -> dict[str, Any]:
-        """The outputs in an answer's text.
+    def parse(self, text: str | None, finish_reason: str | None, usage: Any) -> Reading:
+        """The outputs in an answer's text; of one that is more or less than the JSON asked for,
+        what it states (see `extraction`).
 
         Raises:
-            TruncatedOutputError, RefusedOutputError, EmptyOutputError, InvalidOutputError:
-                each carries `usage`, because the answer was billed.
+            TruncatedOutputError, RefusedOutputError, EmptyOutputError, OutOfVocabularyError,
+                InvalidOutputError: each carries `usage`, because the answer was billed.
         """
         if finish_reason == "length":
             raise TruncatedOutputError(
                 "the answer was cut at max_tokens; raise LM(max_tokens=…) or ask for less",
-                usage=usage,
-            )
+                usage=usage, text=text,
+            )  # fmt: skip
         if finish_reason == "content_filter":
             raise RefusedOutputError(
                 "the endpoint's content filter stopped the answer", usage=usage
@@ -53,14 +73,35 @@ class AnswerParser:
         if not text or not text.strip():
             raise EmptyOutputError("the answer is empty", usage=usage)
         try:
-            answer = self._model.model_validate_json(text)
+            return Reading(self._outputs(text), start=_first(text))
         except self._invalid as error:
-            raise InvalidOutputError(_explain(error, text), usage=usage) from None
+            problem = error
+        found = find(text, self._fields)
+        if found is not None:
+            try:
+                outputs = self._outputs(json.dumps(found.values))
+                return Reading(outputs, found.how, found.start)
+            except self._invalid as error:
+                problem = error
+        first = problem.errors(include_url=False, include_input=False)[0]
+        kind = OutOfVocabularyError if self._is_label(first) else InvalidOutputError
+        raise kind(_explain(first, text), usage=usage, text=text) from None
+
+    def _outputs(self, text: str) -> dict[str, Any]:
+        answer = self._model.model_validate_json(text)
         return {name: getattr(answer, attribute) for attribute, name in self._names}
 
+    def _is_label(self, error: Any) -> bool:
+        """Whether what is wrong is a value that is no label."""
+        where = error["loc"][0] if error["loc"] else None
+        return error["type"] in ("literal_error", "enum") and where in self._fields
 
-def _explain(error: ValidationError, text: str) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+
+def _first(text: str) -> int:
+    return len(text) - len(text.lstrip())
+
+
+def _explain(first: Any, text: str) -> str:
     where = ".".join(str(part) for part in first["loc"])
     return f"{where + ': ' if where else ''}{first['msg']}; the answer began {text[:80]!r}"
 

@@ -21,13 +21,14 @@ from .endpoint import close_clients, header_listener
 from .engine import Engine
 from .events import Event, Row, RowFinished
 from .hooks import Gate
-from .lm import answer_cap
+from .lm import LM, answer_cap
 from .memory import Memory
 from .modules import Module
 from .options import Options
 from .pace import Pace
 from .policy import FailurePolicy, HedgePolicy, RetryPolicy
 from .portal import adopt
+from .scout import Scout
 
 _LOOK_AHEAD = 100  # rows
 
@@ -142,7 +143,8 @@ class ThreadBackend:
         pace = Pace(options.rpm, options.tpm, caller.size)
         # limits are one model's: of several, nobody could say whose they are
         header_listener.set(pace.hear if len(set(map(id, self._module.lms))) == 1 else None)
-        gates: list[Gate] = [pace]
+        lms = [lm for lm in self._module.lms if isinstance(lm, LM)]
+        gates: list[Gate] = [pace, Scout(lambda: all(lm.is_known for lm in lms))]
         answer_cap.set(None)  # of a run that this one is part of
         if (limit_usd := options.max_cost_usd) is not None:
             answer_cap.set(answer_tokens(self._module, limit_usd))

@@ -189,6 +189,8 @@ class Endpoint:
         inner = body.get("error", body)
         inner = inner if isinstance(inner, dict) else {"message": inner}
         detail = inner.get("message") or reply.raw[:200].decode(errors="replace")
+        param = inner.get("param")
+        detail = f"{detail} (param: {param})" if isinstance(param, str) and param else detail
         message = self._redact(f"HTTP {status}: {detail}"[:500])
         kind: type[errors.LMError] = errors.BadRequestError
         if status == 429:

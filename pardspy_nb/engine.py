@@ -342,12 +342,13 @@ class Engine:
 
     async def _attempt(self, flight: Flight, call: Call) -> None:
         outcome: Answer | BaseException
+        row = flight.row if flight.error is None else flight.row._replace(before=flight.error)
         try:
             if self._timeout_s is None:
-                outcome = await self._ask(flight.row)
+                outcome = await self._ask(row)
             else:
                 async with asyncio.timeout(self._timeout_s):
-                    outcome = await self._ask(flight.row)
+                    outcome = await self._ask(row)
         except Exception as error:
             outcome = explain(error, self._timeout_s)
         except BaseException as error:  # a cancellation; SystemExit raised by the module

@@ -22,6 +22,7 @@ class AttemptError(PardspyError):
         overloaded: the endpoint is in trouble.
         may_be_billed: the request was sent, and what became of it is not known.
         usage: the `Usage` billed for the attempt, or None.
+        rejected: an earlier attempt's `InvalidOutputError`, if there was one.
     """
 
     retryable: bool = False
@@ -37,6 +38,7 @@ class AttemptError(PardspyError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.usage = usage
+        self.rejected: InvalidOutputError | None = None
 
 
 class LMError(AttemptError):
@@ -98,9 +100,23 @@ class BadRequestError(LMError):
 
 
 class InvalidOutputError(AttemptError):
-    """The answer does not fit the signature (not JSON, a wrong type, an unknown label)."""
+    """The answer does not fit the signature (not JSON, a wrong type, a field that is missing).
+
+    The next attempt tells the model what was wrong with it, at once.
+
+    Attributes:
+        text: what the model said, None if nothing.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, usage: Any = None, text: str | None = None) -> None:
+        super().__init__(message, retry_after_s=0.0, usage=usage)
+        self.text = text
+
+
+class OutOfVocabularyError(InvalidOutputError):
+    """A class output is none of its labels or aliases."""
 
 
 class TruncatedOutputError(InvalidOutputError):

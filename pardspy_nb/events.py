@@ -13,12 +13,14 @@ STATUSES: tuple[Status, ...] = ("ok", "failed", "cancelled", "not_run")
 
 
 class Row(NamedTuple):
-    """One task: `number` counts tasks, `position` input rows, `sample` repeats; all 0-based."""
+    """One task: `number` counts tasks, `position` input rows, `sample` repeats; all 0-based.
+    `before` is what the attempt before this one failed with."""
 
     number: int
     position: int
     sample: int
     inputs: Mapping[str, Any]
+    before: BaseException | None = None
 
 
 class Origin(NamedTuple):
@@ -35,6 +37,7 @@ class Answer(NamedTuple):
 
     `text` is the model's own words, from which a store can make the answer again; `origin` is
     there when it came out of one, or from an equal row of this run: nothing was asked or paid.
+    `repaired` says what had to be done to an answer that did not fit as it came.
     """
 
     outputs: dict[str, Any]
@@ -43,6 +46,7 @@ class Answer(NamedTuple):
     finish_reason: str | None = None
     text: str | None = None
     origin: Origin | None = None
+    repaired: str | None = None
 
     @property
     def cached(self) -> bool:

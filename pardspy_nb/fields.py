@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 # The columns `run_parallel` writes beside inputs and outputs, in their order.
 RESERVED = (
-    "sample", "status", "error_type", "error", "attempts", "cached", "latency_ms", "queued_ms",
-    "waited_ms", "started_at", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd",
+    "sample", "status", "error_type", "error", "repaired", "attempts", "cached", "latency_ms",
+    "queued_ms", "waited_ms", "started_at", "prompt_tokens", "completion_tokens",
+    "total_tokens", "cost_usd",
     "model", "finish_reason",
 )  # fmt: skip
+
+
+MARKS = " \t\r\n\"'`*_.,;:!?()[]“”‘’"  # what may surround a label in a text
 
 
 @dataclass(frozen=True)
@@ -147,14 +151,16 @@ class Field:
         return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
     @cached_property
-    def _spellings(self) -> dict[str, Any]:
+    def spellings(self) -> dict[str, Any]:
+        """What counts as which label, in lower case: labels and aliases."""
         spellings = {str(label).strip().casefold(): label for label in self.labels or ()}
         return spellings | {a.strip().casefold(): label for a, label in self.aliases.items()}
 
     def _to_label(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._spellings.get(value.strip().casefold(), value)
-        return value
+        if not isinstance(value, str):
+            return value
+        spelled = value.strip().casefold()
+        return self.spellings.get(spelled, self.spellings.get(spelled.strip(MARKS), value))
 
     def render(self, value: Any) -> str:
         """An input value as the text of a prompt."""

@@ -82,7 +82,7 @@ def build(
     """The frame of the rows at these places of `records`, with the input's index.
 
     Columns: inputs (all columns of an input table), outputs, `sample` (with `repeat` > 1),
-    outcome, time (ms; `started_at` UTC), usage (tokens, USD).
+    outcome (`repaired` where an answer was), time (ms; `started_at` UTC), usage (tokens, USD).
     """
     at = np.asarray(places, dtype=np.int64)
     positions = _numbers(records.positions)[at]
@@ -200,10 +200,14 @@ def _outcome(records: Records, places: Sequence[int], at: Any) -> dict[str, Any]
     cached = np.zeros(len(records), dtype=bool)
     cached[list(records.origins)] = True
     names = [None if e is None else type(e).__name__ for e in failed]
+    repairs = {}
+    if records.repairs:
+        repairs = {"repaired": pd.array([records.repairs.get(p) for p in places], dtype="str")}
     return {
         "status": pd.Categorical.from_codes(codes.astype("int8"), dtype=_STATUS),
         "error_type": pd.array(names, dtype="str"),
         "error": pd.array([None if e is None else message_of(e) for e in failed], dtype="str"),
+        **repairs,
         "attempts": _numbers(records.attempts)[at],
         "cached": cached[at],
     }
@@ -265,6 +269,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         rows_per_s=asked / elapsed if elapsed else 0.0,
         usage=_usage_of(df),
         max_in_flight=0,
+        repaired=int(df["repaired"].notna().sum()) if "repaired" in df else 0,
     )
 
 

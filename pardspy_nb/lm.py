@@ -9,11 +9,12 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .endpoint import Endpoint, load
-from .errors import ServerError
+from .errors import BadRequestError, ServerError
+from .forms import Forms, forms_of, in_words
 from .portal import on_our_loop
 from .prices import Price, Rate, rate_of
 from .usage import Usage, record
@@ -43,6 +44,7 @@ class Completion(NamedTuple):
     model: str
     finish_reason: str | None = None
     refusal: str | None = None
+    logprobs: Sequence[Mapping[str, Any]] | None = None  # a token each, as OpenAI has them
 
 
 class Bound(NamedTuple):
@@ -170,14 +172,34 @@ class LM:
         strict: bool = True,
         **params: Any,
     ) -> Completion:
-        """Send one chat completion; see `LanguageModel`. Raises an `LMError`."""
+        """Send one chat completion; see `LanguageModel`. Raises an `LMError`.
+
+        A form of the request that the endpoint refuses is not used again (see `forms`)."""
         endpoint = self._endpoint
         if self._local:
             endpoint = Endpoint(*await _serve(self._local))
-        body = self.request(messages, schema=schema, strict=strict, **params)
-        start = time.perf_counter()
-        answer = await on_our_loop(lambda: endpoint.post("/chat/completions", body))
-        return self._read(answer, (time.perf_counter() - start) * 1e3)
+        while True:
+            body = self.request(messages, schema=schema, strict=strict, **params)
+            form = body.get("response_format", {}).get("type")
+            start = time.perf_counter()
+            try:
+                answer = await on_our_loop(partial(endpoint.post, "/chat/completions", body))
+            except BadRequestError as error:
+                logprobs = body.get("top_logprobs", 0)
+                if not self._forms.refused(str(error), schema, form, logprobs):
+                    raise
+                continue
+            self._forms.worked()
+            return self._read(answer, (time.perf_counter() - start) * 1e3)
+
+    @cached_property
+    def _forms(self) -> Forms:
+        return forms_of(self._endpoint.url, self.model)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what form of request the endpoint takes."""
+        return self._local is not None or self._forms.is_known
 
     def request(
         self,
@@ -187,7 +209,7 @@ class LM:
         strict: bool = True,
         **params: Any,
     ) -> dict[str, Any]:
-        """The body that `complete` sends."""
+        """The body that `complete` sends, as far as the endpoint is known."""
         model = self._local.name if self._local else self.model
         body = {"model": model, "messages": list(messages), **self.params, **params}
         cap = answer_cap.get()
@@ -195,18 +217,31 @@ class LM:
             body = {k: v for k, v in body.items() if k not in _CAPS} | {"max_tokens": cap}
         if self._endpoint.is_openai and not self._local and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
+        if "top_logprobs" in body and self._forms.logprobs < body["top_logprobs"]:
+            body["top_logprobs"] = self._forms.logprobs
+            if not self._forms.logprobs:
+                del body["logprobs"], body["top_logprobs"]
         if schema is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": strict, "schema": schema},
-            }
+            self._ask_for(body, schema, strict)
         return body
+
+    def _ask_for(self, body: dict[str, Any], schema: Mapping[str, Any], strict: bool) -> None:
+        """Have the answer fit a schema, in the form that the endpoint takes."""
+        form = self._forms.of(schema)
+        if form == "json_schema":
+            described = {"name": "answer", "strict": strict, "schema": schema}
+            body["response_format"] = {"type": form, "json_schema": described}
+            return
+        if form == "json_object":
+            body["response_format"] = {"type": form}
+        first, *rest = body["messages"]
+        body["messages"] = [first | {"content": f"{first['content']}\n{in_words(schema)}"}, *rest]
 
     def worst_case(self, messages: Sequence[Message], **more: Any) -> Bound:
         """The most that `complete` with the same arguments can use.
 
         A prompt has at most as many tokens as its request has bytes, and some for the chat's
-        template; an answer as many as `max_tokens` lets it (times `n`).
+        template (which holds as well for a schema that has to be sent in words); an answer as many as `max_tokens` lets it (times `n`).
 
         Raises:
             ValueError: the price is not known, or nothing bounds the answer.
@@ -239,7 +274,10 @@ class LM:
             ) from None
         text = text if isinstance(text, str) else None
         model = str(answer.get("model") or self.model)
-        return Completion(text, usage, model, choice.get("finish_reason"), refusal)
+        told = choice.get("logprobs")
+        tokens = told.get("content") if isinstance(told, dict) else None
+        return Completion(text, usage, model, choice.get("finish_reason"), refusal,
+                          tokens if isinstance(tokens, list) else None)  # fmt: skip
 
     def _usage(self, reported: Any, latency_ms: float) -> Usage:
         reported = reported if isinstance(reported, dict) else {}

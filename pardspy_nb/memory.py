@@ -125,7 +125,7 @@ class Memory:
     def _answer(self, row: Row, kept: Kept) -> Answer | None:
         try:
             recipe = self._recipes[row.number % len(self._recipes)]
-            outputs = recipe.read(kept.text, kept.finish_reason)
+            outputs, repaired = recipe.read(kept.text, kept.finish_reason)
         except (InvalidOutputError, ValueError):  # the rules for answers have changed since
             return None
         if kept.source not in self._sources.known and self.store is not None:
@@ -134,7 +134,8 @@ class Memory:
         used = Usage(kept.prompt_tokens, kept.completion_tokens, kept.total_tokens, kept.cost_usd,
                      kept.latency_ms or 0.0)  # fmt: skip
         origin = Origin(used, kept.source, kept.at_utc_s)
-        return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin)
+        return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin,
+                      repaired)  # fmt: skip
 
     def shared(self, row: Row, answer: Answer) -> Answer:
         """See `hooks.Memory`."""
@@ -192,9 +193,10 @@ class Memory:
         if isinstance(at_hand, Answer):
             return self.shared(row, at_hand)
         text, finish_reason, model, at, figures = at_hand
-        outputs = self._recipes[row.number % len(self._recipes)].read(text, finish_reason)
+        recipe = self._recipes[row.number % len(self._recipes)]
+        outputs, repaired = recipe.read(text, finish_reason)
         origin = Origin(Usage(*figures), self._sources.of(row.number), at)
-        return Answer(outputs, _FREE, model, finish_reason, text, origin)
+        return Answer(outputs, _FREE, model, finish_reason, text, origin, repaired)
 
     def close(self) -> None:
         """Close the store."""

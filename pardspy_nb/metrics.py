@@ -42,7 +42,8 @@ class ParallelMetrics:
     were never started; `elapsed_s` runs from the first row on (a model's start is not in it),
     and `rows_per_s` counts rows that were asked, so neither cached nor cancelled ones; `usage`
     is None when nothing reported any; `saved` is what the cached rows had used when they were
-    asked, None without any; `duplicates` counts second requests of slow rows (`hedge`).
+    asked, None without any; `duplicates` counts second requests of slow rows (`hedge`);
+    `repaired` counts answers that did not fit as they came, and were read or asked for again.
     """
 
     total: int
@@ -58,6 +59,7 @@ class ParallelMetrics:
     max_in_flight: int
     saved: Usage | None = None
     duplicates: int = 0
+    repaired: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers, fit for JSON."""

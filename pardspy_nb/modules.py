@@ -164,7 +164,8 @@ def _describe(module: Any, source: Any) -> Module:
     name = getattr(module, "__name__", type(module).__name__)
     signature: Any = getattr(module, "signature", None)
     if callable(getattr(module, "acall", None)) and hasattr(signature, "inputs"):
-        return Module(name, Inputs(signature.inputs), signature.outputs, source,
+        columns = getattr(module, "columns", signature.outputs)
+        return Module(name, Inputs(signature.inputs), columns, source,
                       timeout_s=getattr(module, "timeout_s", None), lms=_lms(module))  # fmt: skip
     function = getattr(module, "acall", module)
     if not callable(function) or isinstance(module, type):
@@ -201,11 +202,13 @@ def _parameters(function: Any) -> Inputs:
 
 def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
     if _is_plain(module):  # without a Prediction a row
+        tells = type(module).ask is Predict.ask  # a subclass's own may not take it
 
         async def ask(row: Row) -> Answer:
             with UsageScope() as calls:
                 try:
-                    answer: Answer = await module.ask(row.inputs)
+                    told = (row.before,) if row.before is not None and tells else ()
+                    answer: Answer = await module.ask(row.inputs, *told)
                 except Exception as error:
                     _attach(error, total(calls))
                     raise

@@ -33,8 +33,9 @@ class Recipe(Protocol):
     def write(self, answer: Answer) -> str | None:
         """The answer as text, None if that cannot be."""
 
-    def read(self, text: str, finish_reason: str | None) -> dict[str, Any]:
-        """The outputs. ValueError or `InvalidOutputError` if the text does not fit any more."""
+    def read(self, text: str, finish_reason: str | None) -> tuple[dict[str, Any], str | None]:
+        """The outputs, and what had to be done to the text to read them. ValueError or
+        `InvalidOutputError` if it does not fit any more."""
 
 
 def recipes_of(module: Module, cache_key: str | None) -> list[Recipe]:
@@ -93,13 +94,13 @@ class _Vouched:
         except ValueError:  # pydantic's: not of the declared type
             return value
 
-    def read(self, text: str, finish_reason: str | None) -> dict[str, Any]:
+    def read(self, text: str, finish_reason: str | None) -> tuple[dict[str, Any], str | None]:
         outputs = json.loads(text)
         return {
             name: self._outputs[name].adapter.validate_python(value)
             if name in self._outputs and value is not None else value
             for name, value in outputs.items()
-        }  # fmt: skip
+        }, None  # fmt: skip
 
 
 def _name(module: Module, one: Any) -> list[Any]:

@@ -38,7 +38,7 @@ class Records:
         latency_ms, queued_ms, waited_ms, started_at: as in `RowFinished`, nan for None.
         outputs: by name; `ABSENT` where a row has none of that name.
         usages, models, reasons: None where nothing was reported.
-        errors, origins: by place in the columns, where there is one.
+        errors, origins, repairs: by place in the columns, where there is one.
         inputs: None where the batch has them in `columns`.
 
     Args:
@@ -56,6 +56,7 @@ class Records:
         self.reasons: list[str | None] = []
         self.errors: dict[int, BaseException] = {}
         self.origins: dict[int, Origin] = {}
+        self.repairs: dict[int, str] = {}
         self.inputs: list[Mapping[str, Any]] | None = [] if columns is None else None
         self._columns = columns
 
@@ -66,7 +67,7 @@ class Records:
         """Enter one row."""
         row, status, answer, error, attempts, latency, queued, waited, started, usage = event
         place = len(self.codes)
-        number, position, sample, inputs = row
+        number, position, sample, inputs, _ = row
         self.numbers.append(number)
         self.positions.append(position)
         self.samples.append(sample)
@@ -93,6 +94,8 @@ class Records:
             self.reasons.append(answer.finish_reason)
             if answer.origin is not None:
                 self.origins[place] = answer.origin
+            if answer.repaired is not None:
+                self.repairs[place] = answer.repaired
             outputs = answer.outputs
         for name, value in outputs.items():
             column = self.outputs.get(name)

@@ -64,7 +64,7 @@ class Summary:
         shown = [("rows", f"{m.total:,}"), ("ok", f"{m.successes:,}")]
         shown += [("failed", f"{m.failures:,}")]
         others = (("cached", m.cached), ("cancelled", m.cancelled), ("not run", m.not_run),
-                  ("asked twice", m.duplicates))  # fmt: skip
+                  ("asked twice", m.duplicates), ("repaired", m.repaired))  # fmt: skip
         shown += [(name, f"{n:,}") for name, n in others if n]
         shown += [("saved", saved(m.saved))] if m.cached else []
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]

@@ -40,6 +40,7 @@ class Tally:
 
     Attributes:
         done: settled rows, `ok + failed + cancelled`; `cached` of the ok ones were remembered.
+        repaired: answers that were read in spite of their form, or asked for again.
         duplicates: second requests of slow rows (`hedge`), each with an answer or broken off.
         in_flight: attempts under way; `backing_off`: rows that wait for their next one.
         max_workers, paused, dropping, stopping: how the run is set (see `RunSteered`).
@@ -57,7 +58,7 @@ class Tally:
     ) -> None:
         self.total, self.max_cost_usd = total, max_cost_usd
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
-        self.in_flight = self.max_in_flight = self.duplicates = 0
+        self.in_flight = self.max_in_flight = self.duplicates = self.repaired = 0
         self.max_workers = 0
         self.paused = self.dropping = False
         self.stopping: str | None = None
@@ -148,6 +149,7 @@ class Tally:
     def _succeed(self, event: RowFinished) -> None:
         assert event.answer is not None
         self.ok += 1
+        self.repaired += event.answer.repaired is not None
         if (origin := event.answer.origin) is not None:
             self.cached += 1
             self.saved = origin.usage if self.saved is None else self.saved + origin.usage
@@ -244,4 +246,5 @@ class Tally:
             max_in_flight=self.max_in_flight,
             saved=self.saved,
             duplicates=self.duplicates,
+            repaired=self.repaired,
         )

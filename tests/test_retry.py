@@ -68,7 +68,7 @@ def test_one_group_of_errors_with_other_options(
     df.parallel.retry_failed(error="BadRequestError", max_workers=1, **QUIET)
     assert list(df.index[df["status"] != "ok"]) == ["d", "h"]
     group = df.parallel.summary().groups[0]
-    assert (group.error_type, group.rows) == ("InvalidOutputError", 2)
+    assert (group.error_type, group.rows) == ("OutOfVocabularyError", 2)
     larger = pn.Predict(signature, pn.LM("gpt-4o", base_url=server.url))
     df.parallel.retry_failed(larger, error=group, max_workers=7, **QUIET)
     assert list(df["model"].value_counts().sort_index().items()) == [

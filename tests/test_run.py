@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {"progress": "none", "store": None}
 # what each scripted fault is to a row whose every attempt meets it
 FAULTS = {
     "length": "TruncatedOutputError", "garbage": "InvalidOutputError",
-    "truncated": "InvalidOutputError", "wrong_label": "InvalidOutputError",
+    "truncated": "InvalidOutputError", "wrong_label": "OutOfVocabularyError",
     "wrong_type": "InvalidOutputError", "empty": "EmptyOutputError",
     "refusal": "RefusedOutputError", "reset": "EndpointConnectionError",
     "not_json": "ServerError",

@@ -38,7 +38,7 @@ class Order(pydantic.BaseModel):
 
 
 def parse(signature: pn.Signature, text: str, finish: str | None = "stop") -> dict[str, Any]:
-    return AnswerParser(signature).parse(text, finish, None)
+    return AnswerParser(signature).parse(text, finish, None).outputs
 
 
 def test_the_three_ways_to_write_a_signature_agree(signature: pn.Signature) -> None:

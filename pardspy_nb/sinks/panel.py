@@ -187,6 +187,7 @@ def live_figures(state: Tally) -> list[tuple[str, str]]:
         ("waiting", number(state.waiting)),
         ("retrying", f"{state.backing_off:,}"),
         ("failed", f"{state.failed:,}"),
+        *([("repaired", f"{state.repaired:,}")] if state.repaired else []),
         ("cached", f"{state.cached:,}"),
         *([("saved", saved(state.saved))] if state.cached else []),
         ("workers", f"{state.max_workers:,}"),
