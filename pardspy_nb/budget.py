@@ -13,6 +13,7 @@ from collections.abc import Callable
 from .errors import AttemptError
 from .events import Answer, Row
 from .hooks import UNTIL_ONE_LEAVES
+from .image import Image
 from .lm import LM, Bound
 from .modules import Module
 
@@ -102,6 +103,9 @@ def refuse_unknown(module: Module) -> None:
             f"max_cost_usd cannot be kept for {module.name!r}: what it sends cannot be known "
             "before it does; it works for Predict and its kin"
         )
+    if any(field.value_type is Image for field in module.inputs.fields.values()):
+        raise ValueError("max_cost_usd cannot be kept where rows hold an image: nobody can tell "
+                         "what it costs before it is sent")  # fmt: skip
     for lm in module.lms:
         own = isinstance(lm, LM) and lm.identity is None  # asks in a way of its own
         if not hasattr(lm, "worst_case") or (own and type(lm).worst_case is LM.worst_case):

@@ -154,8 +154,13 @@ class _Walk:
         said = (before + piece).decode("utf-8", "ignore").lstrip().casefold()
         return frozenset(
             label for spelled, label in self._spelled
-            if label in left and (spelled.startswith(said) or said.startswith(spelled))
+            if label in left and (spelled.startswith(said) or _begins(said, spelled))
         )  # fmt: skip
+
+
+def _begins(said: str, spelled: str) -> bool:
+    """Whether what is said so far begins with all of a value: 12 does not begin with 1."""
+    return said.startswith(spelled) and not said[len(spelled) :][:1].isalnum()
 
 
 def _shared_out(

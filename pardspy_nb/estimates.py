@@ -123,6 +123,7 @@ def estimate(
         ParallelError: the pilot was stopped, as `run_parallel`.
     """
     described, given = from_module(module), Options.of(options)
+    described = described.with_confidence() if given.confidence else described
     if sample < 2:
         raise ValueError(f"sample must be at least 2, got {sample!r}")
     batch = read(inputs, described, given)

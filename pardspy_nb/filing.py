@@ -167,6 +167,7 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     import pyarrow.parquet  # noqa: F401 - before anything is paid for
 
     given, described, path = Options.of(options), from_module(module), Path(target).expanduser()
+    described = described.with_confidence() if given.confidence else described
     if path.suffix.lower() != ".parquet":
         raise ValueError(f"the target is a parquet file, and {str(path)!r} has another ending")
     if isinstance(source, str | Path) and path.exists() and path.samefile(source):

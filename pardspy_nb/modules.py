@@ -78,6 +78,14 @@ class Module:
         each = self._instances or [self._factory(0) if self._factory else self.source]
         return all(_is_plain(m) and type(m).ask is Predict.ask for m in each)
 
+    def with_confidence(self) -> Module:
+        """The same, with the probabilities of labels. ValueError unless it is a `Predict`."""
+        if (factory := self._factory) is not None:
+            return from_factory(lambda i: _confident(factory(i)))
+        if self._instances:
+            return from_instances([_confident(m) for m in self._instances])
+        return from_module(_confident(self.source))
+
     def caller(self, loop: asyncio.AbstractEventLoop) -> Caller:
         """What makes attempts, on this loop."""
         return Caller(self._instances or [self.source], self._factory, loop)
@@ -234,6 +242,12 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
             return _answer(result, total(calls))
 
     return attempt
+
+
+def _confident(module: Any) -> Any:
+    if not _is_plain(module):
+        raise ValueError(f"confidence is told by Predict and its kin, not by {module!r}")
+    return module if module.is_confident else module.varied(confidence=True)
 
 
 def _is_plain(module: Any) -> bool:

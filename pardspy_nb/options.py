@@ -35,6 +35,7 @@ class Options:
         max_attempts: attempts per row on retryable errors.
         rpm, tpm: requests and tokens a minute that the run keeps to; None for what the
             endpoint's response headers say, if they do. A `Retry-After` holds the whole run.
+        confidence: add the probabilities of class outputs' labels, as `Predict(confidence=True)`.
         hedge: a quantile of the latencies so far (of 20 at least), best 0.9 to 0.99: a row
             that takes longer is asked a second time, at most once and at most 5 % of the rows; as
             these are used up, only rows that take up to twice as long. The first answer counts,
@@ -71,6 +72,7 @@ class Options:
     max_attempts: int = 4
     rpm: float | None = None
     tpm: float | None = None
+    confidence: bool = False
     hedge: float | None = None
     columns: Mapping[str, str] | None = None
     store: bool | str | Path | None = True

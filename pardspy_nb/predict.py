@@ -86,6 +86,11 @@ class Predict:
         """What an answer holds: the signature's outputs, and those that `confidence` adds."""
         return {**self.signature.outputs, **self._sureness}
 
+    @property
+    def is_confident(self) -> bool:
+        """Whether answers hold the probabilities of labels."""
+        return bool(self._sureness)
+
     def varied(self, *, confidence: bool | None = None, **params: Any) -> Self:
         """The same module with other parameters, or with `confidence`."""
         other = copy.copy(self)
@@ -156,8 +161,6 @@ class Predict:
         """The most that one `ask` can use. ValueError where that is not known: an unknown
         price, or a custom LM without `worst_case`."""
         known = getattr(self.lm, "worst_case", None)
-        if self._images:
-            raise ValueError("nobody can tell what an image costs before it is sent")
         if known is None:
             raise ValueError(f"{self.lm!r} cannot tell what a call can cost (it has no worst_case)")
         bound: Bound = known(self._messages(inputs), **self._form, **self._asked)

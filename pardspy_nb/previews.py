@@ -34,15 +34,22 @@ class Preview:
         schema = first.get("schema") or first.get("response_format", {}).get("json_schema", {})
         parts = [("sent to " + self.endpoint, json.dumps(shared, ensure_ascii=False, default=repr))]
         parts += [("schema of the answer", json.dumps(schema, ensure_ascii=False, indent=1))]
-        parts += [(m["role"], m["content"]) for m in first["messages"][:-1]]
+        parts += [(m["role"], _text(m["content"])) for m in first["messages"][:-1]]
         last = (request["messages"][-1] for request in self.requests)
-        return parts + [(f"{m['role']}, row {i}", m["content"]) for i, m in enumerate(last)]
+        return parts + [(f"{m['role']}, row {i}", _text(m["content"])) for i, m in enumerate(last)]
 
     def __repr__(self) -> str:
         return "\n\n".join(f"[{title}]\n{text}" for title, text in self._parts())
 
     def _repr_html_(self) -> str:
         return markup.box([markup.passage(*part) for part in self._parts()], markup.BLUE)
+
+
+def _text(content: Any) -> str:
+    """A message's content; of images the beginning."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(p.get("text") or f"[{p['image_url']['url'][:60]}…]" for p in content)
 
 
 @takes_options
@@ -55,12 +62,13 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n!r}")
-    described = from_module(module)
+    described, given = from_module(module), Options.of(options)
+    described = described.with_confidence() if given.confidence else described
     if not described.can_be_bounded:
         raise TypeError(f"what {described.name!r} sends cannot be seen before it does; preview "
                         "works for Predict and its kin")  # fmt: skip
-    batch = read(inputs, described, Options.of(options))
-    requests = [module.request(row.inputs) for row in islice(batch.rows, n)]
+    batch = read(inputs, described, given)
+    requests = [described.source.request(row.inputs) for row in islice(batch.rows, n)]
     if not requests:
         raise ValueError("there are no rows to preview")
     return Preview(requests, str(module.lm))

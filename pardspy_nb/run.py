@@ -60,6 +60,7 @@ class Run:
         most_ahead: int | None = None,
     ) -> None:
         self.options = options
+        module = module.with_confidence() if options.confidence else module
         self._module = module
         self._batch = data if isinstance(data, Batch) else read(data, module, options)
         self._workers = 1

@@ -57,6 +57,8 @@ class ScriptedServer:
         self.gate: threading.Event | None = None
         self.compress = False
         self.answer_headers: dict[str, str] = {}
+        self.refuses: set[str] = set()  # of json_schema, json_object, logprobs
+        self.refused = 0
         self.times_s: list[float] = []  # when requests came, monotonic
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -110,8 +112,13 @@ class ScriptedServer:
         self.headers.append(dict(request.headers))
         self.requests.append(body)
         self.times_s.append(time.monotonic())
-        found = re.search(r"row-(\d+)", body["messages"][-1]["content"])
+        found = re.search(r"row-(\d+)", str(body["messages"][-1]["content"]))
         marker = int(found.group(1)) if found else -1
+        form = body.get("response_format", {}).get("type", "text")
+        if {form, *(["logprobs"] if body.get("logprobs") else [])} & self.refuses:
+            self.refused += 1
+            told = {"message": f"{form} or logprobs: not here", "param": "response_format"}
+            return web.json_response({"error": told}, status=400)
         self.attempts[marker] += 1
         reply = self.script(marker, self.attempts[marker])
         self.in_flight += 1
@@ -141,7 +148,7 @@ class ScriptedServer:
             return web.json_response({"error": error}, status=reply.more["code"], headers=headers)
         if kind == "not_json":
             return web.Response(text="<html>oops</html>", content_type="text/html")
-        content = content_for(kind, marker, reply.more.get("label"))
+        content = reply.more.get("content") or content_for(kind, marker, reply.more.get("label"))
         answer: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
             "choices": [{
@@ -149,6 +156,8 @@ class ScriptedServer:
                 "message": {"role": "assistant", "content": content},
             }],
         }  # fmt: skip
+        if "logprobs" in reply.more and body.get("logprobs"):
+            answer["choices"][0]["logprobs"] = {"content": reply.more["logprobs"]}
         if kind == "refusal":
             answer["choices"][0]["message"] |= {"content": None, "refusal": "I must not"}
         prompt, completion, cached = reply.more.get("usage", (PROMPT_TOKENS, COMPLETION_TOKENS, 0))

@@ -72,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "memory": {
         "errors", "events", "modules", "options", "provenance", "recipes", "store.file", "usage",
     },
-    "budget": {"errors", "events", "hooks", "lm", "modules"},
+    "budget": {"errors", "events", "hooks", "image", "lm", "modules"},
     "backend": {
         "adapt", "batch", "budget", "clock", "endpoint", "engine", "events", "hooks", "lm",
         "memory", "modules", "options", "pace", "policy", "portal", "scout",
