@@ -24,7 +24,7 @@ from .history import History
 from .image import Image
 from .lm import LM, Completion
 from .metrics import Latency, ParallelMetrics
-from .options import Options
+from .options import Options, UntilDecided
 from .parallel import Parallel
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction
@@ -34,15 +34,26 @@ from .usage import Usage
 
 if TYPE_CHECKING:
     from . import store
-    from .compare import diff
-    from .estimates import Estimate, Interval, estimate
+    from .comparisons import Comparison, compare
+    from .diffs import diff
+    from .estimates import Estimate, estimate
+    from .evaluations import Evaluation, evaluate
     from .filing import run_to_parquet
-    from .plots import plot_counts, plot_latency, plot_timeline
+    from .interval import Interval
+    from .plots import (
+        plot_calibration,
+        plot_confusion,
+        plot_counts,
+        plot_latency,
+        plot_timeline,
+    )
     from .previews import Preview, preview
 
 # imported when first used: what not every notebook needs should not cost every notebook
 _LATER = {
-    "store": "store", "diff": "compare", "Estimate": "estimates", "Interval": "estimates",
+    "store": "store", "diff": "diffs", "Estimate": "estimates", "Interval": "interval",
+    "Comparison": "comparisons", "compare": "comparisons", "Evaluation": "evaluations",
+    "evaluate": "evaluations", "plot_calibration": "plots", "plot_confusion": "plots",
     "estimate": "estimates", "plot_counts": "plots", "plot_latency": "plots",
     "plot_timeline": "plots", "Preview": "previews", "preview": "previews",
     "run_to_parquet": "filing",
@@ -56,8 +67,10 @@ __all__ = [
     "AttemptError",
     "BudgetExceeded",
     "ChainOfThought",
+    "Comparison",
     "Completion",
     "Estimate",
+    "Evaluation",
     "FailFast",
     "History",
     "Image",
@@ -82,11 +95,16 @@ __all__ = [
     "Signature",
     "StoreError",
     "TooManyFailures",
+    "UntilDecided",
     "Usage",
     "arun_parallel",
+    "compare",
     "diff",
     "estimate",
+    "evaluate",
     "last_run",
+    "plot_calibration",
+    "plot_confusion",
     "plot_counts",
     "plot_latency",
     "plot_timeline",

@@ -54,6 +54,12 @@ class ParallelAccessor:
         """The run at a glance; HTML in a notebook, text elsewhere."""
         return frame.summarize(self._result())
 
+    def vote(self, column: str) -> pd.DataFrame:
+        """See `votes.vote`: what the samples of each row (`repeat`) come to."""
+        from .votes import vote
+
+        return vote(self._result(), column)
+
     def plot_latency(self, ax: Axes | None = None) -> Axes:
         """See `plots.plot_latency`."""
         return plots.plot_latency(self._result(), ax)

@@ -53,7 +53,7 @@ class ThreadBackend:
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._workers, self._memory, self._clock = workers, memory, clock
-        self._most_ahead, self._named = most_ahead, batch.total is not None and not batch.in_parts
+        self._most_ahead, self._named = most_ahead, batch.names_rest
         self._auto = AutoWorkers(workers, _most_workers()) if adapts else None
         # rows of busy lanes wait, and what was looked up for them would be out of date
         ahead = memory is not None and not batch.blocking and module.lanes is None
@@ -112,6 +112,8 @@ class ThreadBackend:
                 self.done.set()
             return []
         self._muted = True
+        if self._batch.listener is not None:
+            self._batch.listener.close()
         left = [_not_run(row) for row in self._rows.rest()] if self._named else []
         ends = self._engine.ends_now() if self._engine is not None else []
         self.done.set()
@@ -191,6 +193,8 @@ class ThreadBackend:
         if self._muted:
             return
         self._events.append(event)
+        if self._batch.listener is not None:
+            self._batch.listener.hear(event)
         if self._auto is not None and self._loop is not None:
             self._auto.steer(event, self._loop, self._follow)
         if not self.wake.is_set():

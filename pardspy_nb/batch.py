@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from .events import Row
+from .events import Event, Row
 from .fields import Field
 from .modules import Inputs
 
 _SHOWN = 5
+
+
+class Listener(Protocol):
+    """Where the rows depend on what becomes of those before."""
+
+    def hear(self, event: Event) -> None:
+        """See what happened; on the loop's thread, so be quick."""
+
+    def close(self) -> None:
+        """The run is being given up: keep nobody waiting. From any thread."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,8 @@ class Batch:
     """Rows to run. `total` counts rows times samples, None for a stream; `table` and `index`
     are the input's own, to be carried along; `names` are the inputs in order, `columns` their
     values by position, where all are at hand. Rows that come `in_parts` are let go part by part,
-    and those never pulled are not named."""
+    and those never pulled are not named. A `listener` is told of the run's events, and decides by
+    them which rows come."""
 
     rows: Iterator[Row]
     total: int | None
@@ -29,6 +40,13 @@ class Batch:
     repeat: int = 1
     columns: Mapping[str, Sequence[Any]] | None = None
     in_parts: bool = False
+    listener: Listener | None = None
+
+    @property
+    def names_rest(self) -> bool:
+        """Whether rows that are never pulled have a place in the result."""
+        known = self.total is not None or self.listener is not None
+        return known and not self.in_parts
 
 
 def expand(

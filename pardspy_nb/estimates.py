@@ -6,11 +6,12 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, fmean, variance
-from typing import Any, NamedTuple
+from statistics import fmean, variance
+from typing import Any
 
 from . import markup
 from .events import Row
+from .interval import Interval, Z, wilson
 from .memory import open_memory
 from .modules import Module, from_module
 from .options import Options, takes_options
@@ -19,18 +20,7 @@ from .records import Record
 from .run import Run, read
 from .usage import Usage
 
-_Z = NormalDist().inv_cdf(0.975)  # for intervals of 95 %
-
-
 _ASSUMED_WORKERS = 32  # where "auto" will find out what the endpoint bears
-
-
-class Interval(NamedTuple):
-    """An expected figure, and the bounds between which it is with a confidence of 95 %."""
-
-    low: float
-    expected: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -179,7 +169,7 @@ def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal:
         tokens=_sum_of([u.total_tokens if u else None for u in used], to_ask),
         cost_usd=_sum_of([u.cost_usd if u else None for u in used], to_ask),
         time_s=time_s and Interval(*(s / workers for s in time_s)),
-        failure_rate=_wilson(failed, len(settled)), workers=workers,
+        failure_rate=wilson(failed, len(settled)), workers=workers,
     )  # fmt: skip
 
 
@@ -209,16 +199,8 @@ def _t(freedom: int) -> float:
     exact = {1: 12.706, 2: 4.303, 3: 3.182}
     if freedom in exact:
         return exact[freedom]
-    z, v = _Z, freedom
+    z, v = Z, freedom
     return (
         z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
     )  # fmt: skip
-
-
-def _wilson(failed: int, n: int) -> Interval:
-    """Wilson's score interval of a share (Wilson 1927)."""
-    share, z2 = failed / n, _Z**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return Interval(max(0.0, middle - half), share, min(1.0, middle + half))

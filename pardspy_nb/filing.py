@@ -174,7 +174,7 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
         raise ValueError(f"{str(path)!r} cannot be read and written at the same time")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
-    parts = Parts(source, described.inputs, repeat=given.repeat, columns=given.columns)
+    parts = Parts(source, described.inputs, repeat=given.samples, columns=given.columns)
     frame.check_names(parts.columns, described.outputs)
     run = Run(
         described, parts.batch, given, ledger=partial(FileLedger, parts, path),

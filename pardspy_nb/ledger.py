@@ -19,6 +19,7 @@ from .provenance import Sources, provenance, spans
 from .records import Records
 from .summary import Summary
 from .tally import Tally
+from .truths import truths_of
 
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "failures": TooManyFailures,
@@ -55,7 +56,10 @@ class Ledger:
         self._started_at: float | None = None
         self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
-        self.tally = Tally(batch.total, labels, batch.index, max_cost_usd=options.max_cost_usd)
+        self.tally = Tally(
+            batch.total, labels, batch.index, max_cost_usd=options.max_cost_usd,
+            truths=truths_of(options.truth, batch, module.outputs),
+        )  # fmt: skip
         self.records = Records(batch.columns)
         self.end: RunFinished | None = None
 

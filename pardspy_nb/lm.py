@@ -241,7 +241,8 @@ class LM:
         """The most that `complete` with the same arguments can use.
 
         A prompt has at most as many tokens as its request has bytes, and some for the chat's
-        template (which holds as well for a schema that has to be sent in words); an answer as many as `max_tokens` lets it (times `n`).
+        template (which holds as well for a schema that has to be sent in words); an answer as
+        many as `max_tokens` lets it (times `n`).
 
         Raises:
             ValueError: the price is not known, or nothing bounds the answer.

@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 
 from .failures import ErrorGroup, writable
+from .interval import wilson
 from .metrics import Latency
 from .usage import Usage
 
@@ -60,6 +61,17 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def accuracies(judged: Mapping[str, tuple[int, int]] | None) -> list[tuple[str, str]]:
+    """Shares of right labels, with their interval of 95 %, as figures."""
+    shown = []
+    for name, (right, n) in (judged or {}).items():
+        if n:
+            share = wilson(right, n)
+            title = "accuracy" if len(judged or ()) == 1 else f"{name} accuracy"
+            shown.append((title, f"{right / n:.0%} ({share.low:.0%} to {share.high:.0%})"))
+    return shown
 
 
 def milliseconds(value: float | None) -> str:

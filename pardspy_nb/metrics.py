@@ -43,7 +43,9 @@ class ParallelMetrics:
     and `rows_per_s` counts rows that were asked, so neither cached nor cancelled ones; `usage`
     is None when nothing reported any; `saved` is what the cached rows had used when they were
     asked, None without any; `duplicates` counts second requests of slow rows (`hedge`);
-    `repaired` counts answers that did not fit as they came, and were read or asked for again.
+    `judged` has, by class output whose true labels the run was given (`truth`), how many answers
+    have the true label and how many were compared. `repaired` counts answers that did not fit as
+    they came, and were read or asked for again.
     """
 
     total: int
@@ -60,6 +62,12 @@ class ParallelMetrics:
     saved: Usage | None = None
     duplicates: int = 0
     repaired: int = 0
+    judged: dict[str, tuple[int, int]] | None = None
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """The share of compared answers that have the true label, by class output."""
+        return {name: right / n for name, (right, n) in (self.judged or {}).items() if n}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers, fit for JSON."""

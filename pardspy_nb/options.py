@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .events import Event
+from .fields import Field
 
 F = TypeVar("F", bound=Callable[..., Any])
 ProgressChoice = Literal["auto", "widget", "tqdm", "none"] | Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class UntilDecided:
+    """For `repeat=`: as many samples of a row as its vote needs.
+
+    Args:
+        of: the class output that is voted on; None for the only one.
+        most: samples of one row at most; an odd number leaves fewer ties.
+
+    Raises:
+        ValueError: fewer than 2 samples.
+    """
+
+    of: str | None = None
+    most: int = 5
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.most, int) or isinstance(self.most, bool) or self.most < 2:
+            raise ValueError(f"most must be a whole number of samples of at least 2, got "
+                             f"{self.most!r}")  # fmt: skip
+
+    def output(self, outputs: Mapping[str, Field]) -> str:
+        """The output that is voted on. ValueError where that is not clear."""
+        classes = [name for name, field in outputs.items() if field.labels is not None]
+        if self.of is None and len(classes) != 1:
+            raise ValueError(f"which output decides? The module has the class outputs {classes}: "
+                             "repeat=pn.UntilDecided(of='…')")  # fmt: skip
+        if self.of is not None and outputs and self.of not in outputs:
+            raise ValueError(f"repeat: there is no output {self.of!r}; there are {list(outputs)}")
+        return self.of or classes[0]
 
 
 @dataclass(frozen=True)
@@ -30,7 +62,11 @@ class Options:
         return_all: all rows' outputs in the result, else only the first successful row.
         only_successful: leave failed rows out of the result.
         batch_key: key of an input dict that holds an explicit list of input dicts.
-        repeat: each row n times.
+        repeat: each row n times; `"until decided"`, or an `UntilDecided`, for as many samples (5 at
+            most) as the vote on the class output needs, so that no further one could change it.
+        truth: the true labels, to be compared with as rows complete: a column of the input table,
+            or the labels themselves, one a row, for the only class output; a dict of these by
+            output where there are several.
         timeout_s: seconds for one attempt; None for the LM's own, plain functions have none.
         max_attempts: attempts per row on retryable errors.
         rpm, tpm: requests and tokens a minute that the run keeps to; None for what the
@@ -67,7 +103,8 @@ class Options:
     return_all: bool = True
     only_successful: bool = False
     batch_key: str = "_batch"
-    repeat: int = 1
+    repeat: int | Literal["until decided"] | UntilDecided = 1
+    truth: str | Sequence[Any] | Mapping[str, Any] | None = None
     timeout_s: float | None = None
     max_attempts: int = 4
     rpm: float | None = None
@@ -85,7 +122,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.max_workers != "auto":
             _at_least_one("max_workers", self.max_workers, " or 'auto'")
-        _at_least_one("repeat", self.repeat)
+        if self.until_decided is None:
+            _at_least_one("repeat", self.repeat, " or 'until decided'")
         _at_least_one("max_attempts", self.max_attempts)
         limit = self.max_failures
         if limit is not None and not (
@@ -117,6 +155,20 @@ class Options:
             raise ValueError("progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
                              f"an event; got {self.progress!r}")  # fmt: skip
 
+    @property
+    def until_decided(self) -> UntilDecided | None:
+        """The rule for samples, None for a fixed number."""
+        if isinstance(self.repeat, UntilDecided):
+            return self.repeat
+        return UntilDecided() if self.repeat == "until decided" else None
+
+    @property
+    def samples(self) -> int:
+        """How often each row is asked, where that is a fixed number. ValueError if it is not."""
+        if self.until_decided is not None or not isinstance(self.repeat, int):
+            raise ValueError("repeat='until decided' is not for this: give a number")
+        return self.repeat
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
         """From keyword arguments; TypeError names an unknown one and the nearest known."""
@@ -133,6 +185,8 @@ class Options:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if callable(self.progress):
             values["progress"] = "callable"
+        values["repeat"] = self.repeat if isinstance(self.repeat, int) else str(self.repeat)
+        values["truth"] = _named(self.truth)
         values["columns"] = dict(self.columns) if self.columns else None
         values["store"] = str(self.store) if isinstance(self.store, Path) else self.store
         return values
@@ -150,6 +204,13 @@ def takes_options(function: F) -> F:
     ]  # fmt: skip
     function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
     return function
+
+
+def _named(truth: Any) -> Any:
+    """Columns of true labels; labels themselves are not kept."""
+    if isinstance(truth, Mapping):
+        return {output: _named(of) for output, of in truth.items()}
+    return truth if isinstance(truth, str) else None
 
 
 def _is_int(value: Any) -> bool:

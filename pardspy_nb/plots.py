@@ -107,6 +107,65 @@ def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_confusion(
+    df: pd.DataFrame, truth: Any = None, pred: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """True labels against predicted ones: counts, shaded by the share of the true label's rows.
+
+    Args:
+        df: an `Evaluation`, or what `evaluate` makes one of with `truth` and `pred`.
+    """
+    counts = _evaluation(df, truth, pred).confusion
+    ax = _axes(ax)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, row in enumerate(counts.to_numpy()):
+        for j, n in enumerate(row):
+            dark = shares.iloc[i, j] > 0.5
+            ax.text(j, i, f"{n:,}", ha="center", va="center", color="white" if dark else "black")
+    ax.set_xticks(range(counts.shape[1]), counts.columns)
+    ax.set_yticks(range(counts.shape[0]), counts.index)
+    ax.set_title("Confusion", loc="left")
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    return ax
+
+
+def plot_calibration(
+    df: pd.DataFrame, truth: Any = None, pred: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """How often labels of a confidence are right, by bins, with intervals of 95 % (Wilson); on
+    the diagonal a confidence is what it says.
+
+    Args:
+        df: as for `plot_confusion`.
+
+    Raises:
+        ValueError: there is no confidence.
+    """
+    bins = _evaluation(df, truth, pred).calibration
+    if bins is None:
+        raise ValueError("there is no confidence to calibrate: Predict(…, confidence=True)")
+    ax = _axes(ax)
+    ax.plot([0, 1], [0, 1], color=_GREY, lw=1, ls=(0, (4, 3)))
+    spread = [bins["accuracy"] - bins["low"], bins["high"] - bins["accuracy"]]
+    ax.errorbar(bins["confidence"], bins["accuracy"], yerr=spread, fmt="o-", color=_BLUE,
+                capsize=3, lw=1.2)  # fmt: skip
+    for x, y, n in zip(bins["confidence"], bins["high"], bins["n"], strict=True):
+        ax.annotate(f"{n:,}", (x, y), (0, 3), textcoords="offset points", ha="center",
+                    fontsize="small")  # fmt: skip
+    ax.set_xlim(0, 1.02)
+    ax.set_ylim(0, 1.12)
+    _finish(ax, "Calibration (rows above)", "confidence", "share that is right", whole=False)
+    return ax
+
+
+def _evaluation(df: pd.DataFrame, truth: Any, pred: str | None) -> Any:
+    from .evaluations import Evaluation, evaluate
+
+    return df if isinstance(df, Evaluation) else evaluate(df, truth, pred)
+
+
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
@@ -121,13 +180,14 @@ def _text_color() -> Any:
     return mpl.rcParams["text.color"]
 
 
-def _finish(ax: Axes, title: str, x: str, y: str) -> None:
+def _finish(ax: Axes, title: str, x: str, y: str, *, whole: bool = True) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.set_title(title, loc="left")
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if whole:
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
     ax.set_axisbelow(True)

@@ -59,8 +59,8 @@ def retry_failed(
                   _samples(df, at), given.columns)  # fmt: skip
     # without `dedupe` equal rows are told apart by their order, which is another one here
     store = given.store if given.dedupe else None
-    run = Run(described, batch, replace(given, repeat=1, return_all=True, only_successful=False,
-                                        store=store))  # fmt: skip
+    run = Run(described, batch, replace(given, repeat=1, truth=None, return_all=True,
+                                        only_successful=False, store=store))  # fmt: skip
     try:
         rows = run.start().result()
     except ParallelError as stopped:

@@ -18,6 +18,7 @@ from .backend import ThreadBackend
 from .batch import Batch, expand
 from .budget import refuse_unknown
 from .clock import Clock, SystemClock
+from .deciding import until_decided
 from .engine import Engine
 from .errors import ParallelError, PardspyError
 from .interrupts import interrupts_held
@@ -327,8 +328,11 @@ def read(data: Any, module: Module, options: Options) -> Batch:
     """The rows of any supported input (see `run_parallel`); nothing runs yet."""
     table = frame.as_table(data)
     frame.check_columns(table, module.outputs)
-    return expand(table, module.inputs, batch_key=options.batch_key, repeat=options.repeat,
-                  columns=options.columns)  # fmt: skip
+    rule = options.until_decided
+    repeat = 1 if rule is not None else options.samples
+    batch = expand(table, module.inputs, batch_key=options.batch_key, repeat=repeat,
+                   columns=options.columns)  # fmt: skip
+    return batch if rule is None else until_decided(batch, rule, module.outputs)
 
 
 @takes_options

@@ -66,6 +66,7 @@ class Summary:
         others = (("cached", m.cached), ("cancelled", m.cancelled), ("not run", m.not_run),
                   ("asked twice", m.duplicates), ("repaired", m.repaired))  # fmt: skip
         shown += [(name, f"{n:,}") for name, n in others if n]
+        shown += markup.accuracies(m.judged)
         shown += [("saved", saved(m.saved))] if m.cached else []
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
         shown += [("tokens", number(usage.total_tokens if usage else None))]

@@ -37,6 +37,7 @@ class Tally:
         labels: the class outputs and their labels, to be counted.
         index: names of the input rows by position; None for the position itself.
         clock: seconds, monotonic.
+        truths: the true labels by class output and position, None where there is none.
 
     Attributes:
         done: settled rows, `ok + failed + cancelled`; `cached` of the ok ones were remembered.
@@ -45,6 +46,8 @@ class Tally:
         in_flight: attempts under way; `backing_off`: rows that wait for their next one.
         max_workers, paused, dropping, stopping: how the run is set (see `RunSteered`).
         counts: rows per label, by class output.
+        judged: answers with the true label, and all those whose true label is known, by class
+            output.
         failures: the failed rows, grouped.
     """
 
@@ -55,6 +58,7 @@ class Tally:
         index: Sequence[Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
         max_cost_usd: float | None = None,
+        truths: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         self.total, self.max_cost_usd = total, max_cost_usd
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
@@ -68,6 +72,8 @@ class Tally:
         self.latencies_ms = array("d")
         self.counts = {name: Counter(dict.fromkeys(of, 0)) for name, of in (labels or {}).items()}
         self.failures = ErrorGroups()
+        self._truths = truths or {}
+        self.judged = dict.fromkeys(self._truths, (0, 0))
         self._index, self._clock = index, clock
         self._began = clock()
         self._elapsed_s: float | None = None
@@ -159,6 +165,11 @@ class Tally:
         for name, counter in self.counts.items():
             value = event.answer.outputs.get(name)
             counter[getattr(value, "value", value)] += 1  # an Enum's label is its value
+        for name, labels in self._truths.items():
+            if (label := labels[event.row.position]) is not None:
+                value = event.answer.outputs.get(name)
+                right, known = self.judged[name]
+                self.judged[name] = right + (getattr(value, "value", value) == label), known + 1
 
     def _running_s(self) -> float:
         """Seconds on a clock that stands still during a pause."""
@@ -247,4 +258,5 @@ class Tally:
             saved=self.saved,
             duplicates=self.duplicates,
             repaired=self.repaired,
+            judged=self.judged or None,
         )

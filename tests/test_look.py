@@ -13,7 +13,8 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.estimates import _sum_of, _t, _wilson
+from pardspy_nb.estimates import _sum_of, _t
+from pardspy_nb.interval import wilson
 from pardspy_nb.provenance import places, spans
 
 QUIET: dict[str, Any] = {"progress": "none"}
@@ -153,9 +154,9 @@ def test_students_t_is_that_of_the_tables(freedom: int, t: float) -> None:
 
 
 def test_wilsons_interval_is_that_of_the_textbook() -> None:
-    low, share, high = _wilson(1, 20)
+    low, share, high = wilson(1, 20)
     assert (low, share, high) == pytest.approx((0.00888, 0.05, 0.23613), abs=1e-4)
-    assert _wilson(0, 20).low == 0
+    assert wilson(0, 20).low == 0
 
 
 def test_the_interval_of_a_sum_covers_what_it_promises() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..events import Event
-from ..markup import dollars
+from ..markup import accuracies, dollars
 
 if TYPE_CHECKING:
     from ..summary import Summary
@@ -81,6 +81,7 @@ def postfix(state: Tally) -> str:
     """The figures beside the bar."""
     parts = [f"failed {state.failed:,}"] if state.failed else []
     parts += [f"cached {state.cached:,}"] if state.cached else []
+    parts += [f"{name} {text}" for name, text in accuracies(state.judged)]
     if state.usage is not None:
         if state.usage.total_tokens is not None:
             parts.append(f"{state.usage.total_tokens:,} tokens")

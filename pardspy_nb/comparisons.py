@@ -1,0 +1,184 @@
+"""Several modules or models over the same rows, side by side."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from . import markup
+from .evaluations import Evaluation, evaluate
+from .frame import metrics_of
+from .interval import Z, wilson
+from .markup import dollars, milliseconds
+from .options import takes_options
+from .run import run_parallel
+from .usage import total
+
+_QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
+
+
+class Comparison(pd.DataFrame):
+    """What `compare` returns: one module a row, by its name. Shows itself as HTML in a notebook.
+
+    Columns: `rows`, `ok`, `failed`; with true labels `accuracy` (an unanswered row is a wrong
+    one), `low`, `high` (Wilson, 95 %), `macro_f1` and `kappa` (of answered rows); `cost_usd` and
+    `total_tokens` (what the rows cost when they were asked, remembered ones included), `p50_ms`,
+    `p90_ms` (of rows asked now), `elapsed_s`.
+
+    Attributes:
+        frames: each module's result, by name.
+        evaluations: each module's `Evaluation`, by name; empty without true labels.
+        tests: one pair of modules a row: `a`, `b`, `only_a`, `only_b` (rows that only this one
+            has right), `difference` of accuracy (a minus b) with `low`, `high` (95 %, Wald for
+            pairs), `p_value` (McNemar's exact test, two-sided) and `p_holm` (that, adjusted for
+            the number of pairs by Holm's method). Without true labels `agreement` instead.
+    """
+
+    _metadata: ClassVar[list[str]] = ["frames", "evaluations", "tests"]
+    frames: dict[str, pd.DataFrame]
+    evaluations: dict[str, Evaluation]
+    tests: pd.DataFrame
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        judged = "accuracy" in self
+        quality = ["accuracy", "95 %", "macro F1", "kappa"] if judged else []
+        lines = []
+        for name, row in self.iterrows():
+            good = [f"{row['accuracy']:.1%}", f"{row['low']:.0%} to {row['high']:.0%}",
+                    f"{row['macro_f1']:.2f}", f"{row['kappa']:.2f}"] if judged else []  # fmt: skip
+            times = [
+                milliseconds(None if pd.isna(row[p]) else row[p]) for p in ("p50_ms", "p90_ms")
+            ]
+            cost = dollars(None if pd.isna(row["cost_usd"]) else row["cost_usd"])
+            lines.append([str(name), *good, f"{row['failed']:,}", cost, *times])
+        head = ["module", *quality, "failed", "cost", "p50", "p90"]
+        return markup.box(
+            [markup.table(head, lines), *(markup.note(t) for t in self._told())], markup.BLUE
+        )
+
+    def _told(self) -> Iterator[str]:
+        t: Any
+        for t in self.tests.itertuples():
+            if "p_value" not in self.tests:
+                yield f"{t.a} and {t.b} agree on {t.agreement:.1%} of the rows both answered."
+                continue
+            yield (
+                f"{t.a} minus {t.b}: {100 * t.difference:+.1f} points ({100 * t.low:+.1f} to "
+                f"{100 * t.high:+.1f}); only {t.a} is right on {t.only_a:,} rows, only {t.b} on "
+                f"{t.only_b:,}: p = {t.p_holm:.2g}"
+            )
+
+
+@takes_options
+def compare(
+    modules: Mapping[str, Any], inputs: Any, *, pred: str | None = None, **options: Any
+) -> Comparison:
+    """Run several modules over the same rows, one after the other, and compare them.
+
+    Args:
+        modules: by name.
+        inputs: as `run_parallel`, but no iterator: the rows are needed more than once.
+        pred: the output that is compared; None for the only class output.
+        options: see `Options`; `truth` tells the true labels, and needs scikit-learn
+            (`pardspy_nb[evaluate]`). Failed rows do not end a run unless `max_failures` says so.
+
+    Raises:
+        ValueError: fewer than two modules, an iterator, samples (`repeat`), or bad input.
+        ParallelError: as `run_parallel`; what the earlier modules answered is in the store.
+    """
+    if len(modules) < 2:
+        raise ValueError("compare needs at least two modules: {'a': predict_a, 'b': predict_b}")
+    if isinstance(inputs, Iterator):
+        raise ValueError("compare needs its rows more than once; pass list(rows)")
+    if options.get("repeat", 1) != 1:
+        raise ValueError("compare takes one sample a row; compare the votes of runs with evaluate")
+    given = {"max_failures": None, **options}
+    frames = {name: run_parallel(module, inputs, **given) for name, module in modules.items()}
+    if len({len(df) for df in frames.values()}) > 1:
+        raise ValueError("the results have different rows; leave out return_all, only_successful")
+    evaluations = {}
+    if (truth := options.get("truth")) is not None:
+        truth = truth.get(pred) if isinstance(truth, Mapping) and pred else truth
+        truth = next(iter(truth.values())) if isinstance(truth, Mapping) else truth
+        evaluations = {name: evaluate(df, truth, pred) for name, df in frames.items()}
+    comparison = Comparison([_line(df, evaluations.get(n)) for n, df in frames.items()])
+    comparison.index = pd.Index(list(frames), name="module")
+    comparison.frames, comparison.evaluations = frames, evaluations
+    comparison.tests = _tests(frames, evaluations, pred)
+    return comparison
+
+
+def _line(df: pd.DataFrame, evaluation: Evaluation | None) -> dict[str, Any]:
+    metrics = metrics_of(df)
+    usage = total([metrics.usage, metrics.saved])
+    line: dict[str, Any] = {"rows": metrics.total, "ok": metrics.successes,
+                            "failed": metrics.failures}  # fmt: skip
+    if evaluation is not None:
+        right = evaluation.correct
+        share = wilson(int(right.sum()), len(right))
+        values = (share.expected, share.low, share.high, evaluation.figure("macro_f1"),
+                  evaluation.kappa)  # fmt: skip
+        line |= dict(zip(_QUALITY, values, strict=True))
+    return line | {
+        "cost_usd": usage.cost_usd if usage else None,
+        "total_tokens": usage.total_tokens if usage else None,
+        "p50_ms": metrics.latency.p50_ms,
+        "p90_ms": metrics.latency.p90_ms,
+        "elapsed_s": metrics.elapsed_s,
+    }
+
+
+def _tests(
+    frames: Mapping[str, pd.DataFrame], evaluations: Mapping[str, Evaluation], pred: str | None
+) -> pd.DataFrame:
+    pairs = list(itertools.combinations(frames, 2))
+    if not evaluations:
+        return pd.DataFrame([
+            {"a": a, "b": b, "agreement": _agreement(frames[a], frames[b], pred)} for a, b in pairs
+        ])  # fmt: skip
+    tests = pd.DataFrame([_mcnemar(a, b, evaluations) for a, b in pairs])
+    tests["p_holm"] = _holm(tests["p_value"].tolist())
+    return tests
+
+
+def _mcnemar(a: str, b: str, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """McNemar's exact test (McNemar 1947): of the rows that only one has right, is either more
+    than half? The interval of the difference is Wald's for pairs (Agresti 2013, 11.1.1)."""
+    from scipy.stats import binomtest
+
+    left, right = evaluations[a].correct, evaluations[b].correct
+    only_a, only_b, n = int((left & ~right).sum()), int((right & ~left).sum()), len(left)
+    differ = only_a + only_b
+    p_value = float(binomtest(only_a, differ).pvalue) if differ else 1.0
+    shift = (only_a - only_b) / n
+    half = Z * math.sqrt(max(0.0, differ - (only_a - only_b) ** 2 / n)) / n
+    return {"a": a, "b": b, "only_a": only_a, "only_b": only_b, "difference": shift,
+            "low": shift - half, "high": shift + half, "p_value": p_value}  # fmt: skip
+
+
+def _holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down adjustment (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def _agreement(left: pd.DataFrame, right: pd.DataFrame, pred: str | None) -> float:
+    name = pred or next((n for n in left if isinstance(left[n].dtype, pd.CategoricalDtype)
+                         and n != "status"), None)  # fmt: skip
+    if name is None:
+        raise ValueError("pred= names the output to compare")
+    a, b = (df[name].astype(object).reset_index(drop=True) for df in (left, right))
+    both = a.notna() & b.notna()
+    return float((a[both] == b[both]).mean())

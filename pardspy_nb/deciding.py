@@ -1,0 +1,126 @@
+"""Samples of a row until their vote is decided.
+
+A row starts with as many samples as could decide it at best, all at once. From then on it gets
+the fewest that could, so none is asked that cannot matter: once the leading label's lead is more
+than the samples left, no further one changes the vote.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .batch import Batch
+from .events import Event, Row, RowFinished, RunFinished
+from .fields import Field
+from .options import UntilDecided
+
+
+def is_decided(counts: Counter[Any], left: int) -> bool:
+    """Whether `left` further votes cannot change which label leads."""
+    first, second = _two(counts)
+    return left == 0 or first - second > left
+
+
+def needed(counts: Counter[Any], left: int) -> int:
+    """The fewest of `left` further votes after which the vote may be decided."""
+    first, second = _two(counts)
+    return max(1, min(left, (left - first + second) // 2 + 1))
+
+
+def _two(counts: Counter[Any]) -> tuple[int, int]:
+    """The votes of the two labels that lead."""
+    best = [n for _, n in counts.most_common(2)]
+    return best[0] if best else 0, best[1] if len(best) > 1 else 0
+
+
+class _Open:
+    """A row whose vote is open."""
+
+    __slots__ = ("asked", "counts", "row", "settled")
+
+    def __init__(self, row: Row, asked: int) -> None:
+        self.row, self.asked, self.settled = row, asked, 0
+        self.counts: Counter[Any] = Counter()
+
+
+class Deciding:
+    """The samples of a batch's rows, as they turn out to be needed. An iterator that may wait;
+    it is told of the run's events from another thread.
+
+    Args:
+        rows: one a position.
+    """
+
+    def __init__(self, rows: Iterator[Row], most: int, output: str) -> None:
+        self._rows, self._most, self._output = rows, most, output
+        self._open: dict[int, _Open] = {}  # by position
+        self._next: deque[Row] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __iter__(self) -> Iterator[Row]:
+        return self
+
+    def __next__(self) -> Row:
+        with self._changed:
+            while not self._next:
+                row = next(self._rows, None)
+                if row is not None:
+                    self._ask(_Open(row, 0), needed(Counter(), self._most))
+                elif self._closed or not self._open:
+                    raise StopIteration
+                else:
+                    self._changed.wait()
+            return self._next.popleft()
+
+    def _ask(self, row: _Open, more: int) -> None:
+        self._open[row.row.position] = row
+        for sample in range(row.asked, row.asked + more):
+            number = row.row.position * self._most + sample
+            self._next.append(row.row._replace(number=number, sample=sample))
+        row.asked += more
+
+    def hear(self, event: Event) -> None:
+        """See what came of a sample; at the end of the run wait for nothing more."""
+        if isinstance(event, RowFinished):
+            with self._changed:
+                self._count(event)
+                self._changed.notify_all()
+        elif isinstance(event, RunFinished):
+            self.close()
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _count(self, event: RowFinished) -> None:
+        row = self._open.get(event.row.position)
+        if row is None:
+            return
+        row.settled += 1
+        if event.answer is not None:
+            value = event.answer.outputs.get(self._output)
+            row.counts[getattr(value, "value", value)] += 1
+        if row.settled < row.asked:
+            return
+        left = self._most - row.asked
+        if is_decided(row.counts, left):
+            del self._open[event.row.position]
+        elif not self._closed:
+            self._ask(row, needed(row.counts, left))
+
+
+def until_decided(batch: Batch, rule: UntilDecided, outputs: Mapping[str, Field]) -> Batch:
+    """A batch whose rows have as many samples as they need."""
+    output = rule.output(outputs)
+    if batch.total == 0:
+        return replace(batch, repeat=rule.most)
+    deciding = Deciding(batch.rows, rule.most, output)
+    return replace(batch, rows=deciding, total=None, blocking=True, repeat=rule.most,
+                   listener=deciding)  # fmt: skip

@@ -1,0 +1,252 @@
+"""How good labels are, where the true ones are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from . import markup
+from .interval import wilson
+
+_BINS = 10
+_SHARES = ("precision", "recall", "f1")
+_TITLES = {"macro_f1": "macro F1", "kappa": "Cohen's kappa", "ece": "calibration error",
+           "brier": "Brier score", "majority": "always the most frequent"}  # fmt: skip
+
+
+class Evaluation(pd.DataFrame):
+    """What `evaluate` returns: one figure a row, in the columns `metric`, `label` (missing where
+    a figure is of all), `value`, `low`, `high` (95 %, where there is an interval) and `n` (rows it
+    is of). Shows itself as HTML in a notebook.
+
+    Attributes:
+        confusion: rows by true label (index) and predicted label (columns), counts.
+        correct: for each row with a true label whether the predicted one is the same; False where
+            there is none.
+        calibration: by bins of confidence, ten of equal width: `confidence` (mean), `accuracy`,
+            `n`, `low`, `high` (Wilson, 95 %); None without confidence.
+    """
+
+    _metadata: ClassVar[list[str]] = ["confusion", "calibration", "correct"]
+    confusion: pd.DataFrame
+    correct: Any
+    calibration: pd.DataFrame | None
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame  # a part of it is a plain frame
+
+    def figure(self, metric: str, label: Any = None) -> float:
+        """One value. KeyError if there is none of that name."""
+        of = self["label"].isna() if label is None else self["label"] == label
+        found = self["value"][(self["metric"] == metric) & of]
+        if not len(found):
+            raise KeyError(f"no figure {metric!r}; there are {list(self['metric'].unique())}")
+        return float(found.iloc[0])
+
+    @property
+    def accuracy(self) -> float:
+        """The share of answered rows whose label is the true one."""
+        return self.figure("accuracy")
+
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa: agreement beyond chance."""
+        return self.figure("kappa")
+
+    def _repr_html_(self) -> str:
+        whole = self[self["label"].isna()]
+        shown = [
+            (_TITLES.get(m, m), _shown(m, v, low, high))
+            for m, v, low, high in zip(
+                whole["metric"], whole["value"], whole["low"], whole["high"], strict=True
+            )
+        ]
+        labels = list(self.confusion.index)
+        each = [
+            [str(label), *(_share(self.figure(m, label)) for m in _SHARES),
+             f"{self.figure('support', label):,.0f}"]
+            for label in labels
+        ]  # fmt: skip
+        crossed = [
+            [str(true), *(f"{n:,}" for n in self.confusion.loc[true])]
+            for true in self.confusion.index
+        ]
+        return markup.box(
+            [
+                markup.figures(shown),
+                markup.pictures([
+                    markup.table(["label", *_SHARES, "rows"], each),
+                    markup.table(["true \\ predicted", *map(str, self.confusion.columns)], crossed),
+                ]),
+                markup.faint("Of the rows with an answer; intervals of 95 % (Wilson)."),
+            ],
+            markup.BLUE,
+        )  # fmt: skip
+
+
+def _share(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.0%}"
+
+
+def _shown(metric: str, value: float, low: float, high: float) -> str:
+    if metric in ("rows", "answered"):
+        return f"{value:,.0f}"
+    if metric in ("kappa", "ece", "brier"):
+        return f"{value:.3f}"
+    return _share(value) + ("" if np.isnan(low) else f" ({low:.0%} to {high:.0%})")
+
+
+def evaluate(
+    df: pd.DataFrame,
+    truth: str | Sequence[Any] | None = None,
+    pred: str | None = None,
+    *,
+    confidence: str | None = None,
+) -> Evaluation:
+    """Compare predicted labels with the true ones. Needs scikit-learn (`pardspy_nb[evaluate]`).
+
+    Rows without a true label do not count; rows without an answer count in `rows` and not in
+    `answered`, which all other figures are of. Text is compared without regard to case.
+
+    Args:
+        df: a result, a `vote`, or any frame.
+        truth: the column of the true labels, or they themselves, one a row; None for the `truth`
+            that the run was given.
+        pred: the column of the predicted ones; None for the only class output.
+        confidence: the column of confidences; None for `<pred>_confidence` if there is one.
+
+    Returns:
+        An `Evaluation`: `rows`, `answered`, `accuracy` (with an interval), `majority` (the
+        accuracy of always saying the most frequent true label), `macro_f1`, `kappa`; by label
+        `precision`, `recall`, `f1`, `support`. With a confidence `ece`, the mean distance of
+        confidence and accuracy over ten bins (Guo et al. 2017), and `brier`, the mean squared
+        distance of confidence and being right (Brier 1950).
+
+    Raises:
+        ValueError: no such column, no rows with both, or labels that have nothing in common.
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    pred = pred or _only_output(df)
+    said, true = _columns(df, truth, pred)
+    labels, said, true = _aligned(said, true)
+    known = true.notna().to_numpy()
+    both = known & said.notna().to_numpy()
+    if not both.any():
+        raise ValueError("no row has both a true and a predicted label")
+    correct = (said.astype(str) == true.astype(str)).to_numpy()[known] & both[known]
+    said, true = said[both].astype(str), true[both].astype(str)
+    figures, confusion = _figures(true, said, [str(label) for label in labels], int(known.sum()))
+    name = confidence or f"{pred}_confidence"
+    calibration = None
+    if name in df.columns:
+        sure = pd.to_numeric(df[name]).to_numpy(dtype=float, na_value=np.nan)[both]
+        calibration, more = _calibration(sure, (said == true).to_numpy())
+        figures += more
+    elif confidence is not None:
+        raise ValueError(f"the frame has no column {confidence!r}; it has {list(df.columns)}")
+    evaluation = Evaluation(figures, columns=["metric", "label", "value", "low", "high", "n"])
+    evaluation.confusion, evaluation.calibration = confusion, calibration
+    evaluation.correct = correct
+    return evaluation
+
+
+def _only_output(df: pd.DataFrame) -> str:
+    about = df.attrs.get("pardspy", {})
+    declared = about.get("signature", {}).get("outputs", {})
+    classes = [n for n in declared if n in df and isinstance(df[n].dtype, pd.CategoricalDtype)]
+    if len(classes) != 1:
+        raise ValueError(f"pred= names the column of predicted labels; it has {list(df.columns)}")
+    return str(classes[0])
+
+
+def _columns(df: pd.DataFrame, truth: Any, pred: str) -> tuple[pd.Series, pd.Series]:
+    if truth is None:
+        truth = df.attrs.get("pardspy", {}).get("options", {}).get("truth")
+        truth = truth.get(pred) if isinstance(truth, dict) else truth
+        if truth is None:
+            raise ValueError("truth= names the column of the true labels, or holds them")
+    for name in [pred, *([truth] if isinstance(truth, str) else [])]:
+        if name not in df.columns:
+            raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
+    true = df[truth] if isinstance(truth, str) else pd.Series(list(truth), dtype=object)
+    if len(true) != len(df):
+        raise ValueError(f"truth has {len(true)} labels, and the frame {len(df)} rows")
+    return df[pred].reset_index(drop=True), true.reset_index(drop=True)
+
+
+def _aligned(said: pd.Series, true: pd.Series) -> tuple[list[Any], pd.Series, pd.Series]:
+    """The labels in order, and both columns spelled alike."""
+    declared = isinstance(said.dtype, pd.CategoricalDtype)
+    names = list(said.cat.categories) if declared else sorted(said.dropna().unique(), key=str)
+    spelled = {_folded(name): name for name in names}
+    true = true.astype(object).map(lambda v: spelled.get(_folded(v), v), na_action="ignore")
+    found = true.dropna().unique()
+    rest = sorted((v for v in found if v not in names), key=str)
+    if len(found) and len(names) and len(rest) == len(found):
+        raise ValueError(
+            f"the true labels {rest[:5]} and the predicted ones {names[:5]} have none in common; "
+            "give one the names of the other: truth=df['…'].map({…: …})"
+        )
+    return names + rest, said.astype(object), true
+
+
+def _folded(value: Any) -> str:
+    return str(value).strip().casefold()
+
+
+def _figures(
+    true: pd.Series, said: pd.Series, labels: list[str], rows: int
+) -> tuple[list[tuple[Any, ...]], pd.DataFrame]:
+    from sklearn.metrics import (
+        cohen_kappa_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+    )
+
+    n, right = len(true), int((true == said).sum())
+    share = wilson(right, n)
+    each = precision_recall_fscore_support(true, said, labels=labels, zero_division=np.nan)
+    # of labels that no row has there is nothing to average
+    present = [i for i, s in enumerate(each[3]) if s]
+    f1 = precision_recall_fscore_support(true, said, labels=labels, zero_division=0.0)[2]
+    kappa = 1.0 if len({*true, *said}) == 1 else float(cohen_kappa_score(true, said))
+    nan = np.nan
+    figures: list[tuple[Any, ...]] = [
+        ("rows", None, rows, nan, nan, rows),
+        ("answered", None, n, nan, nan, rows),
+        ("accuracy", None, share.expected, share.low, share.high, n),
+        ("majority", None, true.value_counts().iloc[0] / n, nan, nan, n),
+        ("macro_f1", None, float(np.mean(f1[present])), nan, nan, n),
+        ("kappa", None, kappa, nan, nan, n),
+    ]
+    for i, label in enumerate(labels):
+        for name, values in zip((*_SHARES, "support"), each, strict=True):
+            figures.append((name, label, float(values[i]), nan, nan, int(each[3][i])))
+    crossed = confusion_matrix(true, said, labels=labels)
+    confusion = pd.DataFrame(crossed, pd.Index(labels, name="true"), pd.Index(labels, name="said"))
+    return figures, confusion
+
+
+def _calibration(sure: Any, right: Any) -> tuple[pd.DataFrame | None, list[tuple[Any, ...]]]:
+    told = ~np.isnan(sure)
+    sure, right = sure[told], right[told]
+    n = len(sure)
+    if not n:
+        return None, []
+    place = np.minimum((sure * _BINS).astype(int), _BINS - 1)
+    rows = []
+    for at in range(_BINS):
+        here = place == at
+        if here.any():
+            share = wilson(int(right[here].sum()), int(here.sum()))
+            rows.append((float(sure[here].mean()), share.expected, int(here.sum()),
+                         share.low, share.high))  # fmt: skip
+    bins = pd.DataFrame(rows, columns=["confidence", "accuracy", "n", "low", "high"])
+    ece = float((bins["n"] / n * (bins["confidence"] - bins["accuracy"]).abs()).sum())
+    brier = float(np.mean((sure - right) ** 2))
+    named = (("ece", ece), ("brier", brier))
+    return bins, [(name, None, value, np.nan, np.nan, n) for name, value in named]

@@ -1,0 +1,64 @@
+"""The true labels of a run's rows, where the user knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .batch import Batch
+from .fields import Field
+
+
+def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[str, list[Any]]:
+    """The true labels by output and position, spelled as the labels are; None where there is none.
+
+    Args:
+        truth: see `Options`.
+        outputs: those that the module declares.
+
+    Raises:
+        ValueError: no such column or output, or not one label a row.
+    """
+    if truth is None:
+        return {}
+    if not isinstance(truth, Mapping):
+        classes = [name for name, field in outputs.items() if field.labels is not None]
+        if len(classes) != 1:
+            raise ValueError(f"truth is of which output? The module has the class outputs {classes}"
+                             ": truth={'…': 'column'}")  # fmt: skip
+        truth = {classes[0]: truth}
+    if outputs and (unknown := [name for name in truth if name not in outputs]):
+        raise ValueError(f"truth names {unknown}; the module has {list(outputs)}")
+    rows = _rows(batch)
+    return {name: _labels(of, batch, rows, outputs.get(name)) for name, of in truth.items()}
+
+
+def _rows(batch: Batch) -> int:
+    at_hand = batch.index is not None or batch.columns is not None or batch.total is not None
+    if batch.in_parts or not at_hand:
+        raise ValueError("truth needs rows that are all at hand; pass a list or a table")
+    if batch.index is not None:
+        return len(batch.index)
+    if batch.columns:
+        return len(next(iter(batch.columns.values())))
+    return (batch.total or 0) // batch.repeat
+
+
+def _labels(of: Any, batch: Batch, rows: int, field: Field | None) -> list[Any]:
+    if isinstance(of, str):
+        columns = list(getattr(batch.table, "columns", ()))
+        if of not in columns:
+            raise ValueError(f"truth names the column {of!r}; the input table has {columns}")
+        of = batch.table[of]
+    labels = list(of.tolist() if hasattr(of, "tolist") else of)
+    if len(labels) != rows:
+        raise ValueError(f"truth has {len(labels)} labels for {rows} rows")
+    return [_spelled(label, field) for label in labels]
+
+
+def _spelled(label: Any, field: Field | None) -> Any:
+    if label is None or label != label or type(label).__name__ == "NAType":
+        return None
+    label = getattr(label, "value", label)
+    spellings = field.spellings if field is not None else {}
+    return spellings.get(str(label).strip().casefold(), label)

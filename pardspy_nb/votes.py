@@ -1,0 +1,74 @@
+"""What several samples of a row come to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The samples' vote on an output, one row for each input row.
+
+    Args:
+        df: a result with samples (`repeat=`).
+        column: the output; samples without an answer have no vote.
+
+    Returns:
+        By the input's index, in its order: the columns before the outputs, then `column` (the
+        label with most votes; of several the one declared first, else seen first), `votes`
+        (samples with an answer), `agreement` (share of them in [0, 1] for that label), `entropy`
+        (of the shares, in bits), `tied` (whether another label has as many). Without any vote
+        they are missing.
+
+    Raises:
+        ValueError: no samples, or no such column.
+    """
+    if "sample" not in df.columns:
+        raise ValueError("a vote is among samples: run_parallel(…, repeat=5)")
+    if column not in df.columns:
+        raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
+    rows = _rows(df)
+    firsts = np.flatnonzero(~pd.Series(rows).duplicated().to_numpy())
+    labels = df[column].astype(object).where(df["status"].eq("ok") & df[column].notna(), None)
+    order = _order(df[column])
+    table = pd.crosstab(rows, labels.map(order.__getitem__, na_action="ignore").to_numpy())
+    counts = table.reindex(range(len(firsts)), fill_value=0).reindex(
+        columns=range(len(order)), fill_value=0
+    )
+    votes = counts.sum(axis=1).to_numpy()
+    given = votes > 0
+    most = counts.max(axis=1).to_numpy() if len(order) else np.zeros(len(firsts))
+    shares = counts.to_numpy() / np.maximum(votes, 1)[:, None]
+    logs = np.log2(shares, where=shares > 0, out=np.zeros_like(shares))
+    winners = counts.to_numpy().argmax(axis=1) if len(order) else np.zeros(len(firsts), int)
+    names = list(order)
+    chosen = [names[w] if there else None for w, there in zip(winners, given, strict=True)]
+    carried = df.attrs.get("pardspy", {}).get("outputs", [column])
+    front = [n for n in df.columns[: df.columns.get_loc("sample")] if n not in {*carried, column}]
+    voted = df.iloc[firsts][front].copy()
+    kind: Any = df[column].dtype
+    voted[column] = pd.array(chosen, dtype=kind)
+    voted["votes"] = votes
+    voted["agreement"] = pd.array(np.where(given, most / np.maximum(votes, 1), np.nan), "Float64")
+    voted["entropy"] = pd.array(np.where(given, np.abs(-(shares * logs).sum(axis=1)), np.nan),
+                                "Float64")  # fmt: skip
+    tied = (counts.to_numpy() == most[:, None]).sum(axis=1) > 1
+    voted["tied"] = given & tied
+    return voted
+
+
+def _rows(df: pd.DataFrame) -> Any:
+    """A number for each input row, by order of appearance; rows of one index value are told
+    apart by how often a sample has come before."""
+    again = df.groupby([df.index, df["sample"].to_numpy()], sort=False, dropna=False).cumcount()
+    keys = pd.MultiIndex.from_arrays([pd.factorize(df.index)[0], again.to_numpy()])
+    return pd.factorize(keys)[0]
+
+
+def _order(values: pd.Series) -> dict[Any, int]:
+    """The labels in order: as declared, else as they appear."""
+    declared = isinstance(values.dtype, pd.CategoricalDtype)
+    names = values.cat.categories if declared else values.dropna().unique()
+    return {name: i for i, name in enumerate(names)}

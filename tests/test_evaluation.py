@@ -1,0 +1,243 @@
+"""Predicted labels beside the true ones, checked against scikit-learn and SciPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server import Reply, ScriptedServer
+
+import pardspy_nb as pn
+
+mpl.use("Agg")
+
+LABELS = ["positive", "neutral", "negative"]
+QUIET: dict[str, Any] = {"progress": "none", "store": None}
+label = st.sampled_from(LABELS)
+
+
+def frame(pairs: list[tuple[str | None, str | None]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "label": [t for t, _ in pairs],
+            "sentiment": pd.Categorical([p for _, p in pairs], LABELS, ordered=True),
+        }
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
+def test_the_figures_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
+    from scipy.stats import binomtest
+    from sklearn import metrics
+
+    true, said = zip(*pairs, strict=True)
+    ev = pn.evaluate(frame(list(pairs)), "label", "sentiment")
+    assert ev.accuracy == pytest.approx(metrics.accuracy_score(true, said))
+    right = sum(t == s for t, s in pairs)
+    between = binomtest(right, len(pairs)).proportion_ci(method="wilson")
+    row = ev[ev["metric"] == "accuracy"].iloc[0]
+    assert (row["low"], row["high"]) == (
+        pytest.approx(between.low, abs=1e-9), pytest.approx(between.high, abs=1e-9),
+    )  # fmt: skip
+    report = metrics.classification_report(
+        true, said, labels=LABELS, output_dict=True, zero_division=0
+    )
+    for name in LABELS:
+        for ours, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            got = ev.figure(ours, name)
+            assert (0.0 if np.isnan(got) else got) == pytest.approx(report[name][theirs])
+        assert ev.figure("support", name) == report[name]["support"]
+    present = sorted(set(true))
+    macro = metrics.f1_score(true, said, labels=present, average="macro", zero_division=0)
+    assert ev.figure("macro_f1") == pytest.approx(macro)
+    crossed = metrics.confusion_matrix(true, said, labels=LABELS)
+    assert ev.confusion.to_numpy().tolist() == crossed.tolist()
+    if len({*true, *said}) > 1:
+        assert ev.kappa == pytest.approx(metrics.cohen_kappa_score(true, said))
+
+
+def test_calibration_is_that_of_scikit_learn() -> None:
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import brier_score_loss
+
+    rng = np.random.default_rng(3)
+    sure = rng.uniform(0, 1, 500)
+    right = rng.uniform(0, 1, 500) < sure**1.5
+    df = frame([("positive", "positive" if r else "negative") for r in right])
+    df["sentiment_confidence"] = pd.array(sure, "Float64")
+    df.loc[0, "sentiment_confidence"] = pd.NA  # not told, so of no bin
+    ev = pn.evaluate(df, "label", "sentiment")
+    assert ev.calibration is not None
+    share, mean = calibration_curve(right[1:], sure[1:], n_bins=10)
+    assert ev.calibration["accuracy"].tolist() == pytest.approx(share.tolist())
+    assert ev.calibration["confidence"].tolist() == pytest.approx(mean.tolist())
+    assert ev.calibration["n"].sum() == 499
+    assert ev.figure("brier") == pytest.approx(brier_score_loss(right[1:], sure[1:]))
+    bins = np.minimum((sure[1:] * 10).astype(int), 9)
+    by_hand = sum(
+        (bins == b).mean() * abs(right[1:][bins == b].mean() - sure[1:][bins == b].mean())
+        for b in range(10)
+    )
+    assert ev.figure("ece") == pytest.approx(by_hand)
+
+
+def test_missing_labels_and_answers_are_counted_and_not_judged() -> None:
+    df = frame([("Positive ", "positive"), (None, "neutral"), ("negative", None),
+                ("negative", "positive")])  # fmt: skip
+    ev = pn.evaluate(df, "label", "sentiment")
+    assert (ev.figure("rows"), ev.figure("answered"), ev.accuracy) == (3, 2, 0.5)
+    assert ev.correct.tolist() == [True, False, False]
+    assert pn.evaluate(df, df["label"].tolist(), "sentiment").accuracy == 0.5
+    assert ev.calibration is None
+    html = ev._repr_html_()
+    assert "50% (9% to 91%)" in html
+    assert "true \\ predicted" in html
+    assert type(ev.head(2)) is pd.DataFrame
+    assert "&lt;b&gt;" in pn.evaluate(
+        pd.DataFrame({"a": ["<b>", "x"], "b": ["<b>", "x"]}), "a", "b"
+    )._repr_html_()  # fmt: skip
+
+
+def test_what_cannot_be_compared_is_refused_with_what_to_type() -> None:
+    df = frame([("1", "positive"), ("0", "negative")])
+    with pytest.raises(ValueError, match=r"none in common.*map"):
+        pn.evaluate(df, "label", "sentiment")
+    with pytest.raises(ValueError, match="no column 'gold'"):
+        pn.evaluate(df, "gold", "sentiment")
+    with pytest.raises(ValueError, match="pred="):
+        pn.evaluate(df, "label")
+    with pytest.raises(ValueError, match="truth="):
+        pn.evaluate(df, pred="sentiment")
+    with pytest.raises(ValueError, match="3 labels, and the frame 2"):
+        pn.evaluate(df, ["a"] * 3, "sentiment")
+    with pytest.raises(ValueError, match="no row"):
+        pn.evaluate(frame([(None, "positive")]), "label", "sentiment")
+    with pytest.raises(ValueError, match="confidence to calibrate"):
+        pn.plot_calibration(frame([("positive", "positive")]), "label", "sentiment")
+
+
+def test_the_pictures_show_the_counts_and_the_bins() -> None:
+    df = frame([("positive", "positive")] * 3 + [("negative", "positive"), ("neutral", "neutral")])
+    df["sentiment_confidence"] = [0.9, 0.8, 0.95, 0.6, 0.5]
+    ax = pn.plot_confusion(df, "label", "sentiment")
+    assert [t.get_text() for t in ax.texts] == ["3", "0", "0", "0", "1", "0", "1", "0", "0"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == LABELS
+    ev = pn.evaluate(df, "label", "sentiment")
+    assert pn.plot_confusion(ev, ax=ax) is ax
+    calibrated = pn.plot_calibration(ev)
+    assert [t.get_text() for t in calibrated.texts] == ["1", "1", "1", "2"]
+
+
+# -- while it runs -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled() -> pd.DataFrame:
+    """Twelve rows, of which the scripted server labels ten rightly; one has no label."""
+    truths = [LABELS[i % 3].upper() for i in range(12)]
+    truths[4], truths[5] = "positive", None  # type: ignore[call-overload]
+    return pd.DataFrame({"review": [f"row-{i}" for i in range(12)], "gold": truths})
+
+
+def test_accuracy_is_live_in_panel_bar_summary_and_metrics(
+    predict: pn.Predict, labelled: pd.DataFrame, capsys: Any
+) -> None:
+    from pardspy_nb.sinks.panel import live_figures
+
+    run = pn.start_parallel(predict, labelled, truth="gold", progress="tqdm", store=None)
+    df = run.result()
+    assert df.parallel.metrics.accuracy == {"sentiment": pytest.approx(10 / 11)}
+    figure = ("accuracy", "91% (62% to 98%)")
+    assert figure in df.parallel.summary().figures
+    assert figure in live_figures(run._ledger.tally)
+    assert "accuracy 91% (62% to 98%)" in capsys.readouterr().err
+    assert pn.evaluate(df).accuracy == pytest.approx(10 / 11)
+    listed = pn.run_parallel(predict, labelled[["review"]], truth=list(labelled["gold"]), **QUIET)
+    assert listed.parallel.metrics.accuracy == {"sentiment": pytest.approx(10 / 11)}
+    named = pn.run_parallel(predict, labelled, truth={"sentiment": "gold"}, repeat=2, **QUIET)
+    assert named.parallel.metrics.judged == {"sentiment": (20, 22)}
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [("label", "no|column 'label'"), (["positive"], "1 labels for 12 rows"),
+     ({"mood": "gold"}, "mood")],
+)  # fmt: skip
+def test_a_truth_that_does_not_fit_is_refused_before_anything_is_sent(
+    predict: pn.Predict, labelled: pd.DataFrame, server: ScriptedServer, truth: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pn.run_parallel(predict, labelled, truth=truth, **QUIET)
+    with pytest.raises(ValueError, match="at hand"):
+        pn.run_parallel(predict, iter(["row-0"]), truth=["positive"], **QUIET)
+    assert server.requests == []
+
+
+# -- several modules -----------------------------------------------------------------------------
+
+
+def test_modules_side_by_side_with_a_paired_test(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer, labelled: pd.DataFrame
+) -> None:
+    from scipy.stats import binomtest
+
+    good = pn.Predict(signature, lm)
+    poor = pn.Predict(signature, lm, instructions="Say positive")
+
+    def script(marker: int, attempt: int) -> Reply:
+        is_poor = "Say positive" in server.requests[-1]["messages"][0]["content"]
+        if is_poor and marker == 7:
+            return Reply("status", code=400)
+        return Reply(label=0 if is_poor else None)
+
+    server.script = script
+    both = pn.compare({"good": good, "poor": poor}, labelled, truth="gold", progress="none")
+    assert list(both.index) == ["good", "poor"]
+    assert both["accuracy"].tolist() == [pytest.approx(10 / 11), pytest.approx(5 / 11)]
+    assert both["failed"].tolist() == [0, 1]
+    assert both["cost_usd"].iloc[0] == pytest.approx(12 * (11 * 0.15 + 7 * 0.6) / 1e6)
+    # only good is right on the neutral and negative rows it has right, only poor on row 4
+    test = both.tests.iloc[0]
+    assert (test["only_a"], test["only_b"]) == (6, 1)
+    assert test["p_value"] == pytest.approx(binomtest(6, 7).pvalue)
+    assert test["difference"] == pytest.approx(5 / 11)
+    assert both.frames["poor"]["status"].eq("failed").sum() == 1
+    assert both.evaluations["good"].accuracy == both["accuracy"].iloc[0]
+    html = both._repr_html_()
+    assert "good minus poor: +45.5 points" in html
+    again = pn.compare({"good": good, "poor": poor}, labelled, truth="gold", progress="none")
+    assert again["cost_usd"].iloc[0] == pytest.approx(both["cost_usd"].iloc[0])  # remembered
+    assert again.frames["good"]["cached"].all()
+
+
+def test_without_labels_modules_are_compared_by_agreement(
+    signature: pn.Signature, lm: pn.LM, labelled: pd.DataFrame
+) -> None:
+    modules = {n: pn.Predict(signature, lm, instructions=n) for n in ("a", "b", "c")}
+    three = pn.compare(modules, labelled, **QUIET)
+    assert three.tests["agreement"].tolist() == [1.0] * 3
+    assert "accuracy" not in three
+    assert "a and b agree on 100.0%" in three._repr_html_()
+
+
+def test_holms_adjustment_is_that_of_the_textbook() -> None:
+    from pardspy_nb.comparisons import _holm
+
+    assert _holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_a_comparison_that_makes_no_sense_is_refused(
+    predict: pn.Predict, labelled: pd.DataFrame
+) -> None:
+    with pytest.raises(ValueError, match="two modules"):
+        pn.compare({"a": predict}, labelled, **QUIET)
+    with pytest.raises(ValueError, match="list"):
+        pn.compare({"a": predict, "b": predict}, iter(["row-1"]), **QUIET)
+    with pytest.raises(ValueError, match="one sample"):
+        pn.compare({"a": predict, "b": predict}, labelled, repeat=3, **QUIET)
