@@ -28,7 +28,9 @@ from .options import Options, UntilDecided
 from .parallel import Parallel
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction
+from .program import Program
 from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
+from .sampling import BestOfN, Refine
 from .signature import Signature
 from .usage import Usage
 
@@ -65,6 +67,7 @@ __all__ = [
     "LM",
     "AllFailed",
     "AttemptError",
+    "BestOfN",
     "BudgetExceeded",
     "ChainOfThought",
     "Comparison",
@@ -90,6 +93,8 @@ __all__ = [
     "Predict",
     "Prediction",
     "Preview",
+    "Program",
+    "Refine",
     "Run",
     "RunStopped",
     "Signature",

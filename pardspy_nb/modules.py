@@ -6,16 +6,22 @@ import asyncio
 import inspect
 import json
 import os
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from .errors import ModuleOutputError
 from .events import Answer, Row
 from .fields import RESERVED, Field
+from .foreign import adapt
+from .history import History
 from .lm import Bound
+from .portal import run_sync
 from .predict import Predict
 from .prediction import Prediction
+from .signature import Signature
 from .threads import DaemonPool
 from .usage import Usage, UsageScope, total
 
@@ -91,6 +97,49 @@ class Module:
         return Caller(self._instances or [self.source], self._factory, loop)
 
 
+Call = Callable[[Mapping[str, Any]], Awaitable[Answer]]
+_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, DaemonPool] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class Composite:
+    """A module made of others, which has `acall(**inputs)`.
+
+    Attributes:
+        inputs, outputs: as in `Module`.
+        lms, waits: of all its parts.
+    """
+
+    inputs: Inputs
+    outputs: Mapping[str, Field]
+    lms: Sequence[Any]
+    waits: bool
+
+    async def acall(self, **inputs: Any) -> Prediction:
+        """Run for one row."""
+        raise NotImplementedError
+
+    def __call__(self, **inputs: Any) -> Prediction:
+        """`acall`, from synchronous code; works inside a running event loop too."""
+        return run_sync(self.acall(**inputs))
+
+
+def part(module: Any) -> tuple[Module, Call]:
+    """A module as part of another: what it takes and gives, and how to call it. TypeError if it
+    is none."""
+    described = from_module(module)
+
+    async def call(inputs: Mapping[str, Any]) -> Answer:
+        loop = asyncio.get_running_loop()
+        pool = _pools.get(loop)
+        if pool is None:
+            pool = _pools[loop] = DaemonPool(loop)
+        return await _call_of(module, pool)(inputs)
+
+    return described, call
+
+
 class Caller:
     """Makes attempts at rows. `close` it afterwards."""
 
@@ -155,6 +204,65 @@ def from_instances(instances: Sequence[Any]) -> Module:
                     _instances=tuple(instances))  # fmt: skip
 
 
+def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, Any]]]:
+    """One module a row, and the rows: of a list of (module, inputs).
+
+    Args:
+        samples: how often each row is asked.
+
+    Raises:
+        TypeError: not a list of pairs.
+        ValueError: no pairs, inputs that do not fit their module, or a history in two pairs.
+    """
+    listed = list(pairs) if isinstance(pairs, Sequence) and not isinstance(pairs, str) else None
+    if listed is None or not all(isinstance(p, tuple | list) and len(p) == 2 for p in listed):
+        raise TypeError("without inputs the module is a list of pairs: [(module, inputs), …]")
+    if not listed:
+        raise ValueError("the list of pairs is empty")
+    described = {id(m): _describe(m, m) for m, _ in listed}
+    each = [described[id(m)] for m, _ in listed]
+    rows = [_inputs_of_pair(i, of, given) for i, (of, (_, given)) in
+            enumerate(zip(each, listed, strict=True))]  # fmt: skip
+    talks = [id(m) for m, _ in listed if isinstance(getattr(m, "history", None), History)]
+    if len(set(talks)) < len(talks) or (talks and samples > 1):
+        raise ValueError("a module with a history would serve two rows at once: give each pair "
+                         "its own")  # fmt: skip
+    fields: dict[str, Field] = {}
+    for of in each:
+        for name, field in of.inputs.fields.items():
+            everywhere = all(name in other.inputs.required for other in described.values())
+            fields.setdefault(name, replace(field, optional=not everywhere))
+    shared = [
+        n
+        for n in each[0].outputs
+        if all(of.outputs.get(n) == each[0].outputs[n] for of in described.values())
+    ]
+    modules = [m for m, _ in listed for _ in range(samples)]
+    module = Module(
+        each[0].name if len(described) == 1 else "pairs",
+        Inputs(fields, any(of.inputs.open for of in each)),
+        {n: each[0].outputs[n] for n in shared}, tuple(modules),
+        waits=any(of.waits for of in each),
+        timeout_s=max((of.timeout_s for of in each if of.timeout_s is not None), default=None),
+        lms=list({id(lm): lm for of in each for lm in of.lms}.values()),
+        _instances=tuple(modules),
+    )  # fmt: skip
+    return module, rows
+
+
+def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]:
+    inputs = given.inputs() if callable(getattr(given, "inputs", None)) else given  # dspy.Example
+    inputs = dict(inputs) if hasattr(inputs, "keys") else None
+    if inputs is None:
+        raise TypeError(f"pair {place}: the inputs are a dict, not {given!r}")
+    missing = [n for n in module.inputs.required if n not in inputs]
+    unknown = [n for n in inputs if n not in module.inputs.fields and not module.inputs.open]
+    if missing or unknown:
+        raise ValueError(f"pair {place}: {module.name} takes {list(module.inputs.fields)}; missing "
+                         f"{missing}, unknown {unknown}")  # fmt: skip
+    return inputs
+
+
 def from_factory(factory: Callable[[int], Any]) -> Module:
     """One module a row. The factory is called once here, to learn the inputs and outputs."""
     if not callable(factory):
@@ -169,17 +277,23 @@ def _lms(module: Any) -> list[Any]:
 
 
 def _describe(module: Any, source: Any) -> Module:
-    name = getattr(module, "__name__", type(module).__name__)
+    name = str(getattr(module, "__name__", type(module).__name__))
     signature: Any = getattr(module, "signature", None)
-    if callable(getattr(module, "acall", None)) and hasattr(signature, "inputs"):
+    if isinstance(signature, Signature) and callable(getattr(module, "acall", None)):
         columns = getattr(module, "columns", signature.outputs)
         return Module(name, Inputs(signature.inputs), columns, source,
                       timeout_s=getattr(module, "timeout_s", None), lms=_lms(module))  # fmt: skip
+    if isinstance(module, Composite):
+        return Module(name, module.inputs, module.outputs, source, lms=module.lms,
+                      waits=module.waits)  # fmt: skip
+    if (foreign := adapt(module)) is not None:
+        return Module(foreign.name, Inputs(foreign.inputs, foreign.open), foreign.outputs, source,
+                      lms=foreign.lms)  # fmt: skip
     function = getattr(module, "acall", module)
     if not callable(function) or isinstance(module, type):
         raise TypeError(
-            f"{module!r} is not a module: expected Predict(…), a function f(**inputs), or an "
-            "object with acall(**inputs)"
+            f"{module!r} is not a module: expected Predict(…), a function f(**inputs), a "
+            "dspy.Module, a LangChain runnable, or an object with acall(**inputs)"
         )
     return Module(name, _parameters(function), {}, source, waits=_is_async(function))
 
@@ -224,16 +338,30 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
             return answer if len(calls) < 2 else answer._replace(usage=total(calls))
 
         return ask
-    function = getattr(module, "acall", module)
-    is_async = _is_async(function)
+    call = _call_of(module, pool)
 
     async def attempt(row: Row) -> Answer:
+        return await call(row.inputs)
+
+    return attempt
+
+
+def _call_of(module: Any, pool: DaemonPool) -> Call:
+    """One call of a module, whatever it is, with all that it used."""
+    foreign = adapt(module)
+    if foreign is not None:
+        function, is_async = foreign.ask, foreign.is_async
+    else:
+        given = getattr(module, "acall", module)
+        function, is_async = lambda inputs: given(**inputs), _is_async(given)
+
+    async def call(inputs: Mapping[str, Any]) -> Answer:
         with UsageScope() as calls:
             try:
                 if is_async:
-                    result = await function(**row.inputs)
+                    result = await function(inputs)
                 else:
-                    result = await pool.run(lambda: function(**row.inputs))
+                    result = await pool.run(partial(function, inputs))
                     if inspect.isawaitable(result):
                         result = await result
             except Exception as error:
@@ -241,7 +369,7 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
                 raise
             return _answer(result, total(calls))
 
-    return attempt
+    return call
 
 
 def _confident(module: Any) -> Any:
@@ -268,10 +396,18 @@ def _attach(error: Exception, usage: Any) -> None:
 
 def _answer(result: Any, counted: Any) -> Answer:
     """A module's result as an Answer. Calls made inside were counted; else believe the result."""
+    if isinstance(result, Answer):  # of another library's module
+        return _checked(result.outputs, counted)._replace(
+            model=result.model, finish_reason=result.finish_reason
+        )
     if isinstance(result, Prediction):
         return Answer(result.outputs, counted if counted is not None else result.usage)
     if not isinstance(result, Mapping):
         return Answer({"output": result}, counted)
+    return _checked(result, counted)
+
+
+def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
     outputs = dict(result)
     if clash := [name for name in RESERVED if name in outputs]:
         raise ModuleOutputError(f"the module returned {clash}, the names of result columns; "

@@ -21,11 +21,12 @@ from .clock import Clock, SystemClock
 from .deciding import until_decided
 from .engine import Engine
 from .errors import ParallelError, PardspyError
+from .history import History
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
 from .metrics import ParallelMetrics
-from .modules import Module, from_module
+from .modules import Module, from_module, from_pairs
 from .options import Options, takes_options
 from .prediction import Prediction
 from .provenance import Sources
@@ -66,7 +67,7 @@ class Run:
         self._batch = data if isinstance(data, Batch) else read(data, module, options)
         self._workers = 1
         self._set_workers(options.max_workers)
-        if getattr(module.source, "history", None) is not None and self._workers > 1:
+        if isinstance(getattr(module.source, "history", None), History) and self._workers > 1:
             raise ValueError(
                 "this module has a history, which rows in flight would share; use "
                 "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
@@ -335,19 +336,27 @@ def read(data: Any, module: Module, options: Options) -> Batch:
     return batch if rule is None else until_decided(batch, rule, module.outputs)
 
 
+def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
+    given = Options.of(options)
+    if inputs is not None:
+        return Run(from_module(module), inputs, given)
+    return Run(*from_pairs(module, given.samples), given)
+
+
 @takes_options
-def start_parallel(module: Any, inputs: Any, **options: Any) -> Run:
+def start_parallel(module: Any, inputs: Any = None, **options: Any) -> Run:
     """Start a batch in the background and return its `Run` at once; see `run_parallel`."""
-    return Run(from_module(module), inputs, Options.of(options)).start("background")
+    return _run(module, inputs, options).start("background")
 
 
 @takes_options
-def run_parallel(module: Any, inputs: Any, **options: Any) -> Any:
+def run_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
     """Run every row through a module, concurrently; return one row per completion.
 
     Args:
-        module: `Predict` and its kin, any sync or async function `f(**inputs)`, or an object
-            with `acall(**inputs)`.
+        module: `Predict` and its kin, any sync or async function `f(**inputs)`, a `dspy.Module`,
+            a LangChain runnable, an object with `acall(**inputs)`; or a list of
+            `(module, inputs)`, one a row, and no `inputs` beside it.
         inputs: a dict of lists (equal lengths; scalars and strings broadcast),
             `{"_batch": [dict, …]}`, a list of dicts, a list / Series / array where the module
             has one input, a DataFrame (pandas, polars, pyarrow), a path to a .parquet, .csv or
@@ -365,13 +374,13 @@ def run_parallel(module: Any, inputs: Any, **options: Any) -> Any:
         TooManyFailures, FailFast, RunStopped: the run ended early; `.df` has every row.
         LocalModelError, LMError: the model cannot be started or reached; nothing was sent.
     """
-    return Run(from_module(module), inputs, Options.of(options)).start().result()
+    return _run(module, inputs, options).start().result()
 
 
 @takes_options
-async def arun_parallel(module: Any, inputs: Any, **options: Any) -> Any:
+async def arun_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
     """`run_parallel`, awaited: the caller's event loop stays free."""
-    run = Run(from_module(module), inputs, Options.of(options)).start("awaited")
+    run = _run(module, inputs, options).start("awaited")
     return await run.aresult()
 
 

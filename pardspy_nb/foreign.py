@@ -1,0 +1,240 @@
+"""Modules of other libraries: DSPy's and LangChain's, as they are.
+
+Neither is imported here; who has such a module has imported its library.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .events import Answer
+from .fields import Field
+from .prices import Rate, rate_of
+from .usage import Usage, record
+
+_TRANSIENT = ("LMTransportError", "LMTimeoutError", "LMServerError", "LMRateLimitError")
+_HOPELESS = ("LMAuthError", "LMBillingError", "LMNotConfiguredError", "LMUnsupportedModelError",
+             "LMConfigurationError")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Another library's module, made ready.
+
+    Attributes:
+        inputs: by name; `open` if it takes any other name too.
+        outputs: those it declares.
+        is_async: whether `ask` is.
+        ask: makes one attempt at a row's inputs; returns an `Answer`. What it used is recorded
+            (see `usage`), also where it fails.
+    """
+
+    name: str
+    inputs: Mapping[str, Field]
+    open: bool
+    outputs: Mapping[str, Field]
+    lms: list[Any]
+    is_async: bool
+    ask: Callable[[Mapping[str, Any]], Any] = field(repr=False)
+
+
+def adapt(module: Any) -> Foreign | None:
+    """What a module of another library is here; None if it is none of theirs."""
+    dspy = sys.modules.get("dspy")
+    if dspy is not None and isinstance(module, dspy.Module):
+        return _Dspy(dspy, module).adapted()
+    runnables = sys.modules.get("langchain_core.runnables")
+    if runnables is not None and isinstance(module, runnables.Runnable):
+        return _langchain(module)
+    return None
+
+
+def _typed(name: str, kind: Any, description: str = "", *, optional: bool = False) -> Field:
+    """A field of this type; of any where ours knows no such type."""
+    try:
+        return Field(name, kind, description, optional)
+    except TypeError:
+        return Field(name, Any, description, optional)
+
+
+@functools.cache
+def _rate(model: str) -> Rate | None:
+    return rate_of(model, "")
+
+
+def _used(model: str, prompt: Any, completion: Any, total: Any, cached: Any) -> Usage:
+    known = isinstance(prompt, int) and isinstance(completion, int)
+    rate = _rate(model) if known else None
+    cached = cached if isinstance(cached, int) else 0
+    cost = None if rate is None else rate.cost_usd(prompt, completion, cached)
+    total = total if isinstance(total, int) else prompt + completion if known else None
+    return Usage(prompt if known else None, completion if known else None, total, cost)
+
+
+# -- DSPy ----------------------------------------------------------------------------------------
+
+
+class _Dspy:
+    """A `dspy.Module`, in the settings of where it was made ready (they are context variables,
+    which attempts inherit). Its LMs do not try again by themselves, so that each attempt is
+    counted; predictors with LMs of their own are copied for that, with their module."""
+
+    def __init__(self, dspy: Any, module: Any) -> None:
+        self._dspy, self._module, self._run_as = dspy, module, module
+        own = [p for p in module.predictors() if getattr(p, "lm", None) is not None]
+        if own:
+            self._run_as = module.deepcopy()
+            for predictor in self._run_as.predictors():
+                if getattr(predictor, "lm", None) is not None:
+                    predictor.lm = _without_retries(predictor.lm)
+        self._default = dspy.settings.lm
+        self._quiet = None if self._default is None else _without_retries(self._default)
+        lms = [p.lm for p in own] or [self._default]
+        self._lms = [lm for lm in lms if lm is not None]
+
+    def adapted(self) -> Foreign:
+        inputs, is_open, outputs = self._fields()
+        is_async = hasattr(type(self._module), "aforward")
+        name = type(self._module).__name__
+        return Foreign(name, inputs, is_open, outputs, self._lms, is_async,
+                       self._ask_async if is_async else self._ask)  # fmt: skip
+
+    def _fields(self) -> tuple[dict[str, Field], bool, dict[str, Field]]:
+        import inspect
+
+        signature = getattr(self._module, "signature", None)
+        parameters = list(inspect.signature(self._module.forward).parameters.values())
+        passes_on = all(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
+        predictors = self._module.predictors()
+        if not hasattr(signature, "input_fields") and passes_on and len(predictors) == 1:
+            signature = predictors[0].signature  # such as ChainOfThought
+        if hasattr(signature, "input_fields"):
+            assert signature is not None
+            return _of(signature.input_fields), False, _of(signature.output_fields)
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        inputs = {p.name: Field(p.name, Any, optional=p.default is not p.empty) for p in named}
+        return inputs, any(p.kind is p.VAR_KEYWORD for p in parameters), {}
+
+    def _ask(self, inputs: Mapping[str, Any]) -> Answer:
+        with self._counted():
+            return self._answer(self._run_as(**inputs))
+
+    async def _ask_async(self, inputs: Mapping[str, Any]) -> Answer:
+        with self._counted():
+            return self._answer(await self._run_as.acall(**inputs))
+
+    def _counted(self) -> _Counted:
+        changes = {}
+        if self._quiet is not None and self._dspy.settings.lm is self._default:
+            changes["lm"] = self._quiet
+        return _Counted(self._dspy, changes)
+
+    def _answer(self, prediction: Any) -> Answer:
+        values = dict(
+            prediction.items() if hasattr(prediction, "items") else {"output": prediction}
+        )
+        model = getattr(self._lms[0], "model", None) if self._lms else None
+        return Answer(values, model=model)
+
+
+class _Counted:
+    """A scope in which DSPy's calls are counted: tokens that its tracker is told of, and costs by
+    our table. An answer out of DSPy's own cache uses nothing."""
+
+    def __init__(self, dspy: Any, changes: dict[str, Any]) -> None:
+        from dspy.utils.usage_tracker import UsageTracker
+
+        self._tracker = UsageTracker()
+        self._context = dspy.context(usage_tracker=self._tracker, **changes)
+
+    def __enter__(self) -> None:
+        self._context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
+        calls = [(lm, entry) for lm, of in self._tracker.usage_data.items() for entry in of]
+        for lm, entry in calls:
+            details = entry.get("prompt_tokens_details") or {}
+            record(_used(lm, entry.get("prompt_tokens"), entry.get("completion_tokens"),
+                         entry.get("total_tokens"), details.get("cached_tokens")))  # fmt: skip
+        if error[1] is not None:
+            _explain(error[1])
+        elif not calls:
+            record(Usage())
+
+
+def _without_retries(lm: Any) -> Any:
+    return lm.copy(num_retries=0) if getattr(lm, "num_retries", 0) else lm
+
+
+def _of(fields: Mapping[str, Any]) -> dict[str, Field]:
+    made = {}
+    for name, info in fields.items():
+        told = (info.json_schema_extra or {}).get("desc", "")
+        words = "" if told == f"${{{name}}}" else told  # DSPy's own placeholder
+        made[name] = _typed(name, info.annotation, words)
+    return made
+
+
+def _explain(error: Any) -> None:
+    """Tell the engine what a DSPy error means for the next attempt."""
+    kind, status = type(error).__name__, getattr(error, "status", None)
+    if not hasattr(error, "provider_code") or hasattr(error, "retryable"):
+        return
+    transient = isinstance(status, int) and (status in (408, 409, 429) or status >= 500)
+    error.retryable = transient or kind in _TRANSIENT
+    error.rate_limited = status == 429 or kind == "LMRateLimitError"
+    error.overloaded = error.retryable and not error.rate_limited
+    error.retry_after_s = getattr(error, "retry_after", None)
+    error.fatal = kind in _HOPELESS
+
+
+# -- LangChain -----------------------------------------------------------------------------------
+
+
+def _langchain(runnable: Any) -> Foreign:
+    schema = runnable.get_input_jsonschema()
+    properties = schema.get("properties")
+    is_open = properties is None and "anyOf" not in schema and "type" not in schema
+    names = list(properties or ([] if is_open else ["input"]))
+    needed = schema.get("required", names)
+    inputs = {n: Field(n, Any, optional=n not in needed) for n in names}
+    bare = properties is None and not is_open  # it takes one value, and no dict
+    made = getattr(runnable, "OutputType", None)
+    declared = getattr(made, "model_fields", None) or {}
+    outputs = {n: _typed(n, info.annotation) for n, info in declared.items()}
+
+    async def ask(given: Mapping[str, Any]) -> Answer:
+        from langchain_core.callbacks import UsageMetadataCallbackHandler
+
+        counter = UsageMetadataCallbackHandler()
+        value = given["input"] if bare else dict(given)
+        try:
+            result = await runnable.ainvoke(value, config={"callbacks": [counter]})
+        finally:
+            for model, used in counter.usage_metadata.items():
+                details = used.get("input_token_details") or {}
+                record(_used(model, used.get("input_tokens"), used.get("output_tokens"),
+                             used.get("total_tokens"), details.get("cache_read")))  # fmt: skip
+        model = next(iter(counter.usage_metadata), None)
+        told = getattr(result, "response_metadata", {})
+        return Answer(_values(result), model=model, finish_reason=told.get("finish_reason"))
+
+    return Foreign(type(runnable).__name__, inputs, is_open, outputs, [], True, ask)
+
+
+def _values(result: Any) -> dict[str, Any]:
+    """A runnable's result as outputs: a dict or pydantic object by its names, a message by its
+    text, anything else as `output`."""
+    if isinstance(result, Mapping):
+        return dict(result)
+    fields = getattr(type(result), "model_fields", None)
+    if hasattr(result, "response_metadata"):
+        return {"output": result.content}
+    if fields is not None:
+        return {name: getattr(result, name) for name in fields}
+    return {"output": result}
