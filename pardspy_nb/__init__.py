@@ -28,9 +28,7 @@ from .options import Options, UntilDecided
 from .parallel import Parallel
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction
-from .program import Program
 from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
-from .sampling import BestOfN, Refine
 from .signature import Signature
 from .usage import Usage
 
@@ -50,6 +48,8 @@ if TYPE_CHECKING:
         plot_timeline,
     )
     from .previews import Preview, preview
+    from .program import Program
+    from .sampling import BestOfN, Refine
 
 # imported when first used: what not every notebook needs should not cost every notebook
 _LATER = {
@@ -58,7 +58,7 @@ _LATER = {
     "evaluate": "evaluations", "plot_calibration": "plots", "plot_confusion": "plots",
     "estimate": "estimates", "plot_counts": "plots", "plot_latency": "plots",
     "plot_timeline": "plots", "Preview": "previews", "preview": "previews",
-    "run_to_parquet": "filing",
+    "run_to_parquet": "filing", "Program": "program", "BestOfN": "sampling", "Refine": "sampling",
 }  # fmt: skip
 
 __version__ = "0.1.0"

@@ -208,23 +208,54 @@ def _langchain(runnable: Any) -> Foreign:
     declared = getattr(made, "model_fields", None) or {}
     outputs = {n: _typed(n, info.annotation) for n, info in declared.items()}
 
-    async def ask(given: Mapping[str, Any]) -> Answer:
+    def given_to(inputs: Mapping[str, Any]) -> Any:
+        return inputs["input"] if bare else dict(inputs)
+
+    def ask(inputs: Mapping[str, Any]) -> Answer:
+        with _Metered() as meter:
+            return meter.answer(runnable.invoke(given_to(inputs), config=meter.config))
+
+    async def ask_async(inputs: Mapping[str, Any]) -> Answer:
+        with _Metered() as meter:
+            return meter.answer(await runnable.ainvoke(given_to(inputs), config=meter.config))
+
+    # in threads where that can be: LangChain shares one async client between event loops, and
+    # what one loop leaves behind breaks the calls of the next
+    is_async = _is_only_async(runnable)
+    return Foreign(type(runnable).__name__, inputs, is_open, outputs, [], is_async,
+                   ask_async if is_async else ask)  # fmt: skip
+
+
+def _is_only_async(runnable: Any) -> bool:
+    steps = getattr(runnable, "steps", None)
+    if isinstance(steps, list):
+        return any(_is_only_async(step) for step in steps)
+    return hasattr(runnable, "afunc") and not hasattr(runnable, "func")
+
+
+class _Metered:
+    """A scope that records what LangChain's callbacks tell of usage."""
+
+    def __init__(self) -> None:
         from langchain_core.callbacks import UsageMetadataCallbackHandler
 
-        counter = UsageMetadataCallbackHandler()
-        value = given["input"] if bare else dict(given)
-        try:
-            result = await runnable.ainvoke(value, config={"callbacks": [counter]})
-        finally:
-            for model, used in counter.usage_metadata.items():
-                details = used.get("input_token_details") or {}
-                record(_used(model, used.get("input_tokens"), used.get("output_tokens"),
-                             used.get("total_tokens"), details.get("cache_read")))  # fmt: skip
-        model = next(iter(counter.usage_metadata), None)
+        self._counter = UsageMetadataCallbackHandler()
+        self.config = {"callbacks": [self._counter]}
+
+    def __enter__(self) -> _Metered:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for model, used in self._counter.usage_metadata.items():
+            details = used.get("input_token_details") or {}
+            record(_used(model, used.get("input_tokens"), used.get("output_tokens"),
+                         used.get("total_tokens"), details.get("cache_read")))  # fmt: skip
+
+    def answer(self, result: Any) -> Answer:
+        """A runnable's result."""
+        model = next(iter(self._counter.usage_metadata), None)
         told = getattr(result, "response_metadata", {})
         return Answer(_values(result), model=model, finish_reason=told.get("finish_reason"))
-
-    return Foreign(type(runnable).__name__, inputs, is_open, outputs, [], True, ask)
 
 
 def _values(result: Any) -> dict[str, Any]:

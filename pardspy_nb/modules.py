@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -229,25 +229,29 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
                          "its own")  # fmt: skip
     fields: dict[str, Field] = {}
     for of in each:
-        for name, field in of.inputs.fields.items():
+        for name, taken in of.inputs.fields.items():
             everywhere = all(name in other.inputs.required for other in described.values())
-            fields.setdefault(name, replace(field, optional=not everywhere))
-    shared = [
-        n
-        for n in each[0].outputs
-        if all(of.outputs.get(n) == each[0].outputs[n] for of in described.values())
-    ]
+            fields.setdefault(name, replace(taken, optional=not everywhere))
     modules = [m for m, _ in listed for _ in range(samples)]
     module = Module(
         each[0].name if len(described) == 1 else "pairs",
         Inputs(fields, any(of.inputs.open for of in each)),
-        {n: each[0].outputs[n] for n in shared}, tuple(modules),
+        _agreed(described.values()), tuple(modules),
         waits=any(of.waits for of in each),
         timeout_s=max((of.timeout_s for of in each if of.timeout_s is not None), default=None),
         lms=list({id(lm): lm for of in each for lm in of.lms}.values()),
         _instances=tuple(modules),
     )  # fmt: skip
     return module, rows
+
+
+def _agreed(modules: Collection[Module]) -> dict[str, Field]:
+    """The outputs of several modules that all who declare them declare alike; none where one
+    declares nothing, and may return anything under any name."""
+    if not all(of.outputs for of in modules):
+        return {}
+    declared = {n: f for of in modules for n, f in of.outputs.items()}
+    return {n: f for n, f in declared.items() if all(of.outputs.get(n, f) == f for of in modules)}
 
 
 def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]:

@@ -106,8 +106,9 @@ ALLOWED: dict[str, set[str]] = {
         "provenance", "records", "summary", "tally", "truths",
     },
     "run": {
-        "backend", "batch", "budget", "clock", "deciding", "engine", "history", "errors", "events", "frame",
-        "interrupts", "kernel", "ledger", "memory", "metrics", "modules", "options", "prediction",
+        "backend", "batch", "budget", "clock", "deciding", "engine", "errors", "events",
+        "frame", "history", "interrupts", "kernel", "ledger", "memory", "metrics", "modules",
+        "options", "prediction",
         "provenance", "records", "sinks",
     },
     "parts": {"batch", "events", "frame", "modules", "records", "segments"},
