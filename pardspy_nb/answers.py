@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .errors import (
@@ -12,7 +13,7 @@ from .errors import (
     RefusedOutputError,
     TruncatedOutputError,
 )
-from .extraction import find
+from .extraction import Found, find
 from .signature import Signature
 
 
@@ -76,16 +77,22 @@ class AnswerParser:
             return Reading(self._outputs(text), start=_first(text))
         except self._invalid as error:
             problem = error
-        found = find(text, self._fields)
-        if found is not None:
+        told = problem
+        for found in self._found(text):
             try:
                 outputs = self._outputs(json.dumps(found.values))
                 return Reading(outputs, found.how, found.start)
             except self._invalid as error:
-                problem = error
-        first = problem.errors(include_url=False, include_input=False)[0]
+                told = error if told is problem else told  # of the likeliest
+        first = told.errors(include_url=False, include_input=False)[0]
         kind = OutOfVocabularyError if self._is_label(first) else InvalidOutputError
         raise kind(_explain(first, text), usage=usage, text=text) from None
+
+    def _found(self, text: str) -> Iterator[Found]:
+        try:
+            yield from find(text, self._fields)
+        except (ValueError, RecursionError):  # nested beyond what a parser bears
+            return
 
     def _outputs(self, text: str) -> dict[str, Any]:
         answer = self._model.model_validate_json(text)

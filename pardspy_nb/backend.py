@@ -151,10 +151,11 @@ class ThreadBackend:
         if (limit_usd := options.max_cost_usd) is not None:
             answer_cap.set(answer_tokens(self._module, limit_usd))
             gates.append(Budget(limit_usd, caller.worst_case))
+        least = None if self._batch.listener is None else self._batch.listener.least
         engine = Engine(
             self._rows, caller.ask, self._emit, clock=self._clock, total=self._batch.total,
             max_workers=self._workers, retry=RetryPolicy(options.max_attempts),
-            failure=FailurePolicy(options.max_failures, options.fail_fast),
+            failure=FailurePolicy(options.max_failures, options.fail_fast, least),
             timeout_s=options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
             blocking_source=self._batch.blocking, memory=self._memory, gates=gates,
             most_ahead=self._most_ahead,

@@ -14,7 +14,13 @@ _SHOWN = 5
 
 
 class Listener(Protocol):
-    """Where the rows depend on what becomes of those before."""
+    """Where the rows depend on what becomes of those before.
+
+    Attributes:
+        least: rows there are at least; None where that is not known.
+    """
+
+    least: int | None
 
     def hear(self, event: Event) -> None:
         """See what happened; on the loop's thread, so be quick."""
@@ -28,7 +34,8 @@ class Batch:
     """Rows to run. `total` counts rows times samples, None for a stream; `table` and `index`
     are the input's own, to be carried along; `names` are the inputs in order, `columns` their
     values by position, where all are at hand. Rows that come `in_parts` are let go part by part,
-    and those never pulled are not named. A `listener` is told of the run's events, and decides by
+    and those never pulled are not named. `positions` counts input rows, None where they are not at
+    hand. A `listener` is told of the run's events, and decides by
     them which rows come."""
 
     rows: Iterator[Row]
@@ -40,13 +47,13 @@ class Batch:
     repeat: int = 1
     columns: Mapping[str, Sequence[Any]] | None = None
     in_parts: bool = False
+    positions: int | None = None
     listener: Listener | None = None
 
     @property
     def names_rest(self) -> bool:
         """Whether rows that are never pulled have a place in the result."""
-        known = self.total is not None or self.listener is not None
-        return known and not self.in_parts
+        return self.positions is not None and not self.in_parts
 
 
 def expand(
@@ -210,7 +217,8 @@ def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, repeat: int) 
         _check_names(row.keys(), inputs, f"row {position}")
     for name in names:
         _check_values(name, (row.get(name) for row in rows), inputs)
-    return Batch(_samples(rows, repeat), len(rows) * repeat, names, repeat=repeat)
+    return Batch(_samples(rows, repeat), len(rows) * repeat, names, repeat=repeat,
+                 positions=len(rows))  # fmt: skip
 
 
 def _from_stream(rows: Iterator[Any], inputs: Inputs, repeat: int) -> Batch:
@@ -251,7 +259,7 @@ def _from_columns(
         name = names[0]
         rows = ({name: value} for value in columns[name])
     return Batch(_samples(rows, repeat), length * repeat, names, table, index, repeat=repeat,
-                 columns=columns)  # fmt: skip
+                 columns=columns, positions=length)  # fmt: skip
 
 
 def _samples(rows: Iterable[Mapping[str, Any]], repeat: int, first: int = 0) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -101,13 +102,22 @@ def compare(
     if options.get("repeat", 1) != 1:
         raise ValueError("compare takes one sample a row; compare the votes of runs with evaluate")
     given = {"max_failures": None, **options}
+    truth = options.get("truth")
+    if isinstance(truth, Mapping):
+        if pred is None and len(truth) != 1:
+            raise ValueError(f"pred= names the output to compare, one of {list(truth)}")
+        pred = pred or next(iter(truth))
+        if pred not in truth:
+            raise ValueError(f"truth has no labels of {pred!r}; it has {list(truth)}")
+        truth = truth[pred]
+    if truth is not None:  # what is missing should be known before anything is paid
+        importlib.import_module("scipy.stats")
+        importlib.import_module("sklearn.metrics")
     frames = {name: run_parallel(module, inputs, **given) for name, module in modules.items()}
     if len({len(df) for df in frames.values()}) > 1:
         raise ValueError("the results have different rows; leave out return_all, only_successful")
     evaluations = {}
-    if (truth := options.get("truth")) is not None:
-        truth = truth.get(pred) if isinstance(truth, Mapping) and pred else truth
-        truth = next(iter(truth.values())) if isinstance(truth, Mapping) else truth
+    if truth is not None:
         evaluations = {name: evaluate(df, truth, pred) for name, df in frames.items()}
     comparison = Comparison([_line(df, evaluations.get(n)) for n, df in frames.items()])
     comparison.index = pd.Index(list(frames), name="module")

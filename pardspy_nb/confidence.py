@@ -69,8 +69,18 @@ def distributions(
             `top_logprobs` with the same of each alternative.
 
     Returns:
-        By field; those that cannot be told (tokens that are not the text, no figures) are absent.
+        By field; those that cannot be told (tokens that are not the text, no figures, or none that
+        make sense) are absent.
     """
+    try:
+        return _distributions(text, start, tokens, fields)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return {}  # not in the shape that OpenAI's have
+
+
+def _distributions(
+    text: str, start: int, tokens: Sequence[Mapping[str, Any]], fields: Mapping[str, Field]
+) -> dict[str, Distribution]:
     pieces = [_bytes(token) for token in tokens]
     whole = b"".join(pieces)
     offset = whole.find(text.encode("utf-8", "replace"))
@@ -118,6 +128,8 @@ class _Walk:
             taken = self._leads_to(before, begin, self._pieces[index], left)
             if not taken:
                 return None  # the value is no label as it stands
+            if taken != left and not self._tokens[index].get("top_logprobs"):
+                return None  # what else it might have been is not told
             masses = self._masses(index, before, begin, left)
             begin += len(self._pieces[index])
             index += 1
@@ -140,7 +152,8 @@ class _Walk:
         for piece, logprob in seen.items():
             group = self._leads_to(before, begin, piece, left)
             if group:
-                mass = math.nan if logprob is None else math.exp(min(0.0, logprob))
+                known = logprob is not None and not math.isnan(logprob)
+                mass = math.exp(min(0.0, logprob)) if known else math.nan
                 masses[group] = masses.get(group, 0.0) + mass
         return masses
 
@@ -188,7 +201,11 @@ def _shared_out(
 
 def _bytes(token: Mapping[str, Any]) -> bytes:
     given = token.get("bytes")
-    return bytes(given) if given else str(token.get("token", "")).encode("utf-8", "replace")
+    return (
+        bytes(given)
+        if isinstance(given, list)
+        else str(token.get("token", "")).encode("utf-8", "replace")
+    )
 
 
 def _values(text: str, start: int) -> Iterator[tuple[str, int]]:

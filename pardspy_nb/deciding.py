@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,10 +53,15 @@ class Deciding:
 
     Args:
         rows: one a position.
+        positions: how many there are, None for a stream.
     """
 
-    def __init__(self, rows: Iterator[Row], most: int, output: str) -> None:
+    def __init__(
+        self, rows: Iterator[Row], most: int, output: str, positions: int | None = None
+    ) -> None:
         self._rows, self._most, self._output = rows, most, output
+        self.least = None if positions is None else positions * needed(Counter(), most)
+        self._exhausted = False
         self._open: dict[int, _Open] = {}  # by position
         self._next: deque[Row] = deque()
         self._closed = False
@@ -66,16 +71,22 @@ class Deciding:
         return self
 
     def __next__(self) -> Row:
-        with self._changed:
-            while not self._next:
-                row = next(self._rows, None)
-                if row is not None:
-                    self._ask(_Open(row, 0), needed(Counter(), self._most))
-                elif self._closed or not self._open:
-                    raise StopIteration
-                else:
+        while True:
+            with self._changed:
+                while not self._next and self._exhausted:
+                    if self._closed or not self._open:
+                        raise StopIteration
                     self._changed.wait()
-            return self._next.popleft()
+                if self._next:
+                    return self._next.popleft()
+                if self._closed and self.least is None:
+                    raise StopIteration
+            row = next(self._rows, None)  # a stream may wait: not while others are kept out
+            with self._changed:
+                if row is None:
+                    self._exhausted = True
+                else:
+                    self._ask(_Open(row, 0), needed(Counter(), self._most))
 
     def _ask(self, row: _Open, more: int) -> None:
         self._open[row.row.position] = row
@@ -106,7 +117,9 @@ class Deciding:
         row.settled += 1
         if event.answer is not None:
             value = event.answer.outputs.get(self._output)
-            row.counts[getattr(value, "value", value)] += 1
+            value = getattr(value, "value", value)
+            if isinstance(value, Hashable) and value is not None and value == value:
+                row.counts[value] += 1
         if row.settled < row.asked:
             return
         left = self._most - row.asked
@@ -121,6 +134,6 @@ def until_decided(batch: Batch, rule: UntilDecided, outputs: Mapping[str, Field]
     output = rule.output(outputs)
     if batch.total == 0:
         return replace(batch, repeat=rule.most)
-    deciding = Deciding(batch.rows, rule.most, output)
+    deciding = Deciding(batch.rows, rule.most, output, batch.positions)
     return replace(batch, rows=deciding, total=None, blocking=True, repeat=rule.most,
                    listener=deciding)  # fmt: skip

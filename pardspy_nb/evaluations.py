@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,9 +40,19 @@ class Evaluation(pd.DataFrame):
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame  # a part of it is a plain frame
 
+    def copy(self, deep: bool = True) -> Evaluation:  # type: ignore[misc]  # final to its stubs
+        """A copy, with all that belongs to it."""
+        other = Evaluation(super().copy(deep))
+        for name in self._metadata:
+            setattr(other, name, copy.copy(getattr(self, name)))
+        return other
+
+    def __deepcopy__(self, memo: Any) -> Evaluation:
+        return self.copy()
+
     def figure(self, metric: str, label: Any = None) -> float:
         """One value. KeyError if there is none of that name."""
-        of = self["label"].isna() if label is None else self["label"] == label
+        of = self["label"].isna() if label is None else self["label"] == _plain(label)
         found = self["value"][(self["metric"] == metric) & of]
         if not len(found):
             raise KeyError(f"no figure {metric!r}; there are {list(self['metric'].unique())}")
@@ -110,7 +121,8 @@ def evaluate(
     """Compare predicted labels with the true ones. Needs scikit-learn (`pardspy_nb[evaluate]`).
 
     Rows without a true label do not count; rows without an answer count in `rows` and not in
-    `answered`, which all other figures are of. Text is compared without regard to case.
+    `answered`, which all other figures are of. Text is compared without regard to case, and with
+    the aliases that the run's signature declares.
 
     Args:
         df: a result, a `vote`, or any frame.
@@ -127,19 +139,20 @@ def evaluate(
         distance of confidence and being right (Brier 1950).
 
     Raises:
-        ValueError: no such column, no rows with both, or labels that have nothing in common.
+        ValueError: no such column, no true labels, or labels that have nothing in common.
         ModuleNotFoundError: scikit-learn is not installed.
     """
     pred = pred or _only_output(df)
     said, true = _columns(df, truth, pred)
-    labels, said, true = _aligned(said, true)
+    about = df.attrs.get("pardspy", {}).get("signature", {})
+    labels, said, true = _aligned(said, true, about.get("aliases", {}).get(pred, {}))
     known = true.notna().to_numpy()
     both = known & said.notna().to_numpy()
-    if not both.any():
-        raise ValueError("no row has both a true and a predicted label")
-    correct = (said.astype(str) == true.astype(str)).to_numpy()[known] & both[known]
-    said, true = said[both].astype(str), true[both].astype(str)
-    figures, confusion = _figures(true, said, [str(label) for label in labels], int(known.sum()))
+    if not known.any():
+        raise ValueError("no row has a true label")
+    correct = (said == true).to_numpy(dtype=bool)[known] & both[known]
+    said, true = said[both], true[both]
+    figures, confusion = _figures(true, said, labels, int(known.sum()))
     name = confidence or f"{pred}_confidence"
     calibration = None
     if name in df.columns:
@@ -178,24 +191,48 @@ def _columns(df: pd.DataFrame, truth: Any, pred: str) -> tuple[pd.Series, pd.Ser
     return df[pred].reset_index(drop=True), true.reset_index(drop=True)
 
 
-def _aligned(said: pd.Series, true: pd.Series) -> tuple[list[Any], pd.Series, pd.Series]:
-    """The labels in order, and both columns spelled alike."""
+def _aligned(
+    said: pd.Series, true: pd.Series, aliases: Mapping[str, str]
+) -> tuple[list[str], pd.Series, pd.Series]:
+    """The labels in order, and both columns spelled alike, as text."""
     declared = isinstance(said.dtype, pd.CategoricalDtype)
-    names = list(said.cat.categories) if declared else sorted(said.dropna().unique(), key=str)
-    spelled = {_folded(name): name for name in names}
-    true = true.astype(object).map(lambda v: spelled.get(_folded(v), v), na_action="ignore")
-    found = true.dropna().unique()
-    rest = sorted((v for v in found if v not in names), key=str)
-    if len(found) and len(names) and len(rest) == len(found):
+    given = list(said.cat.categories) if declared else sorted(said.dropna().unique(), key=_key)
+    names: dict[str, str] = {}
+    for value in given:
+        names.setdefault(_key(value), _plain(value))
+    known = len(names)
+    for alias, label in aliases.items():
+        names.setdefault(_key(alias), _plain(label))
+    found = true.dropna().map(_key)
+    rest = sorted(set(found) - names.keys())
+    if known and len(found) and not set(found) & names.keys():
         raise ValueError(
-            f"the true labels {rest[:5]} and the predicted ones {names[:5]} have none in common; "
-            "give one the names of the other: truth=df['…'].map({…: …})"
+            f"the true labels {rest[:5]} and the predicted ones {list(names.values())[:5]} have "
+            "none in common; give one the names of the other: truth=df['…'].map({…: …})"
         )
-    return names + rest, said.astype(object), true
+    for value in true.dropna():
+        names.setdefault(_key(value), _plain(value))
+    said, true = (
+        column.astype(object).map(lambda v: names[_key(v)], na_action="ignore")
+        for column in (said, true)
+    )
+    return list(dict.fromkeys(names.values())), said, true
 
 
-def _folded(value: Any) -> str:
-    return str(value).strip().casefold()
+def _plain(value: Any) -> str:
+    """A label as text; whole floats as whole numbers, which a missing value has made floats."""
+    value = getattr(value, "value", value)
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _key(value: Any) -> str:
+    """What labels have in common that are one: text without regard to case, 1 and True."""
+    text = _plain(value).strip().casefold()
+    return {"true": "1", "false": "0"}.get(text, text)
 
 
 def _figures(
@@ -207,14 +244,17 @@ def _figures(
         precision_recall_fscore_support,
     )
 
-    n, right = len(true), int((true == said).sum())
+    n, right, nan = len(true), int((true == said).sum()), np.nan
+    if not n:
+        whole = [(m, None, nan, nan, nan, 0) for m in ("accuracy", "majority", "macro_f1", "kappa")]
+        counts = [("rows", None, rows, nan, nan, rows), ("answered", None, 0, nan, nan, rows)]
+        return [*counts, *whole], pd.DataFrame(0, pd.Index([], name="true"), pd.Index([]))
     share = wilson(right, n)
     each = precision_recall_fscore_support(true, said, labels=labels, zero_division=np.nan)
     # of labels that no row has there is nothing to average
     present = [i for i, s in enumerate(each[3]) if s]
     f1 = precision_recall_fscore_support(true, said, labels=labels, zero_division=0.0)[2]
     kappa = 1.0 if len({*true, *said}) == 1 else float(cohen_kappa_score(true, said))
-    nan = np.nan
     figures: list[tuple[Any, ...]] = [
         ("rows", None, rows, nan, nan, rows),
         ("answered", None, n, nan, nan, rows),
@@ -232,7 +272,7 @@ def _figures(
 
 
 def _calibration(sure: Any, right: Any) -> tuple[pd.DataFrame | None, list[tuple[Any, ...]]]:
-    told = ~np.isnan(sure)
+    told = (sure >= 0) & (sure <= 1)
     sure, right = sure[told], right[told]
     n = len(sure)
     if not n:

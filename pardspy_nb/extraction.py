@@ -1,29 +1,37 @@
 """The answer in a text that is more, or less, than the JSON asked for.
 
 Nothing is made up: JSON that was cut off stays unread, and of prose only what it states in so
-many words is taken.
+many words is taken. Where a text has several answers (a draft, an example, the final one) the last
+that fits counts.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .fields import MARKS, Field
 
-_FENCE = re.compile(r"```[\w-]*\s*\n?(.*?)```", re.DOTALL)
-_LINE = r"^[\s>*_#•-]*[\"'`*_]*{name}[\"'`*_]*\s*[:=]\s*(.+?)\s*$"
-_DENIES = re.compile(r"\b(not|no|nor|neither|never|none|without|hardly|\w+n['’]t)\b", re.IGNORECASE)
+_MOST_CHARS = 100_000  # of a text that is looked through
+_MOST_MENDED = 20_000  # of an object that breaks the rules
+_MOST_STARTS = 50  # braces at which an object is looked for
+_MOST_SAID = 200  # characters of prose in which one label can be the answer
+_BULLETS = " \t>*_#•-\"'`"
+_NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)")
+_DENIES = re.compile(
+    r"\b(not|no|nor|neither|never|none|without|hardly|cannot|unable|unclear|whether|if|unless|or"
+    r"|either|between|maybe|perhaps|might|could|but|far from|less than|\w+n['’]t)\b"
+)
 
 
 class Found(NamedTuple):
-    """An object in a text.
+    """What a text may say.
 
     Attributes:
-        values: the object, or what prose says, by field name.
-        how: what had to be done, in a word or two.
+        values: an object in it, or what prose says, by field name.
+        how: what had to be done, in a word.
         start: where the object begins in the text; None where it is not there as it stands.
     """
 
@@ -32,97 +40,143 @@ class Found(NamedTuple):
     start: int | None
 
 
-def find(text: str, fields: Mapping[str, Field]) -> Found | None:
-    """What a text that is not the JSON asked for says of the fields; None if that is nothing."""
-    for match in [*_FENCE.finditer(text), None]:
-        body, offset = (text, 0) if match is None else (match.group(1), match.start(1))
-        found = _object(body, fields, "fenced" if match else "embedded")
-        if found is not None:
-            at = None if found.start is None else offset + found.start
-            return found._replace(start=at)
-    if "{" in text:
-        return None
-    said = _lines(text, fields) or _single(text, fields)
-    return Found(said, "prose", None) if said else None
+def find(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
+    """What a text that is not the JSON asked for may say of the fields, the likeliest first."""
+    if len(text) > _MOST_CHARS:
+        return
+    begin = text.rfind("</think>") + len("</think>") if "</think>" in text else 0
+    said = text[begin:]
+    fenced = [_objects(body, begin + at, fields, "fenced") for body, at in _fences(said)]
+    yield from reversed([found for of in fenced for found in of])
+    yield from reversed(list(_objects(said, begin, fields, "embedded")))
+    if "{" in said:
+        yield from _mended(said, fields)
+    else:
+        prose = _lines(said, fields) or _single(said, fields)
+        yield from [Found(prose, "prose", None)] if prose else []
 
 
-def _object(text: str, fields: Mapping[str, Field], how: str) -> Found | None:
+def _fences(text: str) -> Iterator[tuple[str, int]]:
+    """What is between ``` and ```, and where it begins."""
+    at = 0
+    for i, piece in enumerate(text.split("```")):
+        if i % 2:
+            yield piece, at
+        at += len(piece) + 3
+
+
+def _objects(text: str, offset: int, fields: Mapping[str, Field], how: str) -> Iterator[Found]:
     decoder = json.JSONDecoder()
-    at = text.find("{")
-    while at >= 0:
+    at, tries = text.find("{"), 0
+    while at >= 0 and tries < _MOST_STARTS:
+        tries += 1
         try:
             value, end = decoder.raw_decode(text, at)
-        except ValueError:
+        except (ValueError, RecursionError):
             end = at + 1
         else:
             values = _named(value, fields)
             if values is not None:
-                whole = not text[:at].strip() and not text[end:].strip() and how == "embedded"
-                return Found(values, "renamed" if whole else how, at if values == value else None)
+                alone = how == "embedded" and not (
+                    offset or text[:at].strip() or text[end:].strip()
+                )
+                there = offset + at if values == value else None
+                yield Found(values, "renamed" if alone else how, there)
         at = text.find("{", end)
-    return _mended(text, fields)
 
 
-def _mended(text: str, fields: Mapping[str, Field]) -> Found | None:
-    """An object that only breaks the rules of JSON (quotes, commas, comments)."""
+def _mended(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
+    """An object that only breaks the rules of JSON: quotes, commas, comments."""
     first, last = text.find("{"), text.rfind("}")
     part = text[first : last + 1]
-    if first < 0 or part.count("{") != part.count("}"):  # cut off: its rest would be made up
-        return None
+    if part.count("{") != part.count("}"):  # cut off: its rest would be made up
+        return
+    if len(part) > _MOST_MENDED or part.count("{") > _MOST_STARTS:
+        return
     import json_repair
 
-    values = _named(json_repair.loads(part), fields)
-    return None if values is None else Found(values, "mended", None)
+    value = json_repair.loads(part)
+    values = _named(value, fields)
+    if values is not None and _is_there(value, part):
+        yield Found(values, "mended", None)
 
 
-def _named(value: Any, fields: Mapping[str, Field]) -> dict[str, Any] | None:
+def _is_there(value: Any, text: str) -> bool:
+    """Whether all of a mended value stands in the text, and is not what mending left of more."""
+    if isinstance(value, dict):
+        return all(_is_there(v, text) for v in value.values())
+    if isinstance(value, list):
+        return all(_is_there(v, text) for v in value)
+    if isinstance(value, str):
+        return value in text if value else '""' in text or "''" in text
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return bool(re.search(rf"(?<![\w.]){re.escape(str(value))}\s*[,}}\]]", text))
+    return True
+
+
+def _named(value: Any, fields: Mapping[str, Field], depth: int = 0) -> dict[str, Any] | None:
     """An object's values by the names of fields, whatever their case; of one that only wraps
     another, that one's."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or depth > 3:
         return None
     known = {name.casefold(): name for name in fields}
-    named: dict[str, Any] = {
-        known.get(str(k).strip().casefold().replace(" ", "_"), str(k)): v for k, v in value.items()
-    }
+    named = {known.get(_folded(k), str(k)): v for k, v in value.items()}
     if fields.keys() & named.keys():
         return named
     inner = next(iter(value.values())) if len(value) == 1 else None
-    return _named(inner, fields)
+    return _named(inner, fields, depth + 1)
+
+
+def _folded(name: Any) -> str:
+    return str(name).strip(MARKS).casefold().replace(" ", "_")
 
 
 def _lines(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """`name: value` lines for every field that is required; a label without what surrounds it."""
-    said = {}
-    for name, field in fields.items():
-        spelled = re.escape(name).replace("_", "[_ ]")
-        match = re.search(_LINE.format(name=spelled), text, re.IGNORECASE | re.MULTILINE)
-        if match is not None:
-            value = match.group(1)
-            said[name] = value.strip(MARKS) if field.labels is not None else _scalar(value, field)
-        elif not field.optional:
-            return {}
-    return said
+    """`name: value` lines, where there is one of every field that is required."""
+    known = {name.casefold(): name for name in fields}
+    said: dict[str, Any] = {}
+    for line in text.splitlines():
+        head, sign, value = line.partition(":" if ":" in line else "=")
+        name = known.get(_folded(head.strip(_BULLETS)))
+        if name is None or not sign:
+            continue
+        field = fields[name]
+        read = value.strip(MARKS) if field.labels is not None else _scalar(value, field)
+        if said.setdefault(name, read) != read:
+            return {}  # it says two things
+    needed = (name for name, field in fields.items() if not field.optional)
+    return said if all(name in said for name in needed) else {}
 
 
 def _scalar(text: str, field: Field) -> Any:
+    bare = text.strip().strip("\"'`*_").strip()
     if field.value_type is str:
-        return text.strip().strip("\"'`*_")
+        return bare
+    number = bare.removesuffix(".")
+    if _NUMBER.fullmatch(number):
+        return float(number) if "." in number else int(number)
     try:
-        return json.loads(text.strip(MARKS).lower())
-    except ValueError:
-        return text
+        return json.loads(bare.lower() if field.value_type is bool else bare)
+    except (ValueError, RecursionError):
+        return bare
 
 
 def _single(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The one label that a text mentions, for a single class output, if it denies nothing."""
-    if len(fields) != 1 or _DENIES.search(text):
+    """The one label that a short text mentions, for a single class output, if outright."""
+    if len(fields) != 1:
         return {}
     name, field = next(iter(fields.items()))
-    spellings = sorted(field.spellings.items(), key=lambda s: -len(s[0]))
-    said, rest = set(), text.casefold()
-    for spelling, label in spellings:  # the longest first: "very good" is not "good"
-        pattern = rf"(?<!\w){re.escape(spelling)}(?!\w)"
+    rest = text.strip(MARKS).casefold()
+    if rest in field.spellings:
+        return {name: field.spellings[rest]}
+    if len(rest) > _MOST_SAID or "?" in text:
+        return {}
+    said = set()
+    for spelling, label in sorted(field.spellings.items(), key=lambda s: -len(s[0])):
+        pattern = (
+            rf"(?<!\w){re.escape(spelling)}(?!\w)"  # the longest first: "very good" is no "good"
+        )
         if spelling and re.search(pattern, rest):
             said.add(label)
             rest = re.sub(pattern, " ", rest)
-    return {name: said.pop()} if len(said) == 1 else {}
+    return {name: said.pop()} if len(said) == 1 and not _DENIES.search(rest) else {}

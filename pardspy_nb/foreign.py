@@ -98,7 +98,7 @@ class _Dspy:
 
     def adapted(self) -> Foreign:
         inputs, is_open, outputs = self._fields()
-        is_async = hasattr(type(self._module), "aforward")
+        is_async = _has_its_async(type(self._module))
         name = type(self._module).__name__
         return Foreign(name, inputs, is_open, outputs, self._lms, is_async,
                        self._ask_async if is_async else self._ask)  # fmt: skip
@@ -139,6 +139,15 @@ class _Dspy:
         )
         model = getattr(self._lms[0], "model", None) if self._lms else None
         return Answer(values, model=model)
+
+
+def _has_its_async(kind: type) -> bool:
+    """Whether the `aforward` of a class is of one with its `forward`: a subclass may have
+    overridden only one of them."""
+    for base in kind.__mro__:
+        if "aforward" in vars(base) or "forward" in vars(base):
+            return "aforward" in vars(base)
+    return False
 
 
 class _Counted:
@@ -199,6 +208,8 @@ def _explain(error: Any) -> None:
 def _langchain(runnable: Any) -> Foreign:
     schema = runnable.get_input_jsonschema()
     properties = schema.get("properties")
+    if properties is not None and set(properties) == {"root"}:  # what it calls one bare value
+        properties, schema = None, {"type": "any"}
     is_open = properties is None and "anyOf" not in schema and "type" not in schema
     names = list(properties or ([] if is_open else ["input"]))
     needed = schema.get("required", names)
@@ -227,9 +238,11 @@ def _langchain(runnable: Any) -> Foreign:
 
 
 def _is_only_async(runnable: Any) -> bool:
-    steps = getattr(runnable, "steps", None)
-    if isinstance(steps, list):
-        return any(_is_only_async(step) for step in steps)
+    steps = getattr(runnable, "steps", None) or getattr(runnable, "steps__", None) or []
+    inner = list(steps.values() if isinstance(steps, Mapping) else steps)
+    inner += [getattr(runnable, name) for name in ("bound", "mapper") if hasattr(runnable, name)]
+    if inner:
+        return any(_is_only_async(step) for step in inner)
     return hasattr(runnable, "afunc") and not hasattr(runnable, "func")
 
 

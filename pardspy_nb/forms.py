@@ -2,7 +2,8 @@
 
 An answer's form is asked for by JSON schema where the endpoint takes one, else by its JSON mode
 with the schema in words, else in words alone. Endpoints refuse what they do not know with a 400
-before anything is generated, so nothing is billed; each refusal is met once, not once a row.
+before anything is generated, so nothing is billed; each refusal is met once, not once a row. What
+is learnt is what worked: a refusal that had another reason changes nothing.
 """
 
 from __future__ import annotations
@@ -10,60 +11,70 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Form = Literal["json_schema", "json_object", "text"]
 _FORMS: tuple[Form, ...] = ("json_schema", "json_object", "text")
-_MOST_LOGPROBS = (20, 5, 0)  # alternatives a token: OpenAI's limit, a lower one, none at all
+_LOGPROBS = (20, 5, 0)  # alternatives a token: OpenAI's limit, a lower one, none at all
+MOST_TRIES = len(_FORMS) + len(_LOGPROBS)
 _OF_FORM = re.compile(
     r"response.?format|json.?schema|json.?object|json.?mode|structured.?output|grammar|guided"
     r"|invalid schema",
     re.IGNORECASE,
 )
+_OF_LENGTH = re.compile(r"context.?length|maximum context|too (long|many tokens)", re.IGNORECASE)
 _OF_LOGPROBS = re.compile(r"log.?prob", re.IGNORECASE)
 _known: dict[tuple[str, str], Forms] = {}
+
+
+class Ask(NamedTuple):
+    """A request's form: how its schema is sent, and how many alternatives a token may have."""
+
+    form: Form
+    logprobs: int
+
+    def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> Ask | None:
+        """What to try after a refusal; None where the form was not what was refused."""
+        if has_logprobs and self.logprobs and _OF_LOGPROBS.search(refusal):
+            return self._replace(logprobs=next(n for n in _LOGPROBS if n < self.logprobs))
+        of_form = _OF_FORM.search(refusal) and not _OF_LENGTH.search(refusal)
+        if not has_schema or self.form == "text" or not of_form:
+            return None
+        return self._replace(form=_FORMS[_FORMS.index(self.form) + 1])
 
 
 class Forms:
     """What one model at one endpoint understands.
 
     Attributes:
-        is_known: whether an answer has come in the form that is used.
-        logprobs: alternatives for each token that may be asked for; 0 if none.
+        is_known: whether an answer has come.
     """
 
     def __init__(self) -> None:
-        self._form: Form = "json_schema"
-        self._of_schema: dict[str, Form] = {}  # schemas that it refused, though it takes others
+        self._ask = Ask("json_schema", _LOGPROBS[0])
+        self._worked: set[Form] = set()
+        self._of_schema: dict[str, Form] = {}  # of schemas that were refused in a better one
         self.is_known = False
-        self.logprobs = _MOST_LOGPROBS[0]
 
-    def of(self, schema: Mapping[str, Any]) -> Form:
-        """The form in which to ask for an answer that fits a schema."""
-        return self._of_schema.get(_key(schema), self._form) if self._of_schema else self._form
+    def best(self, schema: Mapping[str, Any] | None) -> Ask:
+        """How to ask for an answer that fits a schema."""
+        if schema is None or not self._of_schema:
+            return self._ask
+        return self._ask._replace(form=self._of_schema.get(_key(schema), self._ask.form))
 
-    def worked(self) -> None:
-        """An answer has come."""
+    def worked(self, schema: Mapping[str, Any] | None, asked: Ask, *, fell: bool) -> None:
+        """An answer has come to a request that was `asked` so; `fell` if it was refused in a
+        better form before."""
         self.is_known = True
-
-    def refused(
-        self, message: str, schema: Mapping[str, Any] | None, form: Form | None, logprobs: int
-    ) -> bool:
-        """Learn from an endpoint's refusal; whether the request should be sent again, in another
-        form. `form` and `logprobs` are those of the request."""
-        if logprobs and _OF_LOGPROBS.search(message):
-            self.logprobs = min(self.logprobs, next(n for n in _MOST_LOGPROBS if n < logprobs))
-            return True
-        if schema is None or form in (None, "text") or not _OF_FORM.search(message):
-            return False
-        assert form is not None
-        lower = _FORMS[_FORMS.index(form) + 1]
-        if self.is_known and self._form == form:
-            self._of_schema[_key(schema)] = lower
-        elif self.of(schema) == form:  # else another request has learnt it meanwhile
-            self._form = lower
-            self._of_schema.pop(_key(schema), None)
-        return True
+        if schema is None:
+            return
+        if fell:
+            self._of_schema[_key(schema)] = asked.form
+            self._ask = self._ask._replace(logprobs=min(self._ask.logprobs, asked.logprobs))
+        self._worked.add(asked.form)
+        best = next(form for form in _FORMS if form in self._worked)
+        if best != self._ask.form:
+            self._ask = self._ask._replace(form=best)
 
 
 def forms_of(url: str, model: str) -> Forms:

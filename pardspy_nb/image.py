@@ -70,9 +70,12 @@ class Image:
 
     @cached_property
     def digest(self) -> str:
-        """What tells this image from others: of its data, or of its URL."""
+        """What tells this image from others: of its data, or of its URL, and of `detail`."""
         data = self.data
-        return hashlib.sha256(str(self.source).encode() if data is None else data).hexdigest()
+        of = hashlib.sha256(str(self.source).encode() if data is None else data)
+        if self.detail is not None:
+            of.update(f"\0{self.detail}".encode())
+        return of.hexdigest()
 
     @property
     def part(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .endpoint import Endpoint, load
 from .errors import BadRequestError, ServerError
-from .forms import Forms, forms_of, in_words
-from .portal import on_our_loop
+from .forms import MOST_TRIES, Ask, Form, Forms, forms_of, in_words
+from .portal import on_our_loop, run_sync
 from .prices import Price, Rate, rate_of
 from .usage import Usage, record
 
@@ -34,6 +34,8 @@ Message = Mapping[str, Any]
 
 # the most tokens of an answer, for requests that do not say: a run with a budget has to know
 answer_cap: ContextVar[int | None] = ContextVar("pardspy_answer_cap", default=None)
+# the form of the request that is being written, where an endpoint has refused a better one
+_asked: ContextVar[Ask | None] = ContextVar("pardspy_asked", default=None)
 
 
 class Completion(NamedTuple):
@@ -150,6 +152,18 @@ class LM:
         where = self._local.identity if self._local else {"url": self._endpoint.url.rstrip("/")}
         return {"model": self.model, "params": self.params, **where}
 
+    def serve(self) -> tuple[str, str]:
+        """Start the embedded model, for other clients (DSPy, LangChain, curl): its base URL on
+        loopback and its key. It ends with this process.
+
+        Raises:
+            LocalModelError: it cannot be fetched or started.
+            ValueError: this is no embedded model.
+        """
+        if self._local is None:
+            raise ValueError(f"{self!r} is served elsewhere; serve() is for pn.LM('local')")
+        return run_sync(_serve(self._local))
+
     async def prepare(self) -> None:
         """Start the embedded model, or see that the endpoint can be reached; nothing is paid.
 
@@ -178,19 +192,30 @@ class LM:
         endpoint = self._endpoint
         if self._local:
             endpoint = Endpoint(*await _serve(self._local))
-        while True:
-            body = self.request(messages, schema=schema, strict=strict, **params)
-            form = body.get("response_format", {}).get("type")
+        best = asked = self._forms.best(schema)
+        for _ in range(MOST_TRIES):
+            body = self._body(asked, messages, schema=schema, strict=strict, **params)
             start = time.perf_counter()
             try:
                 answer = await on_our_loop(partial(endpoint.post, "/chat/completions", body))
             except BadRequestError as error:
-                logprobs = body.get("top_logprobs", 0)
-                if not self._forms.refused(str(error), schema, form, logprobs):
+                lower = asked.lower(
+                    str(error), has_schema=schema is not None, has_logprobs="logprobs" in body
+                )
+                if lower is None:
                     raise
+                asked = lower
                 continue
-            self._forms.worked()
+            self._forms.worked(schema, asked, fell=asked != best)
             return self._read(answer, (time.perf_counter() - start) * 1e3)
+        raise AssertionError("forms get lower until there is none")
+
+    def _body(self, asked: Ask, messages: Sequence[Message], **more: Any) -> dict[str, Any]:
+        token = _asked.set(asked)
+        try:
+            return self.request(messages, **more)
+        finally:
+            _asked.reset(token)
 
     @cached_property
     def _forms(self) -> Forms:
@@ -199,7 +224,8 @@ class LM:
     @property
     def is_known(self) -> bool:
         """Whether it is known what form of request the endpoint takes."""
-        return self._local is not None or self._forms.is_known
+        own = any(getattr(type(self), name) is not getattr(LM, name) for name in _ASKING)
+        return own or self._local is not None or self._forms.is_known
 
     def request(
         self,
@@ -217,25 +243,14 @@ class LM:
             body = {k: v for k, v in body.items() if k not in _CAPS} | {"max_tokens": cap}
         if self._endpoint.is_openai and not self._local and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
-        if "top_logprobs" in body and self._forms.logprobs < body["top_logprobs"]:
-            body["top_logprobs"] = self._forms.logprobs
-            if not self._forms.logprobs:
-                del body["logprobs"], body["top_logprobs"]
+        asked = _asked.get() or self._forms.best(schema)
+        if body.get("top_logprobs", 0) > asked.logprobs:
+            body["top_logprobs"] = asked.logprobs
+            if not asked.logprobs:
+                body = {k: v for k, v in body.items() if "logprobs" not in k}
         if schema is not None:
-            self._ask_for(body, schema, strict)
+            _ask_for(body, asked.form, schema, strict)
         return body
-
-    def _ask_for(self, body: dict[str, Any], schema: Mapping[str, Any], strict: bool) -> None:
-        """Have the answer fit a schema, in the form that the endpoint takes."""
-        form = self._forms.of(schema)
-        if form == "json_schema":
-            described = {"name": "answer", "strict": strict, "schema": schema}
-            body["response_format"] = {"type": form, "json_schema": described}
-            return
-        if form == "json_object":
-            body["response_format"] = {"type": form}
-        first, *rest = body["messages"]
-        body["messages"] = [first | {"content": f"{first['content']}\n{in_words(schema)}"}, *rest]
 
     def worst_case(self, messages: Sequence[Message], **more: Any) -> Bound:
         """The most that `complete` with the same arguments can use.
@@ -296,6 +311,19 @@ class LM:
     def __repr__(self) -> str:
         where = "" if self._local else f", base_url={self._endpoint.url!r}"
         return f"LM({self.model!r}{where})"
+
+
+def _ask_for(body: dict[str, Any], form: Form, schema: Mapping[str, Any], strict: bool) -> None:
+    """Have the answer fit a schema, in this form."""
+    if form == "json_schema":
+        described = {"name": "answer", "strict": strict, "schema": schema}
+        body["response_format"] = {"type": form, "json_schema": described}
+        return
+    body.pop("response_format", None)
+    if form == "json_object":
+        body["response_format"] = {"type": form}
+    first, *rest = body["messages"]
+    body["messages"] = [{**first, "content": f"{first['content']}\n{in_words(schema)}"}, *rest]
 
 
 async def _serve(model: local.LocalModel) -> tuple[str, str]:

@@ -115,6 +115,16 @@ def _both(before: ParallelMetrics, rows: ParallelMetrics, later: dict[str, Any])
         rows,
         elapsed_s=elapsed_s,
         rows_per_s=asked / elapsed_s if elapsed_s else 0.0,
+        judged=_judged(before.judged, later.get("judged")),
         max_in_flight=max(before.max_in_flight, later["max_in_flight"]),
         saved=total([before.saved, None if saved is None else Usage(**saved)]),
     )
+
+
+def _judged(before: Any, later: Any) -> dict[str, tuple[int, int]] | None:
+    """Right answers and all that were compared, of both runs: a row is answered in one of them."""
+    if before is None and later is None:
+        return None
+    names = dict.fromkeys([*(before or {}), *(later or {})])
+    pairs = {n: ((before or {}).get(n, (0, 0)), (later or {}).get(n, (0, 0))) for n in names}
+    return {n: (a[0] + b[0], a[1] + b[1]) for n, (a, b) in pairs.items()}

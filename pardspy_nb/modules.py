@@ -51,6 +51,7 @@ class Module:
     waits: bool = True  # waits on an endpoint; False for synchronous functions
     timeout_s: float | None = None
     lms: Sequence[Any] = ()
+    talks: bool = False  # has a history, which rows in flight would share
     _instances: Sequence[Any] = field(default=(), repr=False)
     _factory: Callable[[int], Any] | None = field(default=None, repr=False)
 
@@ -89,7 +90,10 @@ class Module:
         if (factory := self._factory) is not None:
             return from_factory(lambda i: _confident(factory(i)))
         if self._instances:
-            return from_instances([_confident(m) for m in self._instances])
+            sure = {id(m): _confident(m) for m in self._instances}
+            instances = tuple(sure[id(m)] for m in self._instances)
+            outputs = _agreed([_describe(m, m) for m in sure.values()])
+            return replace(self, source=instances, outputs=outputs, _instances=instances)
         return from_module(_confident(self.source))
 
     def caller(self, loop: asyncio.AbstractEventLoop) -> Caller:
@@ -108,13 +112,14 @@ class Composite:
 
     Attributes:
         inputs, outputs: as in `Module`.
-        lms, waits: of all its parts.
+        lms, waits, talks: of all its parts.
     """
 
     inputs: Inputs
     outputs: Mapping[str, Field]
     lms: Sequence[Any]
     waits: bool
+    talks: bool
 
     async def acall(self, **inputs: Any) -> Prediction:
         """Run for one row."""
@@ -147,10 +152,11 @@ class Caller:
         self, modules: Sequence[Any], factory: Callable[[int], Any] | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:  # fmt: skip
-        self._modules, self._factory = modules, factory
+        self._modules, self._factory, self._loop = modules, factory, loop
         self._made: dict[int, Any] = {}  # by a factory, for rows about to be asked
         self._pool = DaemonPool(loop)
-        self._attempts = [] if factory else [_attempt_of(m, self._pool) for m in modules]
+        each = {} if factory else {id(m): _attempt_of(m, self._pool) for m in modules}
+        self._attempts = [] if factory else [each[id(m)] for m in modules]
         plain = not factory and isinstance(modules[0], Predict)
         self._fixed_size = len(json.dumps(modules[0].fixed[2:], default=repr)) if plain else 0
 
@@ -184,6 +190,8 @@ class Caller:
     def close(self) -> None:
         """Let go of the threads."""
         self._pool.close()
+        if (pool := _pools.pop(self._loop, None)) is not None:
+            pool.close()
 
 
 def from_module(module: Any) -> Module:
@@ -200,7 +208,7 @@ def from_instances(instances: Sequence[Any]) -> Module:
         if _describe(other, other).inputs.fields.keys() != described.inputs.fields.keys():
             raise ValueError("the instances take different inputs")
     lms = [lm for m in instances for lm in _lms(m)]
-    return replace(described, source=instances, lanes=len(instances), lms=lms,
+    return replace(described, source=instances, lanes=len(instances), lms=lms, talks=False,
                     _instances=tuple(instances))  # fmt: skip
 
 
@@ -223,7 +231,7 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
     each = [described[id(m)] for m, _ in listed]
     rows = [_inputs_of_pair(i, of, given) for i, (of, (_, given)) in
             enumerate(zip(each, listed, strict=True))]  # fmt: skip
-    talks = [id(m) for m, _ in listed if isinstance(getattr(m, "history", None), History)]
+    talks = [id(m) for m, _ in listed if described[id(m)].talks]
     if len(set(talks)) < len(talks) or (talks and samples > 1):
         raise ValueError("a module with a history would serve two rows at once: give each pair "
                          "its own")  # fmt: skip
@@ -250,8 +258,12 @@ def _agreed(modules: Collection[Module]) -> dict[str, Field]:
     declares nothing, and may return anything under any name."""
     if not all(of.outputs for of in modules):
         return {}
+    kinds: dict[str, set[str]] = {}
+    for of in modules:
+        for name, field in of.outputs.items():
+            kinds.setdefault(name, set()).add(repr((field.type, field.optional)))
     declared = {n: f for of in modules for n, f in of.outputs.items()}
-    return {n: f for n, f in declared.items() if all(of.outputs.get(n, f) == f for of in modules)}
+    return {name: field for name, field in declared.items() if len(kinds[name]) == 1}
 
 
 def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]:
@@ -272,7 +284,7 @@ def from_factory(factory: Callable[[int], Any]) -> Module:
     if not callable(factory):
         raise TypeError(f"from_factory needs a function i -> module, not {factory!r}")
     sample = factory(0)
-    return replace(_describe(sample, sample), source=factory, _factory=factory)
+    return replace(_describe(sample, sample), source=factory, talks=False, _factory=factory)
 
 
 def _lms(module: Any) -> list[Any]:
@@ -286,10 +298,11 @@ def _describe(module: Any, source: Any) -> Module:
     if isinstance(signature, Signature) and callable(getattr(module, "acall", None)):
         columns = getattr(module, "columns", signature.outputs)
         return Module(name, Inputs(signature.inputs), columns, source,
-                      timeout_s=getattr(module, "timeout_s", None), lms=_lms(module))  # fmt: skip
+                      timeout_s=getattr(module, "timeout_s", None), lms=_lms(module),
+                      talks=isinstance(getattr(module, "history", None), History))  # fmt: skip
     if isinstance(module, Composite):
         return Module(name, module.inputs, module.outputs, source, lms=module.lms,
-                      waits=module.waits)  # fmt: skip
+                      waits=module.waits, talks=module.talks)  # fmt: skip
     if (foreign := adapt(module)) is not None:
         return Module(foreign.name, Inputs(foreign.inputs, foreign.open), foreign.outputs, source,
                       lms=foreign.lms)  # fmt: skip
@@ -328,13 +341,11 @@ def _parameters(function: Any) -> Inputs:
 
 def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
     if _is_plain(module):  # without a Prediction a row
-        tells = type(module).ask is Predict.ask  # a subclass's own may not take it
 
         async def ask(row: Row) -> Answer:
             with UsageScope() as calls:
                 try:
-                    told = (row.before,) if row.before is not None and tells else ()
-                    answer: Answer = await module.ask(row.inputs, *told)
+                    answer: Answer = await module.ask_again(row.inputs, row.before)
                 except Exception as error:
                     _attach(error, total(calls))
                     raise

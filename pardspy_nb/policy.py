@@ -95,10 +95,12 @@ _MIN_ROWS_FOR_SHARE = 100
 
 @dataclass(frozen=True)
 class FailurePolicy:
-    """How many failed rows a run tolerates: a count, a share in (0, 1), or any number (None)."""
+    """How many failed rows a run tolerates: a count, a share in (0, 1), or any number (None).
+    `least` is how many rows there are at least, where their number is not known."""
 
     max_failures: float | None = 0
     fail_fast: bool = False
+    least: int | None = None
 
     def exceeded(self, failures: int, done: int, total: int | None) -> bool:
         """Whether `failures` of `done` settled rows (of `total`, if known) are too many."""
@@ -107,8 +109,9 @@ class FailurePolicy:
             return False
         if isinstance(limit, int):
             return failures > limit
+        total = self.least if total is None else total
         if total is not None:
-            return failures > limit * total
+            return failures > limit * max(total, done)
         return done >= _MIN_ROWS_FOR_SHARE and failures > limit * done
 
 

@@ -115,6 +115,12 @@ class Predict:
                 error.rejected = told  # to be told again once the endpoint answers
             raise
 
+    async def ask_again(self, inputs: Mapping[str, Any], before: BaseException | None) -> Answer:
+        """`ask`, also where a subclass's own takes the inputs alone."""
+        if before is None or type(self).ask is not Predict.ask:
+            return await self.ask(inputs)
+        return await self.ask(inputs, before)
+
     async def _ask(self, inputs: Mapping[str, Any], told: InvalidOutputError | None) -> Answer:
         messages = self._messages(inputs, told)
         completion = await self.lm.complete(messages, **self._form, **self._asked)
@@ -238,12 +244,12 @@ class Predict:
         before: InvalidOutputError | None = None
         for _ in range(_SENT_BACK):
             try:
-                return await self.ask(inputs, before)
+                return await self.ask_again(inputs, before)
             except InvalidOutputError as error:
                 if not error.retryable:
                     raise
                 before = error
-        return await self.ask(inputs, before)
+        return await self.ask_again(inputs, before)
 
     def __call__(self, **inputs: Any) -> Prediction:
         """`acall`, from synchronous code; works inside a running event loop too."""

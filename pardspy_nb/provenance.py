@@ -27,9 +27,10 @@ class Sources:
     """
 
     def __init__(self, module: Module, cache_key: str | None) -> None:
-        abouts = [_about(module, one, cache_key) for one in module.each]
-        self._ids = [_id_of(about) for about in abouts]
-        self.known: dict[str, dict[str, Any]] = dict(zip(self._ids, abouts, strict=True))
+        each = {id(one): _about(module, one, cache_key) for one in module.each}
+        ids = {one: _id_of(about) for one, about in each.items()}
+        self._ids = [ids[id(one)] for one in module.each]
+        self.known: dict[str, dict[str, Any]] = {ids[one]: about for one, about in each.items()}
 
     def of(self, number: int) -> str:
         """The id of what makes the answer of the row of this number, if it is made now."""
@@ -68,10 +69,12 @@ def _id_of(about: Mapping[str, Any]) -> str:
 def signature(module: Module, predict: Any) -> dict[str, Any]:
     """A module's instructions and fields."""
     declared = getattr(predict, "signature", None)
+    aliases = {n: dict(f.aliases) for n, f in module.outputs.items() if f.aliases}
     return {
         "instructions": getattr(declared, "instructions", None),
         "inputs": {n: f.type_name for n, f in module.inputs.fields.items()},
         "outputs": {n: f.type_name for n, f in module.outputs.items()},
+        **({"aliases": aliases} if aliases else {}),
     }
 
 

@@ -42,10 +42,13 @@ def recipes_of(module: Module, cache_key: str | None) -> list[Recipe]:
     """The recipes of a module (row i: i modulo their number); none where something unknown may
     decide the answers, and the user does not vouch for it with a `cache_key`."""
     if module.predicts:
-        return [_Prompt(predict, cache_key) for predict in module.predicts]
+        predicts = module.predicts
+        made = {id(p): _Prompt(p, cache_key) for p in predicts}
+        return [made[id(p)] for p in predicts]
     if cache_key is None:
         return []
-    return [_Vouched(module, each, cache_key) for each in module.each]
+    vouched = {id(one): _Vouched(module, one, cache_key) for one in module.each}
+    return [vouched[id(one)] for one in module.each]
 
 
 class _Prompt:

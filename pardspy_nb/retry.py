@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +60,8 @@ def retry_failed(
                   _samples(df, at), given.columns)  # fmt: skip
     # without `dedupe` equal rows are told apart by their order, which is another one here
     store = given.store if given.dedupe else None
-    run = Run(described, batch, replace(given, repeat=1, truth=None, return_all=True,
+    truth = _truth(df, at, given)
+    run = Run(described, batch, replace(given, repeat=1, truth=truth, return_all=True,
                                         only_successful=False, store=store))  # fmt: skip
     try:
         rows = run.start().result()
@@ -93,6 +95,21 @@ def _samples(df: Any, at: list[int]) -> list[int]:
     if "sample" not in df.columns:
         return [0] * len(at)
     return [int(k) for k in df["sample"].iloc[at].fillna(0)]
+
+
+def _truth(df: Any, at: list[int], options: Options) -> Any:
+    """The true labels of these rows, where they are a column, or there is one a row."""
+
+    def of(truth: Any) -> Any:
+        if isinstance(truth, str):
+            return df[truth].iloc[at].tolist() if truth in df.columns else None
+        labels = list(truth)
+        return [labels[i] for i in at] if len(labels) == len(df) else None
+
+    if not isinstance(options.truth, Mapping):
+        return None if options.truth is None else of(options.truth)
+    found = {name: of(truth) for name, truth in options.truth.items()}
+    return {name: labels for name, labels in found.items() if labels is not None} or None
 
 
 def _check_outputs(df: Any, module: Module, about: Any) -> None:

@@ -21,7 +21,6 @@ from .clock import Clock, SystemClock
 from .deciding import until_decided
 from .engine import Engine
 from .errors import ParallelError, PardspyError
-from .history import History
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
@@ -67,7 +66,7 @@ class Run:
         self._batch = data if isinstance(data, Batch) else read(data, module, options)
         self._workers = 1
         self._set_workers(options.max_workers)
-        if isinstance(getattr(module.source, "history", None), History) and self._workers > 1:
+        if module.talks and self._workers > 1:
             raise ValueError(
                 "this module has a history, which rows in flight would share; use "
                 "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"

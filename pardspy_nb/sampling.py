@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 from .errors import InvalidOutputError
 from .events import Answer
@@ -45,13 +46,14 @@ class BestOfN(Composite):
         self.n, self.score, self.threshold = n, _checked(n, score), threshold
         self.inputs, self.outputs = self._described.inputs, _scored(self._described.outputs)
         self.lms, self.waits = self._described.lms, self._described.waits
+        self.talks = self._described.talks
 
     async def acall(self, **inputs: Any) -> Prediction:
         """The best of the samples for one row. Where some fail the others count; where all do,
         the first one's error is raised."""
         with UsageScope() as calls:
             if self.threshold is None:
-                made = await asyncio.gather(*(self._sample(k, inputs) for k in range(self.n)))
+                made = await _all([self._sample(k, inputs) for k in range(self.n)])
             else:
                 made = []
                 while len(made) < self.n and not self._enough(made):
@@ -102,7 +104,7 @@ class Refine(Composite):
         described = part(predict)[0]
         self.n, self.score, self.threshold = n, _checked(n, score), threshold
         self.inputs, self.outputs = described.inputs, _scored(described.outputs)
-        self.lms, self.waits = described.lms, described.waits
+        self.lms, self.waits, self.talks = described.lms, described.waits, described.talks
 
     async def acall(self, **inputs: Any) -> Prediction:
         """The best answer for one row. An error of the endpoint ends it, unless there is an
@@ -113,7 +115,7 @@ class Refine(Composite):
             for _ in range(self.n):
                 try:
                     async with asyncio.timeout(self._predict.timeout_s):
-                        answer = await self._predict.ask(inputs, before)
+                        answer = await self._predict.ask_again(inputs, before)
                 except Exception as error:
                     if not made and not isinstance(error, InvalidOutputError):
                         raise
@@ -133,6 +135,29 @@ class Refine(Composite):
         best = max(made, key=lambda outputs: outputs["score"])
         return Prediction(best, inputs=inputs, usage=total(calls), completions=made,
                           module_name=type(self).__name__)  # fmt: skip
+
+
+async def _all(samples: list[Awaitable[Any]]) -> list[Any]:
+    """What all of them come to; an error is raised once all are over, so that what the others
+    used is counted."""
+    made = await asyncio.gather(*(_caught(sample) for sample in samples))
+    for error in made:
+        if isinstance(error, _Raised):
+            raise error.error
+    return made
+
+
+class _Raised(NamedTuple):
+    """What a sample raised, where that is not an answer that failed but a score."""
+
+    error: Exception
+
+
+async def _caught(sample: Awaitable[Any]) -> Any:
+    try:
+        return await sample
+    except Exception as error:
+        return _Raised(error)
 
 
 def _checked(n: int, score: Score | None) -> Score:
@@ -165,4 +190,6 @@ async def _judged(
     if inspect.isawaitable(result):
         result = await result
     value, words = result if isinstance(result, tuple) else (result, None)
+    if math.isnan(float(value)):
+        raise ValueError("score returned nan, which is neither better nor worse than anything")
     return float(value), words

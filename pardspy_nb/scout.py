@@ -10,8 +10,8 @@ _MOST_S = 0.5  # a request in a wrong form is refused at once; one that is answe
 
 
 class Scout:
-    """A gate (see `hooks.Gate`) that lets one attempt through, and the others once that is over,
-    or half a second later: it was not refused then.
+    """A gate (see `hooks.Gate`) that lets one attempt through at a time, until one was answered,
+    or half a second has passed.
 
     Args:
         is_known: whether nothing needs to be found out any more.
@@ -20,23 +20,23 @@ class Scout:
     def __init__(self, is_known: Callable[[], bool]) -> None:
         self._is_known = is_known
         self._over = False
-        self._inside, self._since = 0, 0.0
+        self._inside = 0
+        self._until: float | None = None
 
     def wait_s(self, row: Row, now: float) -> float:
         """See `hooks.Gate`."""
-        if self._over or not self._inside:
+        if self._over or not self._inside or self._until is None:
             return 0.0
-        left_s = self._since + _MOST_S - now
-        self._over = left_s <= 0 or self._is_known()
-        return 0.0 if self._over else left_s
+        self._over = now >= self._until or self._is_known()
+        return 0.0 if self._over else self._until - now
 
     def enter(self, row: Row, now: float) -> None:
         """See `hooks.Gate`."""
-        if not self._inside:
-            self._since = now
         self._inside += 1
+        if self._until is None:
+            self._until = now + _MOST_S
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
         """See `hooks.Gate`."""
         self._inside -= 1
-        self._over = self._over or self._is_known()
+        self._over = self._over or isinstance(outcome, Answer) or self._is_known()

@@ -29,19 +29,10 @@ def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[st
         truth = {classes[0]: truth}
     if outputs and (unknown := [name for name in truth if name not in outputs]):
         raise ValueError(f"truth names {unknown}; the module has {list(outputs)}")
-    rows = _rows(batch)
-    return {name: _labels(of, batch, rows, outputs.get(name)) for name, of in truth.items()}
-
-
-def _rows(batch: Batch) -> int:
-    at_hand = batch.index is not None or batch.columns is not None or batch.total is not None
-    if batch.in_parts or not at_hand:
+    if batch.positions is None:
         raise ValueError("truth needs rows that are all at hand; pass a list or a table")
-    if batch.index is not None:
-        return len(batch.index)
-    if batch.columns:
-        return len(next(iter(batch.columns.values())))
-    return (batch.total or 0) // batch.repeat
+    rows = batch.positions
+    return {name: _labels(of, batch, rows, outputs.get(name)) for name, of in truth.items()}
 
 
 def _labels(of: Any, batch: Batch, rows: int, field: Field | None) -> list[Any]:

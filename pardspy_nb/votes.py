@@ -60,11 +60,13 @@ def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _rows(df: pd.DataFrame) -> Any:
-    """A number for each input row, by order of appearance; rows of one index value are told
-    apart by how often a sample has come before."""
-    again = df.groupby([df.index, df["sample"].to_numpy()], sort=False, dropna=False).cumcount()
-    keys = pd.MultiIndex.from_arrays([pd.factorize(df.index)[0], again.to_numpy()])
-    return pd.factorize(keys)[0]
+    """A number for each input row, by order of appearance: rows of one index value are one, unless
+    a sample comes twice; then a row ends where its samples do not go up any more."""
+    names, samples = pd.factorize(df.index)[0], df["sample"].to_numpy()
+    if not pd.MultiIndex.from_arrays([names, samples]).has_duplicates:
+        return pd.factorize(names)[0]
+    begins = (names[1:] != names[:-1]) | (samples[1:] <= samples[:-1])
+    return np.concatenate([[0], np.cumsum(begins)])
 
 
 def _order(values: pd.Series) -> dict[Any, int]:

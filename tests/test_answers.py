@@ -15,6 +15,7 @@ from pardspy_nb.answers import AnswerParser
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 GOOD = {"sentiment": "negative", "reason": "too loud"}
+DRAFT = {"sentiment": "positive", "reason": "so far"}
 
 
 def read(signature: pn.Signature, text: str) -> tuple[dict[str, Any], str | None]:
@@ -74,6 +75,82 @@ def test_other_refusals_are_the_rows_own(predict: pn.Predict, server: ScriptedSe
     assert len(server.requests) == 2
 
 
+def test_a_row_that_is_too_long_teaches_nothing_about_forms(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    told = ("This model's maximum context length is 128000 tokens. However, your messages resulted "
+            "in 150000 tokens (including 76 in the response_format schemas.)")  # fmt: skip
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message=told) if marker == 1 else Reply()
+    )
+    df = pn.run_parallel(
+        predict, [f"row-{i}" for i in range(4)], max_workers=1, max_failures=None, **QUIET
+    )
+    assert df["status"].tolist() == ["ok", "failed", "ok", "ok"]
+    assert {r["response_format"]["type"] for r in server.requests} == {"json_schema"}
+
+
+def test_a_refusal_for_another_reason_changes_nothing(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    """The lower forms are refused, too: so it was not the form, or nothing works."""
+    server.refuses = {"json_schema", "json_object", "text"}
+    df = pn.run_parallel(predict, ["row-0"], max_failures=None, **QUIET)
+    assert (df["error_type"][0], server.refused) == ("BadRequestError", 3)
+    server.refuses = set()
+    pn.run_parallel(predict, ["row-1"], **QUIET)
+    assert server.requests[-1]["response_format"]["type"] == "json_schema"
+
+
+def test_a_response_format_of_ones_own_does_not_loop(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    server.refuses = {"json_schema", "json_object"}
+    lm = pn.LM("m", base_url=server.url, api_key="k", response_format={"type": "json_object"})
+    df = pn.run_parallel(pn.Predict(signature, lm), ["row-1"], **QUIET)
+    assert list(df["status"]) == ["ok"]
+    assert server.refused == 2
+
+
+def test_an_endpoint_that_knows_schemas_and_no_json_mode_keeps_its_schemas(
+    predict: pn.Predict, lm: pn.LM, server: ScriptedServer
+) -> None:
+    pn.run_parallel(predict, ["row-0"], **QUIET)
+    server.refuses = {"json_schema", "json_object"}
+    other = pn.Predict("review -> reason", lm)
+    pn.run_parallel(other, ["row-1"], max_failures=None, **QUIET)
+    server.refuses = {"json_object"}
+    pn.run_parallel(predict, ["row-2"], **QUIET)
+    assert server.requests[-1]["response_format"]["type"] == "json_schema"
+
+
+class Slow(pn.LM):
+    """Asks in a way of its own, so nothing is ever learnt of its endpoint."""
+
+    async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+        import asyncio
+
+        await asyncio.sleep(0.1)
+        return pn.Completion(json.dumps(GOOD), pn.Usage(), "m")
+
+
+def test_finding_out_the_form_holds_up_a_run_once(
+    signature: pn.Signature, server: ScriptedServer
+) -> None:
+    import time
+
+    server.delay_s = 0.1
+    rows = [f"row-{i}" for i in range(30)]
+    own = pn.Predict(signature, Slow("m4", base_url=server.url, api_key="k"))
+    two = [pn.Predict(signature, pn.LM(m, base_url=server.url, api_key="k")) for m in "ab"]
+    pairs = [(two[0], {"review": r}) for r in rows] + [(two[1], {"review": "row-50"})]
+    began = time.monotonic()
+    pn.run_parallel(own, rows, max_workers=30, **QUIET)
+    pn.run_parallel(pairs, max_workers=30, **QUIET)
+    assert time.monotonic() - began < 1.5  # one after the other it is 6 s
+    assert server.max_in_flight > 10
+
+
 # -- texts ---------------------------------------------------------------------------------------
 
 
@@ -128,6 +205,65 @@ def test_prose_counts_where_it_names_one_label_and_denies_nothing(
             read(label_only, text)
     else:
         assert read(label_only, text) == ({"sentiment": label}, "prose")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>Like {json.dumps(DRAFT)}? No.</think>{json.dumps(GOOD)}",
+        f"```\n{json.dumps(DRAFT)}\n```\nNo:\n```\n{json.dumps(GOOD)}\n```",
+        f'Schema: {{"sentiment": "positive|negative"}}\nAnswer: {json.dumps(GOOD)}',
+        f'{json.dumps(GOOD)} as in {{"sentiment": "positive|negative"}}',
+    ],
+)
+def test_of_several_answers_the_last_that_fits_counts(signature: pn.Signature, text: str) -> None:
+    assert read(signature, text)[0] == GOOD
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("score: .5", 0.5), ("score: 3.", 3.0), ("Score = -2", -2.0), ("score: 3 or 4", None),
+     ("score: 3\nscore: 4", None), ('{"score": 3 or 4}', None), ('{"score": 5%}', None),
+     ('{"score": 4 (of 5)}', None), ('{"score": 1e3 000}', None), ("{'score': 4,}", 4.0)],
+)  # fmt: skip
+def test_numbers_are_read_whole_or_not_at_all(text: str, value: float | None) -> None:
+    signature = pn.Signature("S").add_input("r").add_output("score", float)
+    if value is None:
+        with pytest.raises(pn.InvalidOutputError):
+            read(signature, text)
+    else:
+        assert read(signature, text)[0] == {"score": value}
+
+
+def test_labels_that_deny_are_read_like_the_others() -> None:
+    spam = pn.Signature("S").add_input("r").add_class_output("spam", ["yes", "no"])
+    assert read(spam, "Yes.")[0] == {"spam": "yes"}
+    assert read(spam, "No.")[0] == {"spam": "no"}
+    other = pn.Signature("S").add_input("r").add_class_output("is", ["spam", "not spam"])
+    assert read(other, "This is not spam.")[0] == {"is": "not spam"}
+    for text in ("I cannot tell whether this is spam.", "This is anything but spam", "Is it spam?"):
+        with pytest.raises(pn.InvalidOutputError):
+            read(other, text)
+    with pytest.raises(pn.InvalidOutputError):
+        read(pn.Signature("S").add_input("r").add_output("reason"), '{"reason": }')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Hello" + "\n" * 50000, "```" + " " * 50000, "```" + "a" * 50000, "*" * 50000,
+     "sentiment: a a" + " " * 50000 + "b", "{" * 50000 + "}" * 50000, '{"a":' * 3000,
+     '{"a":' * 3000 + "1" + "}" * 3000, "x" * 200_000],
+)  # fmt: skip
+def test_no_text_holds_up_the_others_or_breaks_the_reading(
+    signature: pn.Signature, label_only: pn.Signature, text: str
+) -> None:
+    import time
+
+    for one in (signature, label_only):
+        began = time.process_time()
+        with pytest.raises(pn.InvalidOutputError):
+            read(one, text)
+        assert time.process_time() - began < 1.0  # it was 3 to 25 s
 
 
 def test_repairs_are_a_column_and_a_figure(
@@ -192,6 +328,18 @@ def test_a_single_call_sends_back_twice(
         assert prediction.usage is not None
         assert prediction.usage.total_tokens == 18 * (faults + 1)
     assert server.attempts[0] == min(faults + 1, 3)
+
+
+def test_a_subclass_that_asks_for_inputs_alone_is_left_alone(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer
+) -> None:
+    class Own(pn.Predict):
+        async def ask(self, inputs: Any) -> Any:  # type: ignore[override]
+            return await super().ask(inputs)
+
+    server.script = lambda marker, attempt: Reply("garbage" if attempt == 1 else "ok")
+    assert Own(signature, lm)(review="row-0").reason == "row-0"
+    assert list(pn.run_parallel(Own(signature, lm), ["row-1"], **QUIET)["attempts"]) == [2]
 
 
 def test_a_cut_answer_is_asked_for_more_briefly(
@@ -273,6 +421,28 @@ def test_the_distribution_is_that_of_the_logprobs_by_hand(
     assert list(told) == ["positive", "neutral", "negative"]
     for got, right in zip(told.values(), expected, strict=True):
         assert got == (None if right is None else pytest.approx(right))
+
+
+SLOPPY = [
+    ["a"], [None], [{"token": 3}], [{"bytes": [300]}], [{"bytes": 10**12}], [{"logprob": "x"}],
+    [{"logprob": float("nan")}], [{"top_logprobs": 5}], [{"top_logprobs": [None]}],
+    [{"top_logprobs": {"a": -1}}], {"a": 1}, "abc",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tokens", SLOPPY, ids=repr)
+def test_logprobs_in_no_shape_leave_the_answer_alone(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer, tokens: Any
+) -> None:
+    said = json.dumps({"sentiment": "positive", "reason": "r"})
+    base = {"token": said, "logprob": -0.1, "bytes": None, "top_logprobs": []}
+    told = (
+        [base | t if isinstance(t, dict) else t for t in tokens] if tokens != {"a": 1} else tokens
+    )
+    server.script = lambda marker, attempt: Reply(content=said, logprobs=told)
+    df = pn.run_parallel(pn.Predict(signature, lm, confidence=True), ["row-0"], **QUIET)
+    assert (df["status"][0], df["sentiment"][0]) == ("ok", "positive")
+    assert df["sentiment_confidence"].isna().all()
 
 
 def test_a_label_that_begins_another_and_numbers_and_aliases() -> None:
@@ -404,6 +574,13 @@ def test_images_go_as_parts_beside_the_text(
     assert pn.run_parallel(look, table, progress="none")["cached"].all()
     path.write_bytes(PNG + b"\0")  # another image under the same name
     assert pn.run_parallel(look, table.iloc[:1], progress="none")["cached"].tolist() == [False]
+
+
+def test_detail_is_part_of_what_an_image_is(lm: pn.LM, server: ScriptedServer) -> None:
+    look = pn.Predict(pn.Signature("L").add_input("photo", pn.Image).add_output("reason"), lm)
+    photos = [pn.Image(PNG, detail="low"), pn.Image(PNG, detail="high"), pn.Image(PNG)]
+    assert not pn.run_parallel(look, photos, progress="none")["cached"].any()
+    assert len(set(photos)) == 3
 
 
 def test_what_is_no_image_is_refused_before_anything_is_sent(

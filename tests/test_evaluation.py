@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import enum
+import pickle
 from typing import Any
 
 import matplotlib as mpl
@@ -104,6 +107,85 @@ def test_missing_labels_and_answers_are_counted_and_not_judged() -> None:
     )._repr_html_()  # fmt: skip
 
 
+class Mood(enum.Enum):
+    GOOD = "positive"
+    BAD = "negative"
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "accuracy"),
+    [
+        (["Positive", "positive", "negative"], ["positive", "positive", "negative"], 1.0),
+        (pd.Categorical([1, 2, 1], categories=[1, 2]), [1.0, 2.0, np.nan], 1.0),
+        ([True, False, True], [1, 0, 0], 2 / 3),
+        (pd.Categorical(["positive", "negative"]), [Mood.GOOD, Mood.BAD], 1.0),
+        (["1", "2"], [1, 2], 1.0),
+        (["c", "a"], ["C", "c"], 0.5),
+        ([1.5, 2.0], [1.5, 2], 1.0),
+    ],
+)
+def test_labels_of_any_kind_are_compared_by_what_they_say(
+    said: Any, true: Any, accuracy: float
+) -> None:
+    ev = pn.evaluate(pd.DataFrame({"p": said}), true, "p")
+    assert ev.accuracy == pytest.approx(accuracy)
+    assert ev.confusion.to_numpy().sum() == ev.figure("answered")
+    for label in ev.confusion.index:
+        ev.figure("f1", label)
+
+
+def test_aliases_of_the_run_count_for_both(lm: pn.LM, server: ScriptedServer) -> None:
+    aliased = pn.Signature("S").add_input("review").add_class_output(
+        "sentiment", LABELS, aliases={"pos": "positive"}
+    )  # fmt: skip
+    table = pd.DataFrame({"review": ["row-0", "row-1", "row-3"], "gold": ["pos", "neutral", "POS"]})
+    df = pn.run_parallel(pn.Predict(aliased, lm), table, truth="gold", **QUIET)
+    assert df.parallel.metrics.accuracy == {"sentiment": 1.0}
+    assert pn.evaluate(df).accuracy == 1.0
+
+
+def test_an_evaluation_keeps_what_belongs_to_it(tmp_path: Any) -> None:
+    ev = pn.evaluate(
+        frame([("positive", "positive"), ("neutral", "positive")]), "label", "sentiment"
+    )
+    for other in (ev.copy(), copy.deepcopy(ev), pickle.loads(pickle.dumps(ev))):
+        assert type(other) is pn.Evaluation
+        assert other.confusion.equals(ev.confusion)
+        assert pn.plot_confusion(other).get_title(loc="left") == "Confusion"
+    ev.to_parquet(tmp_path / "ev.parquet")
+
+
+def test_a_module_without_any_answer_is_wrong_on_every_row(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer, labelled: pd.DataFrame
+) -> None:
+    def script(marker: int, attempt: int) -> Reply:
+        bad = "Bad" in server.requests[-1]["messages"][0]["content"]
+        return Reply("status", code=400) if bad else Reply()
+
+    server.script = script
+    modules = {n: pn.Predict(signature, lm, instructions=n) for n in ("Good", "Bad")}
+    both = pn.compare(modules, labelled, truth="gold", **QUIET)
+    assert both["accuracy"].tolist() == [pytest.approx(10 / 11), 0.0]
+    assert both.tests["only_a"].tolist() == [10]
+    assert "0.0%" in both._repr_html_()
+    with pytest.raises(ValueError, match="pred="):
+        pn.compare(modules, labelled, truth={"sentiment": "gold", "reason": "gold"}, **QUIET)
+
+
+def test_a_retry_adds_its_rows_to_the_accuracy(
+    predict: pn.Predict, labelled: pd.DataFrame, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400) if marker == 2 and attempt == 1 else Reply()
+    )
+    for truth in ("gold", list(labelled["gold"]), {"sentiment": "gold"}):
+        server.attempts.clear()
+        df = pn.run_parallel(predict, labelled, truth=truth, max_failures=None, **QUIET)
+        assert df.parallel.metrics.judged == {"sentiment": (9, 10)}
+        df.parallel.retry_failed()
+        assert df.parallel.metrics.judged == {"sentiment": (10, 11)}
+
+
 def test_what_cannot_be_compared_is_refused_with_what_to_type() -> None:
     df = frame([("1", "positive"), ("0", "negative")])
     with pytest.raises(ValueError, match=r"none in common.*map"):
@@ -116,7 +198,7 @@ def test_what_cannot_be_compared_is_refused_with_what_to_type() -> None:
         pn.evaluate(df, pred="sentiment")
     with pytest.raises(ValueError, match="3 labels, and the frame 2"):
         pn.evaluate(df, ["a"] * 3, "sentiment")
-    with pytest.raises(ValueError, match="no row"):
+    with pytest.raises(ValueError, match="no row has a true label"):
         pn.evaluate(frame([(None, "positive")]), "label", "sentiment")
     with pytest.raises(ValueError, match="confidence to calibrate"):
         pn.plot_calibration(frame([("positive", "positive")]), "label", "sentiment")

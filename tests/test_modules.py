@@ -219,3 +219,57 @@ def test_composites_nest_and_take_functions(predict: pn.Predict, varied: Scripte
     df = pn.run_parallel(program, pd.DataFrame({"review": ["row-0"], "id": [7]}), **QUIET)
     assert (df["output"][0], df["score"][0], df["id"][0]) == (5, 1.0, 7)
     assert list(df["total_tokens"]) == [36]
+
+
+def test_a_score_that_fails_is_the_rows_error_once_all_samples_are_counted(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.latency_s = lambda marker: 0.05 if len(server.requests) == 1 else 0.3
+
+    def bad(inputs: Any, prediction: Any) -> float:
+        raise KeyError("score")
+
+    for score, error in ((bad, "KeyError"), (lambda inputs, p: float("nan"), "ValueError")):
+        before = server.billed_prompt + server.billed_completion
+        df = pn.run_parallel(pn.BestOfN(predict, 4, score), ["row-1"], max_failures=1, **QUIET)
+        assert list(df["error_type"]) == [error]
+        assert df["total_tokens"][0] == server.billed_prompt + server.billed_completion - before
+
+
+def test_a_conversation_inside_another_module_is_not_shared(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer
+) -> None:
+    talk = pn.Predict(signature, lm, history=pn.History())
+    for module in (pn.Program([talk]), pn.BestOfN(talk, 2, by_label), pn.Refine(talk, 2, by_label)):
+        with pytest.raises(ValueError, match="history"):
+            pn.run_parallel(module, ["row-0", "row-1"], max_workers=2, **QUIET)
+    assert len(pn.run_parallel(pn.Program([talk]), ["row-0"], max_workers=1, **QUIET)) == 1
+    made = pn.Parallel.from_factory(
+        lambda i: pn.Program([pn.Predict(signature, lm, history=pn.History())]), **QUIET
+    )
+    assert len(made({"review": ["row-0", "row-1"]}).completions) == 2
+
+
+def test_functions_inside_a_program_leave_no_threads_behind(predict: pn.Predict) -> None:
+    import threading
+
+    program = pn.Program([lambda review: {"review": review + "!"}, predict])
+    counts = []
+    for _ in range(3):
+        pn.run_parallel(program, [f"row-{i}" for i in range(20)], max_workers=10, **QUIET)
+        counts.append(threading.active_count())
+    assert counts[2] <= counts[0]
+
+
+def test_pairs_can_be_confident_and_are_no_lanes(
+    predict: pn.Predict, lm: pn.LM, server: ScriptedServer
+) -> None:
+    titled = pn.Predict(
+        pn.Signature("S").add_input("title").add_class_output("sentiment", LABELS), lm
+    )
+    pairs = [(predict, {"review": "row-1"}), (titled, {"title": "row-2"})] * 20
+    server.delay_s = 0.02
+    df = pn.run_parallel(pairs, confidence=True, max_workers=4, **QUIET)
+    assert df["sentiment_confidence"].isna().all()
+    assert list(df["sentiment"].cat.categories) == LABELS
+    assert server.max_in_flight <= 4

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -112,6 +114,14 @@ def test_votes_need_samples_and_a_column() -> None:
         df.drop(columns="sample").parallel.vote("sentiment")
 
 
+def test_rows_of_one_name_with_different_numbers_of_samples_do_not_mix() -> None:
+    df = table([["positive"] * 3, ["positive"] + ["negative"] * 3])
+    df.index = [7] * 7
+    voted = df.parallel.vote("sentiment")
+    assert voted["votes"].tolist() == [3, 4]
+    assert voted["agreement"].tolist() == [1.0, 0.75]
+
+
 # -- as many as it takes -------------------------------------------------------------------------
 
 # what the k-th sample of a row says
@@ -199,3 +209,59 @@ def test_what_cannot_be_decided_is_refused(predict: pn.Predict, lm: pn.LM) -> No
     with pytest.raises(ValueError, match="or 'until decided'"):
         pn.run_parallel(predict, ["a"], repeat="until bored", **QUIET)
     assert len(pn.run_parallel(predict, [], repeat="until decided", **QUIET)) == 0
+
+
+def test_a_missing_label_is_no_vote_and_neither_is_what_cannot_be_counted(
+    lm: pn.LM, server: ScriptedServer
+) -> None:
+    said = [None, None, None, "a", "a"]
+    server.script = lambda marker, attempt: Reply(content=json.dumps({"label": said[attempt - 1]}))
+    label = (
+        pn.Signature("S").add_input("review").add_class_output("label", ["a", "b"], optional=True)
+    )
+    df = pn.run_parallel(
+        pn.Predict(label, lm), ["row-5"], repeat="until decided", max_workers=1, **QUIET
+    )
+    assert len(df) == 5
+    assert df.parallel.vote("label")["label"].tolist() == ["a"]
+    lists = pn.run_parallel(
+        lambda x: {"label": [1]}, {"x": [1, 2]}, repeat=pn.UntilDecided(of="label"), **QUIET
+    )
+    assert lists["status"].eq("ok").all()
+    assert len(lists) == 10
+
+
+def test_a_share_of_failures_and_true_labels_hold_for_samples_too(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    rows = [{"review": f"row-{i}"} for i in range(20)]
+    truth = [LABELS[i % 3] for i in range(20)]
+    df = pn.run_parallel(predict, rows, repeat="until decided", truth=truth, **QUIET)
+    assert df.parallel.metrics.judged == {"sentiment": (60, 60)}
+    server.script = lambda marker, attempt: Reply("status", code=400)
+    before = len(server.requests)
+    with pytest.raises(pn.TooManyFailures):
+        pn.run_parallel(
+            predict, rows, repeat="until decided", max_failures=0.1, max_workers=1, **QUIET
+        )
+    assert len(server.requests) - before == 7  # more than a tenth of the 60 there are at least
+
+
+def test_a_stream_that_waits_holds_up_nobody(predict: pn.Predict, server: ScriptedServer) -> None:
+    import queue
+    import time
+
+    rows: queue.Queue[dict[str, str]] = queue.Queue()
+
+    def stream() -> Iterator[dict[str, str]]:
+        while True:
+            yield rows.get()
+
+    rows.put({"review": "row-0"})
+    run = pn.start_parallel(predict, stream(), repeat="until decided", **QUIET)
+    while len(run.df) < 3:
+        time.sleep(0.01)
+    began = time.monotonic()
+    run.cancel()
+    assert len(run.result()) == 3
+    assert time.monotonic() - began < 1.0

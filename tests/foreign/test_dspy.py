@@ -172,6 +172,22 @@ def test_a_dspy_module_in_a_program_a_factory_pairs_and_best_of_n(
         assert list(pn.run_parallel(best, rows, **QUIET)["total_tokens"]) == [3 * TOKENS] * 2
 
 
+def test_a_subclass_with_a_forward_of_its_own_is_run_as_it_is(
+    dlm: dspy.LM, server: ScriptedServer
+) -> None:
+    class Loud(dspy.ChainOfThought):
+        def forward(self, **inputs: Any) -> Any:
+            prediction = super().forward(**inputs)
+            prediction.reason = prediction.reason.upper()
+            return prediction
+
+    answer = '{"reasoning": "so", "sentiment": "neutral", "reason": "r"}'
+    server.script = lambda marker, attempt: Reply(content=answer)
+    with dspy.context(lm=dlm, adapter=dspy.JSONAdapter()):
+        df = pn.run_parallel(Loud(Review), {"review": ["row-1"]}, **QUIET)
+    assert df["reason"].tolist() == ["R"]
+
+
 def test_an_awaited_run_and_a_store_with_a_key(dlm: dspy.LM, server: ScriptedServer) -> None:
     server.script = lambda marker, attempt: Reply(content='{"sentiment": "neutral", "reason": "r"}')
     module = dspy.Predict(Review)
@@ -191,9 +207,7 @@ def test_an_awaited_run_and_a_store_with_a_key(dlm: dspy.LM, server: ScriptedSer
 
 def test_a_real_model_answers_a_dspy_module() -> None:
     """The embedded model behind `dspy.LM`, with the same results as one by one."""
-    from pardspy_nb import local
-
-    where, key = asyncio.run(local.serve(local.LocalModel.named("local")))
+    where, key = pn.LM("local").serve()
     lm = dspy.LM("openai/embedded", api_base=where, api_key=key, cache=False, temperature=0.0,
                  max_tokens=60)  # fmt: skip
     module = dspy.Predict("review -> mood: Literal['good', 'bad']")

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import pytest
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
@@ -66,6 +66,20 @@ def test_a_bare_model_and_a_lambda(chat: ChatOpenAI, server: ScriptedServer) -> 
     assert list(pn.run_parallel(RunnableLambda(later), {"text": ["a"]}, **QUIET)["late"]) == ["a"]
     upper = RunnableLambda(lambda given: {"loud": given["text"].upper()})
     assert list(pn.run_parallel(upper, {"text": ["a", "b"]}, **QUIET)["loud"]) == ["A", "B"]
+
+
+def test_a_chain_that_takes_one_bare_value_gets_it() -> None:
+    rag = {"ctx": lambda question: "C", "q": RunnablePassthrough()} | PromptTemplate.from_template(
+        "{ctx} {q}"
+    )
+    df = pn.run_parallel(rag, ["x"], **QUIET)
+    assert df["text"].tolist() == [rag.invoke("x").text]
+
+    async def later(given: Any) -> Any:
+        return {"late": given["text"]}
+
+    again = RunnableLambda(later).with_retry()
+    assert list(pn.run_parallel(again, {"text": ["a"]}, **QUIET)["late"]) == ["a"]
 
 
 def test_failures_are_tried_again_by_us(
