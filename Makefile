@@ -6,6 +6,18 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 FRESH = PARDSPY_STORE=$$(mktemp -d)/answers.sqlite
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
+# with DSPy, LangChain and version 2 of the openai client
+DSPY := .venv-dspy
+DSPY_PIP := $(DSPY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-dspy.txt
+# loads the embedded model, which slows down badly where it shares the cores
+WITH_MODEL := tests/test_local.py tests/foreign/test_embedded.py
+DSPY_NOTEBOOK := notebooks/06_dspy_modules.ipynb
+NOTEBOOKS := $(filter-out $(DSPY_NOTEBOOK),$(wildcard notebooks/*.ipynb))
+# of the kernel, the page and the package: once is enough
+ONCE := tests/test_browser.py tests/test_kernel.py tests/test_house.py tests/test_wheel.py
+BOTH_CORES := -n 2 --dist loadfile
+SMALL_MODEL := PARDSPY_MODEL=local:smollm2-135m
+
 .PHONY: demo test lab lint browser notebooks pictures bench clean
 
 $(PY):
@@ -18,6 +30,11 @@ $(VENV)/.demo: $(PY) pyproject.toml constraints.txt
 $(VENV)/.test: $(PY) pyproject.toml constraints.txt
 	$(PIP) --editable ".[test]"
 	touch $@ $(VENV)/.demo
+
+$(DSPY)/.ready: pyproject.toml constraints-dspy.txt
+	test -x $(DSPY)/bin/python || python3.11 -m venv $(DSPY)
+	$(DSPY_PIP) --editable ".[test-dspy]"
+	touch $@
 
 demo: $(VENV)/.demo
 	$(PY) examples/sentiment.py
@@ -34,13 +51,17 @@ browser:
 	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium; }
 
 # the notebooks keep their outputs from the default model; here they run on the small one
-test: lint browser
-	$(FRESH) PARDSPY_MODEL=local:smollm2-135m $(PY) -m pytest tests --nbmake notebooks
+test: lint browser $(DSPY)/.ready
+	$(FRESH) $(PY) -m pytest tests $(BOTH_CORES) --ignore tests/foreign $(WITH_MODEL:%=--ignore %)
+	$(FRESH) $(DSPY)/bin/python -m pytest tests $(BOTH_CORES) $(ONCE:%=--ignore %) $(WITH_MODEL:%=--ignore %)
+	$(FRESH) $(SMALL_MODEL) $(PY) -m pytest tests/test_local.py --nbmake $(NOTEBOOKS)
+	$(FRESH) $(SMALL_MODEL) $(DSPY)/bin/python -m pytest tests/foreign/test_embedded.py --nbmake $(DSPY_NOTEBOOK)
 
 # run the notebooks on the default model and keep their outputs, without widget state
-notebooks: $(VENV)/.test
-	$(FRESH) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
+KEEP := nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False
+notebooks: $(VENV)/.test $(DSPY)/.ready
+	$(FRESH) $(PY) -m $(KEEP) $(NOTEBOOKS)
+	$(FRESH) $(DSPY)/bin/python -m $(KEEP) $(DSPY_NOTEBOOK)
 
 # the pictures of the README, out of a real JupyterLab
 pictures: $(VENV)/.test browser
@@ -58,4 +79,4 @@ bench: $(VENV)/.test
 	$(PY) benchmarks/report.py
 
 clean:
-	rm -rf $(VENV) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output
+	rm -rf $(VENV) $(DSPY) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output

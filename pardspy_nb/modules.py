@@ -260,10 +260,10 @@ def _agreed(modules: Collection[Module]) -> dict[str, Field]:
         return {}
     kinds: dict[str, set[str]] = {}
     for of in modules:
-        for name, field in of.outputs.items():
-            kinds.setdefault(name, set()).add(repr((field.type, field.optional)))
+        for name, output in of.outputs.items():
+            kinds.setdefault(name, set()).add(repr((output.type, output.optional)))
     declared = {n: f for of in modules for n, f in of.outputs.items()}
-    return {name: field for name, field in declared.items() if len(kinds[name]) == 1}
+    return {name: output for name, output in declared.items() if len(kinds[name]) == 1}
 
 
 def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]:

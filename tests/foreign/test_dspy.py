@@ -203,19 +203,3 @@ def test_an_awaited_run_and_a_store_with_a_key(dlm: dspy.LM, server: ScriptedSer
     first, second = asyncio.run(twice())
     assert (first["cached"][0], second["cached"][0]) == (False, True)
     assert second["sentiment"][0] == "neutral"
-
-
-def test_a_real_model_answers_a_dspy_module() -> None:
-    """The embedded model behind `dspy.LM`, with the same results as one by one."""
-    where, key = pn.LM("local").serve()
-    lm = dspy.LM("openai/embedded", api_base=where, api_key=key, cache=False, temperature=0.0,
-                 max_tokens=60)  # fmt: skip
-    module = dspy.Predict("review -> mood: Literal['good', 'bad']")
-    texts = ["I love it", "It broke at once"]
-    with dspy.context(lm=lm, adapter=dspy.JSONAdapter(), track_usage=True):
-        one_by_one = [module(review=text) for text in texts]
-        df = pn.run_parallel(module, {"review": texts}, **QUIET)
-    assert list(df["mood"]) == [p.mood for p in one_by_one]
-    assert list(df["completion_tokens"]) == [
-        sum(of["completion_tokens"] for of in p.get_lm_usage().values()) for p in one_by_one
-    ]
