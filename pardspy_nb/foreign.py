@@ -107,7 +107,8 @@ class _Dspy:
         import inspect
 
         signature = getattr(self._module, "signature", None)
-        parameters = list(inspect.signature(self._module.forward).parameters.values())
+        forward = inspect.signature(type(self._module).forward)  # DSPy warns of the instance's
+        parameters = list(forward.parameters.values())[1:]
         passes_on = all(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
         predictors = self._module.predictors()
         if not hasattr(signature, "input_fields") and passes_on and len(predictors) == 1:

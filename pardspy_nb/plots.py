@@ -156,7 +156,9 @@ def plot_calibration(
                     fontsize="small")  # fmt: skip
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.12)
-    _finish(ax, "Calibration (rows above)", "confidence", "share that is right", whole=False)
+    _finish(
+        ax, "Calibration, with the number of rows", "confidence", "share that is right", whole=False
+    )
     return ax
 
 
