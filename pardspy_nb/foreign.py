@@ -79,8 +79,8 @@ def _used(model: str, prompt: Any, completion: Any, total: Any, cached: Any) -> 
 
 
 class _Dspy:
-    """A `dspy.Module`, in the settings of where it was made ready (they are context variables,
-    which attempts inherit). Its LMs do not try again by themselves, so that each attempt is
+    """A `dspy.Module`, in the settings of whoever runs it (they are context variables, which
+    attempts inherit). Its LMs do not try again by themselves, so that each attempt is
     counted; predictors with LMs of their own are copied for that, with their module."""
 
     def __init__(self, dspy: Any, module: Any) -> None:
@@ -91,9 +91,8 @@ class _Dspy:
             for predictor in self._run_as.predictors():
                 if getattr(predictor, "lm", None) is not None:
                     predictor.lm = _without_retries(predictor.lm)
-        self._default = dspy.settings.lm
-        self._quiet = None if self._default is None else _without_retries(self._default)
-        lms = [p.lm for p in own] or [self._default]
+        self._quiet: dict[int, tuple[Any, Any]] = {}  # LMs of the settings, and their copies
+        lms = [p.lm for p in own] or [dspy.settings.lm]
         self._lms = [lm for lm in lms if lm is not None]
 
     def adapted(self) -> Foreign:
@@ -129,10 +128,12 @@ class _Dspy:
             return self._answer(await self._run_as.acall(**inputs))
 
     def _counted(self) -> _Counted:
-        changes = {}
-        if self._quiet is not None and self._dspy.settings.lm is self._default:
-            changes["lm"] = self._quiet
-        return _Counted(self._dspy, changes)
+        lm = self._dspy.settings.lm
+        if lm is None:
+            return _Counted(self._dspy, {})
+        if id(lm) not in self._quiet:
+            self._quiet[id(lm)] = lm, _without_retries(lm)
+        return _Counted(self._dspy, {"lm": self._quiet[id(lm)][1]})
 
     def _answer(self, prediction: Any) -> Answer:
         values = dict(

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import ModuleOutputError
 from .events import Answer, Row
@@ -102,9 +102,17 @@ class Module:
 
 
 Call = Callable[[Mapping[str, Any]], Awaitable[Answer]]
-_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, DaemonPool] = (
-    weakref.WeakKeyDictionary()
-)
+
+
+class _Parts(NamedTuple):
+    """What the parts of composites need on one event loop: threads, and each part's calls, by the
+    part's id."""
+
+    pool: DaemonPool
+    calls: dict[int, Call]
+
+
+_parts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Parts] = weakref.WeakKeyDictionary()
 
 
 class Composite:
@@ -137,10 +145,13 @@ def part(module: Any) -> tuple[Module, Call]:
 
     async def call(inputs: Mapping[str, Any]) -> Answer:
         loop = asyncio.get_running_loop()
-        pool = _pools.get(loop)
-        if pool is None:
-            pool = _pools[loop] = DaemonPool(loop)
-        return await _call_of(module, pool)(inputs)
+        here = _parts.get(loop)
+        if here is None:
+            here = _parts[loop] = _Parts(DaemonPool(loop), {})
+        made = here.calls.get(id(described))
+        if made is None:
+            made = here.calls[id(described)] = _call_of(module, here.pool)
+        return await made(inputs)
 
     return described, call
 
@@ -190,8 +201,8 @@ class Caller:
     def close(self) -> None:
         """Let go of the threads."""
         self._pool.close()
-        if (pool := _pools.pop(self._loop, None)) is not None:
-            pool.close()
+        if (parts := _parts.pop(self._loop, None)) is not None:
+            parts.pool.close()
 
 
 def from_module(module: Any) -> Module:
