@@ -15,7 +15,7 @@ DSPY_NOTEBOOK := notebooks/06_dspy_modules.ipynb
 NOTEBOOKS := $(filter-out $(DSPY_NOTEBOOK),$(wildcard notebooks/*.ipynb))
 # of the kernel, the page and the package: once is enough
 ONCE := tests/test_browser.py tests/test_kernel.py tests/test_house.py tests/test_wheel.py
-BOTH_CORES := -n 2 --dist loadfile
+BOTH_CORES := -n 2 --dist worksteal
 SMALL_MODEL := PARDSPY_MODEL=local:smollm2-135m
 
 .PHONY: demo test lab lint browser notebooks pictures bench clean

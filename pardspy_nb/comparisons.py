@@ -53,13 +53,13 @@ class Comparison(pd.DataFrame):
         quality = ["accuracy", "95 %", "macro F1", "kappa"] if judged else []
         lines = []
         for name, row in self.iterrows():
-            good = [f"{row['accuracy']:.1%}", f"{row['low']:.0%} to {row['high']:.0%}",
+            good = [f"{row['accuracy']:.1%}", f"{100 * row['low']:.0f}–{row['high']:.0%}",
                     f"{row['macro_f1']:.2f}", f"{row['kappa']:.2f}"] if judged else []  # fmt: skip
             times = [
                 milliseconds(None if pd.isna(row[p]) else row[p]) for p in ("p50_ms", "p90_ms")
             ]
             cost = dollars(None if pd.isna(row["cost_usd"]) else row["cost_usd"])
-            lines.append([str(name), *good, f"{row['failed']:,}", cost, *times])
+            lines.append([str(name), *good, f"{int(row['failed']):,}", cost, *times])
         head = ["module", *quality, "failed", "cost", "p50", "p90"]
         return markup.box(
             [markup.table(head, lines), *(markup.note(t) for t in self._told())], markup.BLUE

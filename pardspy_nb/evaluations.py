@@ -108,7 +108,7 @@ def _shown(metric: str, value: float, low: float, high: float) -> str:
         return f"{value:,.0f}"
     if metric in ("kappa", "ece", "brier"):
         return f"{value:.3f}"
-    return _share(value) + ("" if np.isnan(low) else f" ({low:.0%} to {high:.0%})")
+    return _share(value) if np.isnan(low) else markup.share(low, value, high)
 
 
 def evaluate(

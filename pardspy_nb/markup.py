@@ -63,14 +63,18 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def share(low: float, value: float, high: float) -> str:
+    """A share with its interval: `82% (77–86%)`."""
+    return f"{value:.0%} ({100 * low:.0f}–{high:.0%})"
+
+
 def accuracies(judged: Mapping[str, tuple[int, int]] | None) -> list[tuple[str, str]]:
     """Shares of right labels, with their interval of 95 %, as figures."""
     shown = []
     for name, (right, n) in (judged or {}).items():
         if n:
-            share = wilson(right, n)
             title = "accuracy" if len(judged or ()) == 1 else f"{name} accuracy"
-            shown.append((title, f"{right / n:.0%} ({share.low:.0%} to {share.high:.0%})"))
+            shown.append((title, share(*wilson(right, n))))
     return shown
 
 

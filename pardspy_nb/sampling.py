@@ -27,7 +27,7 @@ class BestOfN(Composite):
 
     Args:
         module: any module. Of a `Predict` whose temperature is 0 or not set, all samples but the
-            first have a temperature of 1.
+            first have a temperature of 1; see to it yourself that other modules' answers differ.
         n: samples.
         score: `score(inputs, prediction) -> float`, higher is better; may be async.
         threshold: with it samples are asked one after the other, until one scores as high; else

@@ -99,7 +99,7 @@ def test_missing_labels_and_answers_are_counted_and_not_judged() -> None:
     assert pn.evaluate(df, df["label"].tolist(), "sentiment").accuracy == 0.5
     assert ev.calibration is None
     html = ev._repr_html_()
-    assert "50% (9% to 91%)" in html
+    assert "50% (9–91%)" in html
     assert "true \\ predicted" in html
     assert type(ev.head(2)) is pd.DataFrame
     assert "&lt;b&gt;" in pn.evaluate(
@@ -235,10 +235,10 @@ def test_accuracy_is_live_in_panel_bar_summary_and_metrics(
     run = pn.start_parallel(predict, labelled, truth="gold", progress="tqdm", store=None)
     df = run.result()
     assert df.parallel.metrics.accuracy == {"sentiment": pytest.approx(10 / 11)}
-    figure = ("accuracy", "91% (62% to 98%)")
+    figure = ("accuracy", "91% (62–98%)")
     assert figure in df.parallel.summary().figures
     assert figure in live_figures(run._ledger.tally)
-    assert "accuracy 91% (62% to 98%)" in capsys.readouterr().err
+    assert "accuracy 91% (62–98%)" in capsys.readouterr().err
     assert pn.evaluate(df).accuracy == pytest.approx(10 / 11)
     listed = pn.run_parallel(predict, labelled[["review"]], truth=list(labelled["gold"]), **QUIET)
     assert listed.parallel.metrics.accuracy == {"sentiment": pytest.approx(10 / 11)}
