@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -92,7 +93,7 @@ class Module:
         if self._instances:
             sure = {id(m): _confident(m) for m in self._instances}
             instances = tuple(sure[id(m)] for m in self._instances)
-            outputs = _agreed([_describe(m, m) for m in sure.values()])
+            outputs = agreed([describe(m, m) for m in sure.values()])
             return replace(self, source=instances, outputs=outputs, _instances=instances)
         return from_module(_confident(self.source))
 
@@ -115,7 +116,7 @@ class _Parts(NamedTuple):
 _parts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Parts] = weakref.WeakKeyDictionary()
 
 
-class Composite:
+class Composite(ABC):
     """A module made of others, which has `acall(**inputs)`.
 
     Attributes:
@@ -129,9 +130,9 @@ class Composite:
     waits: bool
     talks: bool
 
+    @abstractmethod
     async def acall(self, **inputs: Any) -> Prediction:
         """Run for one row."""
-        raise NotImplementedError
 
     def __call__(self, **inputs: Any) -> Prediction:
         """`acall`, from synchronous code; works inside a running event loop too."""
@@ -207,64 +208,23 @@ class Caller:
 
 def from_module(module: Any) -> Module:
     """One module for all rows. TypeError if it is none."""
-    return _describe(module, module)
+    return describe(module, module)
 
 
 def from_instances(instances: Sequence[Any]) -> Module:
     """Row i goes to `instances[i % n]`, never two rows to one instance at once."""
     if not instances:
         raise ValueError("from_instances needs at least one module")
-    described = _describe(instances[0], instances[0])
+    described = describe(instances[0], instances[0])
     for other in instances[1:]:
-        if _describe(other, other).inputs.fields.keys() != described.inputs.fields.keys():
+        if describe(other, other).inputs.fields.keys() != described.inputs.fields.keys():
             raise ValueError("the instances take different inputs")
     lms = [lm for m in instances for lm in _lms(m)]
     return replace(described, source=instances, lanes=len(instances), lms=lms, talks=False,
                     _instances=tuple(instances))  # fmt: skip
 
 
-def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, Any]]]:
-    """One module a row, and the rows: of a list of (module, inputs).
-
-    Args:
-        samples: how often each row is asked.
-
-    Raises:
-        TypeError: not a list of pairs.
-        ValueError: no pairs, inputs that do not fit their module, or a history in two pairs.
-    """
-    listed = list(pairs) if isinstance(pairs, Sequence) and not isinstance(pairs, str) else None
-    if listed is None or not all(isinstance(p, tuple | list) and len(p) == 2 for p in listed):
-        raise TypeError("without inputs the module is a list of pairs: [(module, inputs), …]")
-    if not listed:
-        raise ValueError("the list of pairs is empty")
-    described = {id(m): _describe(m, m) for m, _ in listed}
-    each = [described[id(m)] for m, _ in listed]
-    rows = [_inputs_of_pair(i, of, given) for i, (of, (_, given)) in
-            enumerate(zip(each, listed, strict=True))]  # fmt: skip
-    talks = [id(m) for m, _ in listed if described[id(m)].talks]
-    if len(set(talks)) < len(talks) or (talks and samples > 1):
-        raise ValueError("a module with a history would serve two rows at once: give each pair "
-                         "its own")  # fmt: skip
-    fields: dict[str, Field] = {}
-    for of in each:
-        for name, taken in of.inputs.fields.items():
-            everywhere = all(name in other.inputs.required for other in described.values())
-            fields.setdefault(name, replace(taken, optional=not everywhere))
-    modules = [m for m, _ in listed for _ in range(samples)]
-    module = Module(
-        each[0].name if len(described) == 1 else "pairs",
-        Inputs(fields, any(of.inputs.open for of in each)),
-        _agreed(described.values()), tuple(modules),
-        waits=any(of.waits for of in each),
-        timeout_s=max((of.timeout_s for of in each if of.timeout_s is not None), default=None),
-        lms=list({id(lm): lm for of in each for lm in of.lms}.values()),
-        _instances=tuple(modules),
-    )  # fmt: skip
-    return module, rows
-
-
-def _agreed(modules: Collection[Module]) -> dict[str, Field]:
+def agreed(modules: Collection[Module]) -> dict[str, Field]:
     """The outputs of several modules that all who declare them declare alike; none where one
     declares nothing, and may return anything under any name."""
     if not all(of.outputs for of in modules):
@@ -277,25 +237,12 @@ def _agreed(modules: Collection[Module]) -> dict[str, Field]:
     return {name: output for name, output in declared.items() if len(kinds[name]) == 1}
 
 
-def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]:
-    inputs = given.inputs() if callable(getattr(given, "inputs", None)) else given  # dspy.Example
-    inputs = dict(inputs) if hasattr(inputs, "keys") else None
-    if inputs is None:
-        raise TypeError(f"pair {place}: the inputs are a dict, not {given!r}")
-    missing = [n for n in module.inputs.required if n not in inputs]
-    unknown = [n for n in inputs if n not in module.inputs.fields and not module.inputs.open]
-    if missing or unknown:
-        raise ValueError(f"pair {place}: {module.name} takes {list(module.inputs.fields)}; missing "
-                         f"{missing}, unknown {unknown}")  # fmt: skip
-    return inputs
-
-
 def from_factory(factory: Callable[[int], Any]) -> Module:
     """One module a row. The factory is called once here, to learn the inputs and outputs."""
     if not callable(factory):
         raise TypeError(f"from_factory needs a function i -> module, not {factory!r}")
     sample = factory(0)
-    return replace(_describe(sample, sample), source=factory, talks=False, _factory=factory)
+    return replace(describe(sample, sample), source=factory, talks=False, _factory=factory)
 
 
 def _lms(module: Any) -> list[Any]:
@@ -303,7 +250,8 @@ def _lms(module: Any) -> list[Any]:
     return [lm] if lm is not None else []
 
 
-def _describe(module: Any, source: Any) -> Module:
+def describe(module: Any, source: Any) -> Module:
+    """A module as the engine sees it; `source` is what the user gave. TypeError if it is none."""
     name = str(getattr(module, "__name__", type(module).__name__))
     signature: Any = getattr(module, "signature", None)
     if isinstance(signature, Signature) and callable(getattr(module, "acall", None)):

@@ -25,8 +25,9 @@ from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
 from .metrics import ParallelMetrics
-from .modules import Module, from_module, from_pairs
+from .modules import Module, from_module
 from .options import Options, takes_options
+from .pairs import from_pairs
 from .prediction import Prediction
 from .provenance import Sources
 from .records import Records

@@ -27,6 +27,12 @@ def store_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     return path
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_known_of_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ports come again; what one test's server taught must not hold for another's."""
+    monkeypatch.setattr("pardspy_nb.forms._known", {})
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     scripted = ScriptedServer().start()

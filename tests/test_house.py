@@ -63,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "events", "fields", "foreign", "history", "lm", "portal", "predict",
         "prediction", "signature", "threads", "usage",
     },
+    "pairs": {"fields", "modules"},
     "program": {"fields", "modules", "prediction", "usage"},
     "sampling": {"errors", "events", "fields", "modules", "predict", "prediction", "usage"},
     "batch": {"events", "fields", "modules"},
@@ -108,8 +109,7 @@ ALLOWED: dict[str, set[str]] = {
     "run": {
         "backend", "batch", "budget", "clock", "deciding", "engine", "errors", "events",
         "frame", "history", "interrupts", "kernel", "ledger", "memory", "metrics", "modules",
-        "options", "prediction",
-        "provenance", "records", "sinks",
+        "options", "pairs", "prediction", "provenance", "records", "sinks",
     },
     "parts": {"batch", "events", "frame", "modules", "records", "segments"},
     "segments": {"fields", "frame"},
