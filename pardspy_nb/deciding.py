@@ -79,8 +79,6 @@ class Deciding:
                     self._changed.wait()
                 if self._next:
                     return self._next.popleft()
-                if self._closed and self.least is None:
-                    raise StopIteration
             row = next(self._rows, None)  # a stream may wait: not while others are kept out
             with self._changed:
                 if row is None:

@@ -50,7 +50,8 @@ def test_the_form_an_endpoint_takes_is_found_out_once_and_not_once_a_row(
     said = server.requests[-1]["messages"][0]["content"]
     assert ("JSON schema" in said and '"enum"' in said) == (form != "json_schema")
     pn.run_parallel(predict, [f"row-{i}" for i in range(40, 60)], max_workers=16, **QUIET)
-    pn.Predict("review -> answer", pn.LM("gpt-4o-mini", base_url=server.url, api_key="k"))
+    other = pn.Predict("review -> reason", pn.LM("gpt-4o-mini", base_url=server.url, api_key="k"))
+    pn.run_parallel(other, ["row-60"], **QUIET)  # another schema, another LM: the same endpoint
     assert server.refused == len(refuses)
 
 
@@ -134,6 +135,25 @@ class Slow(pn.LM):
         return pn.Completion(json.dumps(GOOD), pn.Usage(), "m")
 
 
+def test_one_goes_ahead_until_it_is_answered_or_half_a_second_has_passed() -> None:
+    from pardspy_nb.events import Answer, Row
+    from pardspy_nb.scout import Scout
+
+    row = Row(0, 0, 0, {})
+    answered, waited, known = (Scout(lambda: False), Scout(lambda: False), Scout(lambda: True))
+    for scout in (answered, waited, known):
+        assert scout.wait_s(row, 7.0) == 0
+        scout.enter(row, 7.0)
+    assert answered.wait_s(row, 7.1) == pytest.approx(0.4)
+    answered.leave(row, ValueError(), 7.2)
+    answered.enter(row, 7.2)
+    assert answered.wait_s(row, 7.3) == pytest.approx(0.2)  # of all, not of each
+    answered.leave(row, Answer({}), 7.3)
+    answered.enter(row, 7.3)
+    assert (answered.wait_s(row, 7.3), known.wait_s(row, 7.1)) == (0, 0)
+    assert waited.wait_s(row, 7.5) == 0
+
+
 def test_finding_out_the_form_holds_up_a_run_once(
     signature: pn.Signature, server: ScriptedServer
 ) -> None:
@@ -180,6 +200,7 @@ def test_an_answer_is_read_in_spite_of_its_form_and_that_is_recorded(
         '{"sentiment": "negative", "reason": "too lo',
         '{"meta": {"a": 1}, "sentiment": "negative", "reason": "too lo',
         '```json\n{"sentiment": "negative", "rea',
+        f"<think>Perhaps {json.dumps(GOOD)}</think> I do not know.",
         "Sentiment: negative",
         "It is negative.",
         "{}",
@@ -189,6 +210,13 @@ def test_an_answer_is_read_in_spite_of_its_form_and_that_is_recorded(
 def test_nothing_is_made_up_of_half_an_answer(signature: pn.Signature, text: str) -> None:
     with pytest.raises(pn.InvalidOutputError):
         read(signature, text)
+
+
+def test_what_is_optional_is_not_lost_with_half_an_answer() -> None:
+    signature = pn.Signature("S").add_input("r").add_output("meta", dict)
+    signature = signature.add_output("reason", str, optional=True)
+    with pytest.raises(pn.InvalidOutputError):
+        read(signature, '{"meta": {"a": 1}, "reason": "too lo')
 
 
 @pytest.mark.parametrize(
@@ -252,7 +280,8 @@ def test_labels_that_deny_are_read_like_the_others() -> None:
     "text",
     ["Hello" + "\n" * 50000, "```" + " " * 50000, "```" + "a" * 50000, "*" * 50000,
      "sentiment: a a" + " " * 50000 + "b", "{" * 50000 + "}" * 50000, '{"a":' * 3000,
-     '{"a":' * 3000 + "1" + "}" * 3000, "x" * 200_000],
+     '{"a":' * 3000 + "1" + "}" * 3000, "x" * 200_000,
+     '{"sentiment": ' + "[" * 5000 + "]" * 5000 + ",}"],
 )  # fmt: skip
 def test_no_text_holds_up_the_others_or_breaks_the_reading(
     signature: pn.Signature, label_only: pn.Signature, text: str
