@@ -246,7 +246,7 @@ class Engine:
         now = self._loop.time()
         is_twin = bool(flight.calls)
         try:
-            if gates.admit(flight.row, now, shut=not is_twin):
+            if gates.admit(flight.next_row, now, shut=not is_twin):
                 flight.admitted += 1
                 return True
         except Exception as error:
@@ -342,7 +342,7 @@ class Engine:
 
     async def _attempt(self, flight: Flight, call: Call) -> None:
         outcome: Answer | BaseException
-        row = flight.row if flight.error is None else flight.row._replace(before=flight.error)
+        row = flight.next_row
         try:
             if self._timeout_s is None:
                 outcome = await self._ask(row)

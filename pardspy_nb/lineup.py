@@ -55,6 +55,11 @@ class Flight:
         self.held_at: float | None = None  # since when a gate makes it wait
 
     @property
+    def next_row(self) -> Row:
+        """The row as its next attempt gets it, with what the last one failed with."""
+        return self.row if self.error is None else self.row._replace(before=self.error)
+
+    @property
     def may_be_twinned(self) -> bool:
         """Whether its first attempt is still worth a second."""
         return bool(self.calls) and not (self.won or self.dropped or self.settled)

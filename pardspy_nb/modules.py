@@ -190,7 +190,7 @@ class Caller:
             module = self._made.get(row.number)
             if module is None:
                 module = self._made[row.number] = self._factory(row.number)
-        bound: Bound = module.worst_case(row.inputs)
+        bound: Bound = module.worst_case(row.inputs, row.before)
         return bound
 
     def size(self, row: Row) -> float:

@@ -107,7 +107,7 @@ class Predict:
             before: what the attempt before this one failed with; an answer that did not fit is
                 shown to the model, with what was wrong with it.
         """
-        told = before if isinstance(before, InvalidOutputError) else _told_before(before)
+        told = _told(before)
         try:
             return await self._ask(inputs, told)
         except AttemptError as error:
@@ -163,13 +163,14 @@ class Predict:
         body: dict[str, Any] = whole(messages, **self._form, **self._asked)
         return body
 
-    def worst_case(self, inputs: Mapping[str, Any]) -> Bound:
-        """The most that one `ask` can use. ValueError where that is not known: an unknown
-        price, or a custom LM without `worst_case`."""
+    def worst_case(self, inputs: Mapping[str, Any], before: BaseException | None = None) -> Bound:
+        """The most that one `ask` with the same arguments can use. ValueError where that is not
+        known: an unknown price, or a custom LM without `worst_case`."""
         known = getattr(self.lm, "worst_case", None)
         if known is None:
             raise ValueError(f"{self.lm!r} cannot tell what a call can cost (it has no worst_case)")
-        bound: Bound = known(self._messages(inputs), **self._form, **self._asked)
+        messages = self._messages(inputs, _told(before))
+        bound: Bound = known(messages, **self._form, **self._asked)
         return bound
 
     def _messages(
@@ -316,8 +317,11 @@ class ChainOfThought(Predict):
         return signature.with_output_first(Field("reasoning", str, "Think step by step"))
 
 
-def _told_before(error: BaseException | None) -> InvalidOutputError | None:
-    rejected: InvalidOutputError | None = getattr(error, "rejected", None)
+def _told(before: BaseException | None) -> InvalidOutputError | None:
+    """The answer that is sent back: the last attempt's, or that of one before it."""
+    if isinstance(before, InvalidOutputError):
+        return before
+    rejected: InvalidOutputError | None = getattr(before, "rejected", None)
     return rejected
 
 

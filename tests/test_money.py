@@ -358,3 +358,29 @@ def test_a_factory_is_asked_once_a_row_however_often_it_has_to_wait(
     options = QUIET | {"max_cost_usd": 0.0006, "max_workers": 16, "on_budget": "return"}
     pn.Parallel.from_factory(factory, **options)(review=[f"row-{i}" for i in range(40)])
     assert max(Counter(made[1:]).values()) <= 2  # row 0 is also the sample of its kind
+
+
+def test_what_is_sent_back_is_reserved_for_too(
+    predict: pn.Predict, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every reservation is as many tokens as its own request has bytes, also of a second one."""
+    from pardspy_nb.modules import Caller
+
+    reserved, plain = [], Caller.worst_case
+
+    def spied(self: Caller, row: Any) -> Any:
+        reserved.append(plain(self, row))
+        return reserved[-1]
+
+    monkeypatch.setattr(Caller, "worst_case", spied)
+    server.script = lambda marker, attempt: Reply("wrong_label" if attempt == 1 else "ok")
+    lm = pn.LM("gpt-4o-mini", base_url=server.url, api_key="k", max_tokens=20)
+    df = pn.run_parallel(
+        pn.Predict(predict.signature, lm), ["row-0"], max_cost_usd=1.0, progress="none", store=None
+    )
+    assert list(df["attempts"]) == [2]
+    sizes = [len(json.dumps(r, ensure_ascii=False).encode()) for r in server.requests]
+    assert sizes[1] > sizes[0] + 200
+    assert [bound.prompt_tokens >= size for bound, size in zip(reserved, sizes, strict=True)] == [
+        True, True,
+    ]  # fmt: skip
