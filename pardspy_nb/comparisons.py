@@ -95,7 +95,7 @@ def compare(
         ValueError: fewer than two modules, an iterator, samples (`repeat`), or bad input.
         ParallelError: as `run_parallel`; what the earlier modules answered is in the store.
     """
-    if len(modules) < 2:
+    if not isinstance(modules, Mapping) or len(modules) < 2:
         raise ValueError("compare needs at least two modules: {'a': predict_a, 'b': predict_b}")
     if isinstance(inputs, Iterator):
         raise ValueError("compare needs its rows more than once; pass list(rows)")
@@ -140,8 +140,8 @@ def _line(df: pd.DataFrame, evaluation: Evaluation | None) -> dict[str, Any]:
     return line | {
         "cost_usd": usage.cost_usd if usage else None,
         "total_tokens": usage.total_tokens if usage else None,
-        "p50_ms": metrics.latency.p50_ms,
-        "p90_ms": metrics.latency.p90_ms,
+        "p50_ms": math.nan if metrics.latency.p50_ms is None else metrics.latency.p50_ms,
+        "p90_ms": math.nan if metrics.latency.p90_ms is None else metrics.latency.p90_ms,
         "elapsed_s": metrics.elapsed_s,
     }
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from . import markup
 from .interval import wilson
+from .truths import by_index
 
 _BINS = 10
 _SHARES = ("precision", "recall", "f1")
@@ -185,7 +186,8 @@ def _columns(df: pd.DataFrame, truth: Any, pred: str) -> tuple[pd.Series, pd.Ser
     for name in [pred, *([truth] if isinstance(truth, str) else [])]:
         if name not in df.columns:
             raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
-    true = df[truth] if isinstance(truth, str) else pd.Series(list(truth), dtype=object)
+    given = df[truth] if isinstance(truth, str) else by_index(truth, df.index)
+    true = given if isinstance(truth, str) else pd.Series(list(given), dtype=object)
     if len(true) != len(df):
         raise ValueError(f"truth has {len(true)} labels, and the frame {len(df)} rows")
     return df[pred].reset_index(drop=True), true.reset_index(drop=True)

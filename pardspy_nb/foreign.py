@@ -97,7 +97,10 @@ class _Dspy:
 
     def adapted(self) -> Foreign:
         inputs, is_open, outputs = self._fields()
-        is_async = _has_its_async(type(self._module))
+        only_sync = self._dspy.BaseLM.aforward  # what an LM has that does not speak async
+        is_async = _has_its_async(type(self._module)) and not any(
+            getattr(type(lm), "aforward", None) is only_sync for lm in self._lms
+        )
         name = type(self._module).__name__
         return Foreign(name, inputs, is_open, outputs, self._lms, is_async,
                        self._ask_async if is_async else self._ask)  # fmt: skip

@@ -22,4 +22,5 @@ def wilson(hits: int, n: int) -> Interval:
     share, z2 = hits / n, Z**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return Interval(max(0.0, middle - half), share, min(1.0, middle + half))
+    low = max(0.0, middle - half) if hits else 0.0  # exactly, whatever floats come to
+    return Interval(low, share, min(1.0, middle + half) if hits < n else 1.0)

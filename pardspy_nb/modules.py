@@ -268,10 +268,16 @@ def describe(module: Any, source: Any) -> Module:
     function = getattr(module, "acall", module)
     if not callable(function) or isinstance(module, type):
         raise TypeError(
-            f"{module!r} is not a module: expected Predict(…), a function f(**inputs), a "
+            f"{shortened(module)} is not a module: expected Predict(…), a function f(**inputs), a "
             "dspy.Module, a LangChain runnable, or an object with acall(**inputs)"
         )
     return Module(name, _parameters(function), {}, source, waits=_is_async(function))
+
+
+def shortened(module: Any) -> str:
+    """What something is, on one short line."""
+    shown = " ".join(repr(module).split())
+    return shown if len(shown) <= 100 else f"{shown[:99]}…"
 
 
 def _is_async(function: Any) -> bool:
@@ -348,7 +354,8 @@ def _call_of(module: Any, pool: DaemonPool) -> Call:
 
 def _confident(module: Any) -> Any:
     if not _is_plain(module):
-        raise ValueError(f"confidence is told by Predict and its kin, not by {module!r}")
+        raise ValueError(f"confidence is told by Predict and its kin, not by {shortened(module)}: "
+                         "give it to the Predict inside")  # fmt: skip
     return module if module.is_confident else module.varied(confidence=True)
 
 

@@ -135,6 +135,11 @@ class Options:
             raise ValueError(
                 f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}"
             )
+        if not isinstance(self.confidence, bool):
+            raise ValueError(f"confidence must be True or False, got {self.confidence!r}")
+        if isinstance(self.truth, bool | int | float | bytes):
+            raise ValueError(f"truth names the column of the true labels, or holds them; got "
+                             f"{self.truth!r}")  # fmt: skip
         for name in ("rpm", "tpm"):
             limit = getattr(self, name)
             if limit is not None and not (_is_number(limit) and limit > 0):

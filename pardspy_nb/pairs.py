@@ -22,7 +22,8 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
     """
     listed = list(pairs) if isinstance(pairs, Sequence) and not isinstance(pairs, str) else None
     if listed is None or not all(isinstance(p, tuple | list) and len(p) == 2 for p in listed):
-        raise TypeError("without inputs the module is a list of pairs: [(module, inputs), …]")
+        raise TypeError("give the rows: run_parallel(module, inputs); without inputs the module is "
+                        "a list of pairs, [(module, inputs), …]")  # fmt: skip
     if not listed:
         raise ValueError("the list of pairs is empty")
     described = {id(m): describe(m, m) for m, _ in listed}

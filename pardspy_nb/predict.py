@@ -20,7 +20,7 @@ from .lm import LM, Bound, LanguageModel
 from .portal import run_sync
 from .prediction import Prediction
 from .signature import Signature, as_signature
-from .usage import UsageScope, total
+from .usage import UsageScope, record, total
 
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
 _SHOWN_BACK = 1000  # characters of it
@@ -123,7 +123,10 @@ class Predict:
 
     async def _ask(self, inputs: Mapping[str, Any], told: InvalidOutputError | None) -> Answer:
         messages = self._messages(inputs, told)
-        completion = await self.lm.complete(messages, **self._form, **self._asked)
+        with UsageScope() as calls:
+            completion = await self.lm.complete(messages, **self._form, **self._asked)
+            if not calls:  # an LM of the user's own, which does not tell of its calls
+                record(completion.usage)
         if completion.refusal:
             raise RefusedOutputError(
                 f"the model declined: {completion.refusal[:200]}", usage=completion.usage

@@ -24,6 +24,8 @@ class Program(Composite):
     """
 
     def __init__(self, modules: Sequence[Any]) -> None:
+        if not isinstance(modules, Sequence) or isinstance(modules, str):
+            raise TypeError("a program takes a list of modules: Program([first, second])")
         if not modules:
             raise ValueError("a program needs at least one module: Program([first, second])")
         self.modules = list(modules)

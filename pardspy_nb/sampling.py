@@ -43,7 +43,7 @@ class BestOfN(Composite):
     ) -> None:
         self._described, self._call = part(module)
         self._varied = part(_livelier(module))[1]
-        self.n, self.score, self.threshold = n, _checked(n, score), threshold
+        self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
         self.inputs, self.outputs = self._described.inputs, _scored(self._described.outputs)
         self.lms, self.waits = self._described.lms, self._described.waits
         self.talks = self._described.talks
@@ -102,7 +102,7 @@ class Refine(Composite):
             raise TypeError(f"Refine shows a Predict its earlier answers; {predict!r} is none")
         self._predict = predict
         described = part(predict)[0]
-        self.n, self.score, self.threshold = n, _checked(n, score), threshold
+        self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
         self.inputs, self.outputs = described.inputs, _scored(described.outputs)
         self.lms, self.waits, self.talks = described.lms, described.waits, described.talks
 
@@ -160,7 +160,9 @@ async def _caught(sample: Awaitable[Any]) -> Any:
         return _Raised(error)
 
 
-def _checked(n: int, score: Score | None) -> Score:
+def _checked(n: int, score: Score | None, threshold: float | None) -> Score:
+    if threshold is not None and not hasattr(threshold, "__float__"):
+        raise TypeError(f"threshold must be a number, got {threshold!r}")
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"n must be a whole number of at least 1, got {n!r}")
     if not callable(score):
@@ -189,7 +191,10 @@ async def _judged(
     result = score(inputs, Prediction(answer.outputs, inputs=inputs, usage=answer.usage))
     if inspect.isawaitable(result):
         result = await result
-    value, words = result if isinstance(result, tuple) else (result, None)
+    value, words = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"score returned {result!r}; it must return a number, or a number and what "
+                        "to do better, in words")  # fmt: skip
     if math.isnan(float(value)):
         raise ValueError("score returned nan, which is neither better nor worse than anything")
     return float(value), words

@@ -35,12 +35,23 @@ def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[st
     return {name: _labels(of, batch, rows, outputs.get(name)) for name, of in truth.items()}
 
 
+def by_index(labels: Any, index: Any) -> Any:
+    """A Series in the order of the rows, where it names the same rows in another order; anything
+    else as it is, by position."""
+    own: Any = getattr(labels, "index", None)
+    if index is None or not hasattr(labels, "reindex") or own.equals(index):
+        return labels
+    same = own.is_unique and index.is_unique and len(own) == len(index) and own.isin(index).all()
+    return labels.reindex(index) if same else labels
+
+
 def _labels(of: Any, batch: Batch, rows: int, field: Field | None) -> list[Any]:
     if isinstance(of, str):
         columns = list(getattr(batch.table, "columns", ()))
         if of not in columns:
             raise ValueError(f"truth names the column {of!r}; the input table has {columns}")
         of = batch.table[of]
+    of = by_index(of, batch.index)
     labels = list(of.tolist() if hasattr(of, "tolist") else of)
     if len(labels) != rows:
         raise ValueError(f"truth has {len(labels)} labels for {rows} rows")

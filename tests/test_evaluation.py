@@ -246,10 +246,21 @@ def test_accuracy_is_live_in_panel_bar_summary_and_metrics(
     assert named.parallel.metrics.judged == {"sentiment": (20, 22)}
 
 
+def test_a_series_of_true_labels_goes_by_its_index(
+    predict: pn.Predict, labelled: pd.DataFrame
+) -> None:
+    shuffled = labelled["gold"].sample(frac=1, random_state=1)
+    df = pn.run_parallel(predict, labelled[["review"]], truth=shuffled, **QUIET)
+    assert df.parallel.metrics.accuracy == {"sentiment": pytest.approx(10 / 11)}
+    assert pn.evaluate(df, shuffled, "sentiment").accuracy == pytest.approx(10 / 11)
+    other = labelled["gold"].set_axis(range(100, 112))  # of no row's name: by position
+    assert pn.evaluate(df, other, "sentiment").accuracy == pytest.approx(10 / 11)
+
+
 @pytest.mark.parametrize(
     ("truth", "message"),
     [("label", "no|column 'label'"), (["positive"], "1 labels for 12 rows"),
-     ({"mood": "gold"}, "mood")],
+     ({"mood": "gold"}, "mood"), (True, "truth names the column")],
 )  # fmt: skip
 def test_a_truth_that_does_not_fit_is_refused_before_anything_is_sent(
     predict: pn.Predict, labelled: pd.DataFrame, server: ScriptedServer, truth: Any, message: str

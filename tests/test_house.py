@@ -96,7 +96,7 @@ ALLOWED: dict[str, set[str]] = {
     "records": {"events", "usage"},
     "frame": {"batch", "events", "failures", "fields", "metrics", "records", "summary", "usage"},
     "plots": {"evaluations"},
-    "evaluations": {"interval", "markup"},
+    "evaluations": {"interval", "markup", "truths"},
     "votes": set(),
     "comparisons": {
         "evaluations", "frame", "interval", "markup", "options", "run", "usage",

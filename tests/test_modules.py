@@ -207,6 +207,15 @@ def test_wrong_use_is_refused(predict: pn.Predict, lm: pn.LM) -> None:
         pn.BestOfN(predict, 0, by_label)
     with pytest.raises(ValueError, match="'score'"):
         pn.BestOfN(pn.Predict("a -> score", lm), 2, by_label)
+    with pytest.raises(TypeError, match="threshold"):
+        pn.BestOfN(predict, 2, by_label, threshold="high")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Program\(\["):
+        pn.Program(predict)  # type: ignore[arg-type]
+    for result in (None, "good", (1, 2, 3)):
+        df = pn.run_parallel(
+            pn.BestOfN(predict, 1, lambda i, p, r=result: r), ["row-1"], max_failures=1, **QUIET
+        )
+        assert "must return a number" in df["error"][0]
     with pytest.raises(TypeError, match="Predict"):
         pn.Refine(lambda review: review, 2, by_label)  # type: ignore[arg-type]
 
@@ -234,6 +243,25 @@ def test_a_score_that_fails_is_the_rows_error_once_all_samples_are_counted(
         df = pn.run_parallel(pn.BestOfN(predict, 4, score), ["row-1"], max_failures=1, **QUIET)
         assert list(df["error_type"]) == [error]
         assert df["total_tokens"][0] == server.billed_prompt + server.billed_completion - before
+
+
+def test_what_a_model_of_ones_own_used_is_counted_inside_other_modules(
+    signature: pn.Signature,
+) -> None:
+    class Own:
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            return pn.Completion(
+                '{"sentiment": "neutral", "reason": "r"}', pn.Usage(3, 2, 5), "own"
+            )
+
+    plain = pn.Predict(signature, Own())
+    for module, calls in (
+        (plain, 1),
+        (pn.BestOfN(plain, 3, by_label), 3),
+        (pn.Program([plain]), 1),
+    ):
+        df = pn.run_parallel(module, {"review": ["a"]}, **QUIET)
+        assert df["total_tokens"].tolist() == [5 * calls]
 
 
 def test_a_conversation_inside_another_module_is_not_shared(

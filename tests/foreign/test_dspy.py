@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from typing import Any, Literal
 
 import dspy
@@ -186,6 +187,26 @@ def test_a_subclass_with_a_forward_of_its_own_is_run_as_it_is(
     with dspy.context(lm=dlm, adapter=dspy.JSONAdapter()):
         df = pn.run_parallel(Loud(Review), {"review": ["row-1"]}, **QUIET)
     assert df["reason"].tolist() == ["R"]
+
+
+def test_a_model_that_only_speaks_sync_is_called_in_threads() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that such LMs are on their way out
+
+        class Own(dspy.BaseLM):
+            def forward(self, prompt: Any = None, messages: Any = None, **more: Any) -> Any:
+                from litellm import ModelResponse
+
+                said = '{"sentiment": "neutral", "reason": "r"}'
+                return ModelResponse(
+                    choices=[{"message": {"content": said, "role": "assistant"}}], model="own",
+                    usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+                )  # fmt: skip
+
+        with dspy.context(lm=Own("own"), adapter=dspy.JSONAdapter()):
+            df = pn.run_parallel(dspy.Predict(Review), {"review": ["a", "b"]}, **QUIET)
+    assert df["sentiment"].tolist() == ["neutral"] * 2, df["error"].tolist()
+    assert df["total_tokens"].tolist() == [5, 5]
 
 
 def test_an_awaited_run_and_a_store_with_a_key(dlm: dspy.LM, server: ScriptedServer) -> None:
