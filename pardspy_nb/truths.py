@@ -17,7 +17,8 @@ def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[st
         outputs: those that the module declares.
 
     Raises:
-        ValueError: no such column or output, or not one label a row.
+        ValueError: no such column or output, not one label a row, or none that is one of the
+            output's.
     """
     if truth is None:
         return {}
@@ -55,7 +56,15 @@ def _labels(of: Any, batch: Batch, rows: int, field: Field | None) -> list[Any]:
     labels = list(of.tolist() if hasattr(of, "tolist") else of)
     if len(labels) != rows:
         raise ValueError(f"truth has {len(labels)} labels for {rows} rows")
-    return [_spelled(label, field) for label in labels]
+    spelled = [_spelled(label, field) for label in labels]
+    known = {label for label in spelled if label is not None}
+    if field is not None and field.labels is not None and known and not known & {*field.labels}:
+        raise ValueError(
+            f"the true labels {sorted(map(str, known))[:5]} and those of {field.name!r} "
+            f"{list(field.labels)[:5]} have none in common; give one the names of the other: "
+            "truth=df['…'].map({…: …})"
+        )
+    return spelled
 
 
 def _spelled(label: Any, field: Field | None) -> Any:

@@ -260,7 +260,8 @@ def test_a_series_of_true_labels_goes_by_its_index(
 @pytest.mark.parametrize(
     ("truth", "message"),
     [("label", "no|column 'label'"), (["positive"], "1 labels for 12 rows"),
-     ({"mood": "gold"}, "mood"), (True, "truth names the column")],
+     ({"mood": "gold"}, "mood"), (True, "truth names the column"),
+     ([0, 1] * 6, "none in common")],
 )  # fmt: skip
 def test_a_truth_that_does_not_fit_is_refused_before_anything_is_sent(
     predict: pn.Predict, labelled: pd.DataFrame, server: ScriptedServer, truth: Any, message: str
