@@ -190,7 +190,7 @@ def test_a_run_that_is_stopped_names_the_rows_it_did_not_reach(
         max_workers=2, **QUIET,
     )  # fmt: skip
     while voters.in_flight < 2:
-        pass
+        assert not run.done
     run.cancel()
     df = run.result()
     voters.gate.set()
@@ -259,8 +259,9 @@ def test_a_stream_that_waits_holds_up_nobody(predict: pn.Predict, server: Script
 
     rows.put({"review": "row-0"})
     run = pn.start_parallel(predict, stream(), repeat="until decided", **QUIET)
-    while len(run.df) < 3:
-        time.sleep(0.01)
+    for n, _ in enumerate(run.iter(), start=1):
+        if n == 3:
+            break
     began = time.monotonic()
     run.cancel()
     assert len(run.result()) == 3
