@@ -1,6 +1,5 @@
-"""Where attempts run: an engine on its own loop, in a thread of this process.
-
-Its events cross over in a queue and are drained in batches by whoever waits for the run.
+"""Where a run's engine is: an event loop of its own, in a thread with the caller's context. Events
+cross over in a queue and are drained in batches by whoever waits for the run.
 """
 
 from __future__ import annotations
@@ -11,34 +10,41 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
+from typing import Protocol
 
 from .adapt import MOST, AutoWorkers
 from .batch import Batch
-from .budget import Budget, answer_tokens
 from .clock import Clock
-from .endpoint import close_clients, header_listener
-from .engine import Engine
 from .events import Event, Row, RowFinished
-from .hooks import Gate
-from .lm import LM, answer_cap
+from .hooks import Runner, Steerable
 from .memory import Memory
-from .modules import Module
-from .options import Options
-from .pace import Pace
-from .policy import FailurePolicy, HedgePolicy, RetryPolicy
 from .portal import adopt
-from .scout import Scout
 
 _LOOK_AHEAD = 100  # rows
 
 
-class ThreadBackend:
-    """Runs a module over a batch.
+class Place(Protocol):
+    """Where attempts are made."""
+
+    async def prepare(self) -> None:
+        """Have ready what attempts need; nothing is paid."""
+
+    def engine(
+        self, rows: Iterator[Row], emit: Callable[[Event], None]
+    ) -> AbstractAsyncContextManager[Runner]:
+        """What runs these rows, on the running loop."""
+
+
+class Backend:
+    """Runs a batch in a thread.
 
     Args:
+        place: where attempts are made.
         workers: rows in flight, to begin with.
         adapts: whether the number then follows what the endpoint bears.
+        looks_ahead: whether the memory is shown rows before they are pulled.
 
     Attributes:
         begun: set once its thread runs.
@@ -48,22 +54,19 @@ class ThreadBackend:
     """
 
     def __init__(
-        self, module: Module, batch: Batch, options: Options, *, workers: int,
-        adapts: bool, memory: Memory | None, clock: Clock, most_ahead: int | None = None,
+        self, place: Place, batch: Batch, *, workers: int, adapts: bool, memory: Memory | None,
+        looks_ahead: bool, clock: Clock,
     ) -> None:  # fmt: skip
-        self._module, self._batch, self._options = module, batch, options
-        self._workers, self._memory, self._clock = workers, memory, clock
-        self._most_ahead, self._named = most_ahead, batch.names_rest
+        self._place, self._batch, self._memory, self._clock = place, batch, memory, clock
+        self._named = batch.names_rest
         self._auto = AutoWorkers(workers, _most_workers()) if adapts else None
-        # rows of busy lanes wait, and what was looked up for them would be out of date
-        ahead = memory is not None and not batch.blocking and module.lanes is None
-        look_up = memory.look_up if memory is not None and ahead else None
+        look_up = memory.look_up if memory is not None and looks_ahead else None
         self._rows = _Shared(batch.rows, look_up)
         self._events: deque[Event] = deque()
         self._muted = self._ending = self._told = False
         self._lock = threading.Lock()
-        self._early: list[Callable[[Engine], None]] = []  # asked for before there is an engine
-        self._engine: Engine | None = None
+        self._early: list[Callable[[Steerable], None]] = []  # asked for before there is an engine
+        self._engine: Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._preparing: asyncio.Future[None] | None = None
         self.begun, self.wake, self.done = (threading.Event() for _ in range(3))
@@ -80,7 +83,7 @@ class ThreadBackend:
         self.wake.clear()
         return [self._events.popleft() for _ in range(len(self._events))]
 
-    def control(self, action: Callable[[Engine], None]) -> None:
+    def control(self, action: Callable[[Steerable], None]) -> None:
         """Do something to the engine, on its thread; returns at once."""
         with self._lock:
             if self._engine is None or self._loop is None:
@@ -119,7 +122,7 @@ class ThreadBackend:
         self.done.set()
         return [*left, *ends]
 
-    def _stop(self, engine: Engine) -> None:
+    def _stop(self, engine: Steerable) -> None:
         engine.stop("cancelled", now=True)
         if self._preparing is not None:
             self._preparing.cancel()
@@ -140,55 +143,25 @@ class ThreadBackend:
             loop.close()
 
     async def _main(self, loop: asyncio.AbstractEventLoop) -> None:
-        caller = self._module.caller(loop)
-        options = self._options
-        pace = Pace(options.rpm, options.tpm, caller.size)
-        # limits are one model's: of several, nobody could say whose they are
-        header_listener.set(pace.hear if len(set(map(id, self._module.lms))) == 1 else None)
-        lms = [lm for lm in self._module.lms if isinstance(lm, LM)]
-        gates: list[Gate] = [pace, Scout(lambda: all(lm.is_known for lm in lms))]
-        answer_cap.set(None)  # of a run that this one is part of
-        if (limit_usd := options.max_cost_usd) is not None:
-            answer_cap.set(answer_tokens(self._module, limit_usd))
-            gates.append(Budget(limit_usd, caller.worst_case))
-        least = None if self._batch.listener is None else self._batch.listener.least
-        engine = Engine(
-            self._rows, caller.ask, self._emit, clock=self._clock, total=self._batch.total,
-            max_workers=self._workers, retry=RetryPolicy(options.max_attempts),
-            failure=FailurePolicy(options.max_failures, options.fail_fast, least),
-            timeout_s=options.timeout_s or self._module.timeout_s, lanes=self._module.lanes,
-            blocking_source=self._batch.blocking, memory=self._memory, gates=gates,
-            most_ahead=self._most_ahead,
-            hedge=None if options.hedge is None else HedgePolicy(options.hedge),
-        )  # fmt: skip
-        try:
-            self._preparing = asyncio.ensure_future(self._prepare())
+        async with self._place.engine(self._rows, self._emit) as engine:
+            if self._batch.total != 0:
+                self._preparing = asyncio.ensure_future(self._place.prepare())
             self._take_over(loop, engine)
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._preparing
+            if self._preparing is not None:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._preparing
             await engine.run()
             self._ending = True
             if self._named:
                 for row in self._rows.rest():  # never pulled: they keep their place
                     self._emit(_not_run(row))
             self._told = True
-        finally:
-            caller.close()
-            await close_clients()
 
-    def _take_over(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
+    def _take_over(self, loop: asyncio.AbstractEventLoop, engine: Runner) -> None:
         with self._lock:
             self._loop, self._engine = loop, engine
         for action in self._early:
             loop.call_soon(action, engine)
-
-    async def _prepare(self) -> None:
-        """Have the models ready; an embedded one may have to be started first."""
-        if self._batch.total == 0:
-            return
-        for lm in self._module.lms:
-            if (prepare := getattr(lm, "prepare", None)) is not None:
-                await prepare()
 
     def _emit(self, event: Event) -> None:
         if self._muted:

@@ -91,6 +91,11 @@ class Engine:
         self._running = self._max_in_flight = 0
         self._pulled = self._failures = self._settled = 0  # rows
 
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way."""
+        return self._running
+
     # -- control (on the loop's thread; before `run` too) -------------------------------------
 
     def set_workers(self, n: int) -> None:
@@ -129,6 +134,12 @@ class Engine:
     def release(self, number: int) -> None:
         """Rows below this number are done with: pull as many beyond it as `most_ahead` says."""
         self._released = number
+        self._fill()
+
+    def poke(self) -> None:
+        """The source has rows again, or a gate is open again."""
+        if self._gates is not None:
+            self._gates.open()
         self._fill()
 
     def halt(self) -> None:

@@ -122,7 +122,8 @@ class RowFinished(NamedTuple):
 class RunFinished(NamedTuple):
     """The run ended. `reason` is why: done, failures, fail_fast, cancelled, fatal (every further
     row would fail alike), source (the input broke),
-    target (the output cannot be written), store, budget, or crashed (the engine did)."""
+    target (the output cannot be written), store, budget, cluster (no worker is left), or crashed
+    (the engine did)."""
 
     reason: str
     error: BaseException | None

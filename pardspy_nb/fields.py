@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import enum
 import types
@@ -83,6 +84,10 @@ class Field:
                     f"alias {alias!r} of field {self.name!r} names {label!r}, which is not one of "
                     f"its labels {list(self.labels or ())}"
                 )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is declared: what is made of it refers back to this, and is made again elsewhere."""
+        return {f.name: self.__dict__[f.name] for f in dataclasses.fields(self)}
 
     @cached_property
     def labels(self) -> tuple[Any, ...] | None:

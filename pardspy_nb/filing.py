@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import frame
 from .batch import Batch
-from .engine import Engine
 from .errors import ParallelError, RunStopped
 from .events import RowFinished
 from .ledger import Ledger
@@ -49,7 +49,7 @@ class FileLedger(Ledger):
             self._write(self._next)
             self._next += 1
             done_with = self._next * self._parts.tasks
-            self._control(partial(Engine.release, number=done_with))
+            self._control(methodcaller("release", done_with))
 
     def _settled(self) -> Callable[[int], bool]:
         written = self._next * self._parts.tasks
@@ -65,7 +65,7 @@ class FileLedger(Ledger):
             self._segments.write(self._table(part))
         except Exception as error:  # a full disk
             self._trouble = error
-            self._control(partial(Engine.stop, reason="target", error=error, now=False))
+            self._control(methodcaller("stop", "target", error, now=False))
 
     def _table(self, part: Part) -> pa.Table:
         """A part's rows, in order: carried columns as they came, then the run's own."""

@@ -55,6 +55,10 @@ class Gates:
         if self.shut:
             self._open(self._times_shut)
 
+    def open(self) -> None:
+        """A gate may let rows through again, for a reason of its own."""
+        self._open(self._times_shut)
+
     def _open(self, time: int) -> None:
         if self.shut and time == self._times_shut:
             self.shut = False

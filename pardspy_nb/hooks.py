@@ -1,13 +1,50 @@
-"""What an engine may be given beside its rows: a memory of answers, and gates before attempts."""
+"""What an engine may be given beside its rows (a memory of answers, gates before attempts), and
+what it offers itself."""
 
 from __future__ import annotations
 
 import math
 from typing import Protocol
 
-from .events import Answer, Row
+from .events import Answer, Event, Row
 
 UNTIL_ONE_LEAVES = math.inf  # a gate's wait that only another attempt's end can end
+
+
+class Steerable(Protocol):
+    """What can be done to a run while it goes on; on its loop's thread."""
+
+    def set_workers(self, n: int) -> None:
+        """Change the number of rows in flight; surplus rows in flight finish first."""
+
+    def pause(self) -> None:
+        """Start nothing new; rows in flight finish."""
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+
+    def drop_stragglers(self) -> None:
+        """From now on cancel rows that are under way for much longer than the others took."""
+
+    def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
+        """Start nothing new, and cancel what is in flight if `now`. The first reason counts."""
+
+    def release(self, number: int) -> None:
+        """Rows below this number are done with, so that later ones may be pulled."""
+
+
+class Runner(Steerable, Protocol):
+    """What runs rows: an engine, or many of them."""
+
+    async def run(self) -> None:
+        """Run to the end; every row pulled ends in exactly one `RowFinished`."""
+
+    def halt(self) -> None:
+        """Start nothing new. From any thread."""
+
+    def ends_now(self) -> list[Event]:
+        """How the rows pulled and the run would end if they ended now; from another thread, for
+        who gives up on it."""
 
 
 class Memory(Protocol):

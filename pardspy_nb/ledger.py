@@ -9,10 +9,10 @@ from typing import Any
 
 from . import frame
 from .batch import Batch
-from .engine import Engine
 from .errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
 from .events import Event, RowFinished, RunFinished, RunStarted
 from .failures import message_of
+from .hooks import Steerable
 from .modules import Module
 from .options import Options
 from .provenance import Sources, provenance, spans
@@ -27,6 +27,7 @@ _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "fatal": RunStopped,
     "store": RunStopped,
     "budget": BudgetExceeded,
+    "cluster": RunStopped,
     "source": ParallelError,
     "crashed": ParallelError,
 }
@@ -48,7 +49,7 @@ class Ledger:
 
     def __init__(
         self, module: Module, batch: Batch, options: Options, sources: Sources, *, workers: int,
-        remembers: bool, control: Callable[[Callable[[Engine], None]], None],
+        remembers: bool, control: Callable[[Callable[[Steerable], None]], None],
     ) -> None:  # fmt: skip
         self._module, self._batch, self._options = module, batch, options
         self._sources, self._workers, self._remembers = sources, workers, remembers

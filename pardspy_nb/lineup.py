@@ -17,6 +17,7 @@ from .policy import RetryPolicy
 from .threads import DaemonPool
 
 _END = object()
+NOT_YET: Any = object()  # what a source gives that has no row now and may have one later
 _PARKED_PER_LANE = 4  # rows pulled ahead while their lane is busy
 
 
@@ -102,7 +103,7 @@ class Lineup:
     """Rows that wait. Used on the thread of `loop` only.
 
     Args:
-        rows: the source, in order.
+        rows: the source, in order; it may give `NOT_YET`, and have rows by the next `wake`.
         lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
         blocking: pull rows in a thread, because the iterator may wait.
         wake: called when `take` may have something again.
@@ -248,6 +249,8 @@ class Lineup:
     def _accept(self, item: Any) -> Row | None:
         if isinstance(item, Row):
             return item
+        if item is NOT_YET:
+            return None
         self._exhausted = True
         if item is not _END:
             self._broke(item)

@@ -308,6 +308,10 @@ class LM:
         total = prompt + completion if total is None else total
         return Usage(prompt, completion, total, cost, latency_ms)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what this process has found out of the endpoint."""
+        return {name: value for name, value in self.__dict__.items() if name != "_forms"}
+
     def __repr__(self) -> str:
         where = "" if self._local else f", base_url={self._endpoint.url!r}"
         return f"LM({self.model!r}{where})"

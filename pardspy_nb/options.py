@@ -92,6 +92,9 @@ class Options:
         on_budget: `"raise"` a `BudgetExceeded` with the frame when the next request could
             exceed the limit, or `"return"` the frame.
         progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
+        executor: a `dask.distributed.Client`: rows go to the workers of its cluster, each of
+            which runs an engine of its own; all limits are those of the whole run, and answers
+            are remembered here. None for this process.
 
     Raises:
         ValueError: a value out of range; the message names the option and what it takes.
@@ -118,6 +121,7 @@ class Options:
     max_cost_usd: float | None = None
     on_budget: Literal["raise", "return"] = "raise"
     progress: ProgressChoice = "auto"
+    executor: Any = None
 
     def __post_init__(self) -> None:
         if self.max_workers != "auto":
@@ -160,6 +164,14 @@ class Options:
             raise ValueError("progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
                              f"an event; got {self.progress!r}")  # fmt: skip
 
+        if self.executor is not None and not (
+            hasattr(self.executor, "submit") and hasattr(self.executor, "scheduler_info")
+        ):
+            raise TypeError(
+                f"executor must be a dask.distributed.Client, got {type(self.executor).__name__}"
+                + ("; pass Client(cluster)" if hasattr(self.executor, "scheduler") else "")
+            )
+
     @property
     def until_decided(self) -> UntilDecided | None:
         """The rule for samples, None for a fixed number."""
@@ -188,6 +200,7 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON-able values."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["executor"] = None if self.executor is None else "dask"
         if callable(self.progress):
             values["progress"] = "callable"
         values["repeat"] = self.repeat if isinstance(self.repeat, int) else str(self.repeat)

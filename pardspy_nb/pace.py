@@ -82,8 +82,13 @@ class Pace:
         """Take note of an answer's headers; limits the user gave stand. From any thread."""
         if self._given.rpm is None or self._given.tpm is None:
             heard = limits_of(headers)
-            if heard is not None and heard != self._heard:
-                self._heard, self._is_set = heard, False
+            if heard is not None:
+                self.learn(heard)
+
+    def learn(self, limits: Limits) -> None:
+        """Keep to what an endpoint said, where the user gave no limits. From any thread."""
+        if limits != self._heard:
+            self._heard, self._is_set = limits, False
 
     def wait_s(self, row: Row, now: float) -> float:
         """See `hooks.Gate`."""

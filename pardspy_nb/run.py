@@ -11,15 +11,16 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any, Literal
 
 from . import frame, kernel
-from .backend import ThreadBackend
+from .assembly import Here
+from .backend import Backend
 from .batch import Batch, expand
 from .budget import refuse_unknown
 from .clock import Clock, SystemClock
 from .deciding import until_decided
-from .engine import Engine
 from .errors import ParallelError, PardspyError
 from .interrupts import interrupts_held
 from .ledger import Ledger
@@ -72,6 +73,9 @@ class Run:
                 "this module has a history, which rows in flight would share; use "
                 "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
             )
+        if module.talks and options.executor is not None:
+            raise ValueError("this module has a history, which would stay on the workers: it "
+                             "cannot be run with executor=")  # fmt: skip
         if options.hedge is not None and module.lanes:
             raise ValueError("hedge asks a row twice at once, and an instance of from_instances "
                              "serves one row at a time; use from_factory")  # fmt: skip
@@ -80,9 +84,19 @@ class Run:
         sources = Sources(module, options.cache_key)
         total = None if self._batch.in_parts else self._batch.total
         memory = open_memory(options, module, sources, total=total)
-        self._backend = ThreadBackend(
-            module, self._batch, options, workers=self._workers, adapts=self._adapts,
-            most_ahead=most_ahead, memory=memory, clock=clock or SystemClock(),
+        clock = clock or SystemClock()
+        where: Callable[..., Place] = Here
+        if options.executor is not None:
+            from .cluster import OnCluster as where  # noqa: N813 - chosen, not renamed
+        place = where(
+            module, self._batch, options, workers=self._workers, memory=memory, clock=clock,
+            most_ahead=most_ahead,
+        )  # fmt: skip
+        # rows of busy lanes wait, and what was looked up for them would be out of date
+        looks_ahead = not self._batch.blocking and module.lanes is None
+        self._backend = Backend(
+            place, self._batch, workers=self._workers, adapts=self._adapts, memory=memory,
+            looks_ahead=looks_ahead, clock=clock,
         )  # fmt: skip
         self._ledger = ledger(
             module, self._batch, options, sources, workers=self._workers,
@@ -97,9 +111,15 @@ class Run:
         self._summary: Any = None
 
     def _set_workers(self, n: int | Literal["auto"]) -> None:
-        known = self._module.known_workers if n == "auto" else n
+        known = self._known_workers() if n == "auto" else n
         self._adapts = known is None
         self._workers = max(os.cpu_count() or 1, self._workers) if known is None else known
+
+    def _known_workers(self) -> int | None:
+        client = self.options.executor
+        if client is None or self._module.waits or self._module.lanes:
+            return self._module.known_workers
+        return max(1, sum(client.nthreads().values()))  # a thread for each synchronous call
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -144,16 +164,16 @@ class Run:
 
     def pause(self) -> None:
         """Start nothing new; rows in flight finish."""
-        self._backend.control(Engine.pause)
+        self._backend.control(methodcaller("pause"))
 
     def resume(self) -> None:
         """Go on."""
-        self._backend.control(Engine.resume)
+        self._backend.control(methodcaller("resume"))
 
     def drop_stragglers(self) -> None:
         """Finish without the slowest: from now on a row is cancelled once it is under way for
         twice the 90th percentile of the rows that succeeded; while there are none, none is."""
-        self._backend.control(Engine.drop_stragglers)
+        self._backend.control(methodcaller("drop_stragglers"))
 
     def cancel(self) -> None:
         """Stop now: rows in flight are cancelled, finished rows are kept."""

@@ -64,12 +64,12 @@ def predict(signature: pn.Signature, lm: pn.LM) -> pn.Predict:
 @pytest.fixture
 def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in milliseconds, where a test is about what happens and not about when."""
-    from pardspy_nb import backend, policy
+    from pardspy_nb import assembly, policy
 
     def quick(max_attempts: int) -> Any:
         return policy.RetryPolicy(max_attempts, base_s=0.01, cap_s=0.05)
 
-    monkeypatch.setattr(backend, "RetryPolicy", quick)
+    monkeypatch.setattr(assembly, "RetryPolicy", quick)
 
 
 @pytest.fixture

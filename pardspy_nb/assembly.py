@@ -1,0 +1,117 @@
+"""An engine with all that a module and its options ask for, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+
+from .batch import Batch
+from .budget import Budget, answer_tokens
+from .clock import Clock
+from .endpoint import close_clients, header_listener
+from .engine import Engine
+from .events import Event, Row
+from .hooks import Gate, Memory
+from .lm import LM, answer_cap
+from .modules import Caller, Module
+from .options import Options
+from .pace import Pace
+from .policy import FailurePolicy, HedgePolicy, RetryPolicy
+from .scout import Scout
+
+
+class Here:
+    """This process as a place for attempts (see `backend.Place`)."""
+
+    def __init__(
+        self, module: Module, batch: Batch, options: Options, *, workers: int,
+        memory: Memory | None, clock: Clock, most_ahead: int | None = None,
+    ) -> None:  # fmt: skip
+        self._module, self._batch, self._options = module, batch, options
+        self._workers, self._memory, self._clock = workers, memory, clock
+        self._most_ahead = most_ahead
+
+    async def prepare(self) -> None:
+        """See `backend.Place`."""
+        await prepare(self._module)
+
+    @asynccontextmanager
+    async def engine(
+        self, rows: Iterator[Row], emit: Callable[[Event], None]
+    ) -> AsyncIterator[Engine]:
+        """See `backend.Place`."""
+        options, least = self._options, least_of(self._batch)
+        async with calling(self._module) as caller:
+            yield assembled(
+                self._module, options, caller, rows, emit, clock=self._clock,
+                total=self._batch.total, max_workers=self._workers,
+                failure=FailurePolicy(options.max_failures, options.fail_fast, least),
+                blocking_source=self._batch.blocking, memory=self._memory,
+                gates=limits_of(self._module, options, caller), most_ahead=self._most_ahead,
+            )  # fmt: skip
+
+
+async def prepare(module: Module) -> None:
+    """Have a module's models ready; an embedded one may have to be started first."""
+    for lm in module.lms:
+        if (make_ready := getattr(lm, "prepare", None)) is not None:
+            await make_ready()
+
+
+def least_of(batch: Batch) -> int | None:
+    """How many rows there are at least, where their number is not known."""
+    return None if batch.listener is None else batch.listener.least
+
+
+@asynccontextmanager
+async def calling(module: Module) -> AsyncIterator[Caller]:
+    """What makes attempts on the running loop; its connections are closed afterwards."""
+    caller = module.caller(asyncio.get_running_loop())
+    try:
+        yield caller
+    finally:
+        caller.close()
+        await close_clients()
+
+
+def limits_of(module: Module, options: Options, caller: Caller) -> list[Gate]:
+    """The gates for a run's limits, and what else has to be set for them to hold."""
+    pace = Pace(options.rpm, options.tpm, caller.size)
+    # limits are one model's: of several, nobody could say whose they are
+    header_listener.set(pace.hear if has_one_model(module) else None)
+    gates: list[Gate] = [pace]
+    cap_answers(module, options)
+    if options.max_cost_usd is not None:
+        gates.append(Budget(options.max_cost_usd, caller.worst_case))
+    return gates
+
+
+def has_one_model(module: Module) -> bool:
+    """Whether all that is asked is one model."""
+    return len(set(map(id, module.lms))) == 1
+
+
+def cap_answers(module: Module, options: Options) -> None:
+    """Bound the answers of models that have no bound of their own, where a budget needs it."""
+    limit_usd = options.max_cost_usd
+    # else that of a run that this one is part of
+    answer_cap.set(None if limit_usd is None else answer_tokens(module, limit_usd))
+
+
+def assembled(
+    module: Module, options: Options, caller: Caller, rows: Iterator[Row],
+    emit: Callable[[Event], None], *, clock: Clock, total: int | None, max_workers: int,
+    failure: FailurePolicy, gates: Sequence[Gate], blocking_source: bool = False,
+    memory: Memory | None = None, most_ahead: int | None = None,
+) -> Engine:  # fmt: skip
+    """An engine for a module and its options."""
+    lms = [lm for lm in module.lms if isinstance(lm, LM)]
+    return Engine(
+        rows, caller.ask, emit, clock=clock, total=total, max_workers=max_workers,
+        retry=RetryPolicy(options.max_attempts), failure=failure,
+        timeout_s=options.timeout_s or module.timeout_s, lanes=module.lanes,
+        blocking_source=blocking_source, memory=memory,
+        gates=[*gates, Scout(lambda: all(lm.is_known for lm in lms))], most_ahead=most_ahead,
+        hedge=None if options.hedge is None else HedgePolicy(options.hedge),
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""A cluster as the place where attempts are made: each worker process runs an engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from ..assembly import least_of
+from ..batch import Batch
+from ..clock import Clock
+from ..events import Event, Row
+from ..memory import Memory
+from ..modules import Module
+from ..options import Options
+from ..policy import FailurePolicy
+from .dask import DaskLink, Spec, new_run
+from .fleet import ClusterError, Fleet
+from .sources import RowSource
+
+__all__ = ["ClusterError", "OnCluster"]
+
+
+class OnCluster:
+    """A Dask cluster (see `backend.Place`). Rows go there; answers are remembered here."""
+
+    def __init__(
+        self, module: Module, batch: Batch, options: Options, *, workers: int,
+        memory: Memory | None, clock: Clock, most_ahead: int | None = None,
+    ) -> None:  # fmt: skip
+        self._batch, self._options, self._workers = batch, options, workers
+        self._memory, self._clock, self._most_ahead = memory, clock, most_ahead
+        self._link = DaskLink(options.executor, Spec(new_run(), module, for_sites(options)))
+
+    async def prepare(self) -> None:
+        """See `backend.Place`."""
+        await self._link.connect()
+
+    @asynccontextmanager
+    async def engine(
+        self, rows: Iterator[Row], emit: Callable[[Event], None]
+    ) -> AsyncIterator[Fleet]:
+        """See `backend.Place`."""
+        batch, options = self._batch, self._options
+        source = RowSource(
+            rows, blocking=batch.blocking, total=batch.total, memory=self._memory,
+            most_ahead=self._most_ahead,
+        )  # fmt: skip
+        failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(batch))
+        try:
+            yield Fleet(
+                source, self._link, emit, clock=self._clock, total=batch.total,
+                max_workers=self._workers, failure=failure, rpm=options.rpm, tpm=options.tpm,
+                max_cost_usd=options.max_cost_usd, memory=self._memory,
+            )  # fmt: skip
+        finally:
+            await self._link.close()
+
+
+def for_sites(options: Options) -> Options:
+    """The options as far as they are a site's business: limits and displays are the run's."""
+    return replace(options, executor=None, progress="none", truth=None, columns=None)
+

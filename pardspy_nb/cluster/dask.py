@@ -1,0 +1,309 @@
+"""A Dask cluster as a fleet's sites: one in each worker process. The only importer of distributed.
+
+Rows reach a worker as tasks, orders and reports go by the scheduler's topics: no connection but
+Dask's own is needed. A run has a client of its own, so what the user's does is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..clock import SystemClock
+from ..events import Row
+from ..memory import Memory, open_memory
+from ..modules import Module
+from ..options import Options
+from ..portal import adopt
+from ..provenance import Sources
+from .fleet import Fleet
+from .site import Site
+from .sources import Parcel
+from .wire import Orders, Report, dumps, loads, report_as_bytes
+
+_CONNECT_S = 30
+_ECHO_S = 0.05  # until a site that hears nothing of itself speaks again
+_FAREWELL_S = 5.0  # what a run's end lets its sites finish
+_MOMENT_S, _LOOKS = 0.5, 25
+_CLUSTER = "all"  # Dask's own topic, of workers that come and go
+_sites: dict[tuple[str, str], _Hosted] = {}  # of this process, by run and worker
+
+
+class Spec(NamedTuple):
+    """What a site is to run. With `remembers` it has a store of its own."""
+
+    run: str
+    module: Module
+    options: Options
+    remembers: bool = False
+
+
+class DaskLink:
+    """See `fleet.Link`.
+
+    Args:
+        given: the user's client.
+        spec: what sites run.
+        bring: runs on a worker as a task for each parcel (see `bring_rows`).
+    """
+
+    def __init__(self, given: Any, spec: Spec) -> None:
+        self._given, self._run = given, spec.run
+        try:
+            self._spec = dumps(spec)
+        except Exception as error:  # of any kind: __reduce__ is the user's
+            raise TypeError(
+                f"{spec.module.name} cannot be sent to the workers: {type(error).__name__}: "
+                f"{error}; make what it holds inside the function, or at its first call"
+            ) from error
+        self._client: Any = None
+        self._fleet: Fleet | None = None
+        self._futures: dict[str, dict[int, Any]] = {}  # parcels on their way, by site
+        self._sites: dict[str, Any] = {}  # the tasks that hold sites
+        self._letters: deque[tuple[str, bytes]] = deque()
+        self._sending, self._joined = False, 0
+        self._lock = threading.Lock()
+        self._up, self._closed = f"pardspy-{self._run}", False
+
+    async def connect(self) -> None:
+        """Be connected to the scheduler."""
+        self._client = await asyncio.to_thread(self._connect)
+
+    def _connect(self) -> Any:
+        from distributed import Client
+
+        return Client(
+            self._given.scheduler.address, security=self._given.security, timeout=_CONNECT_S,
+            set_as_default=False, name=self._up,
+        )  # fmt: skip
+
+    def open(self, fleet: Fleet) -> None:
+        """See `fleet.Link`."""
+        self._fleet, self._loop = fleet, asyncio.get_running_loop()
+        self._client.subscribe_topic(self._up, self._on_report)
+        self._client.subscribe_topic(_CLUSTER, self._on_change)
+        for worker in self._client.scheduler_info(n_workers=-1)["workers"]:
+            self._join(worker)
+
+    def _soon(self, action: Callable[..., None], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the run is over, and its loop closed
+            self._loop.call_soon_threadsafe(action, *args)
+
+    def _on_change(self, event: Any) -> None:
+        _, told = event
+        if told.get("action") == "add-worker":
+            self._soon(self._join, told["worker"])
+        elif told.get("action") == "remove-worker":
+            self._soon(self._gone, told["worker"])
+
+    def _on_report(self, event: Any) -> None:
+        _, (site, dumped) = event
+        self._soon(self._hear, site, dumped)
+
+    def _hear(self, site: str, dumped: bytes) -> None:
+        if self._fleet is not None:
+            report: Report = loads(dumped)
+            self._fleet.heard(site, report)
+
+    def _join(self, worker: str) -> None:
+        if worker in self._sites or self._closed or self._fleet is None:
+            return
+        self._futures[worker] = {}
+        self._joined += 1
+        self._fleet.joined(worker)
+        future = self._client.submit(
+            host, self._spec, workers=[worker], pure=False, allow_other_workers=False, retries=0,
+            key=f"pardspy-site-{self._run}-{self._joined}",
+        )  # fmt: skip
+        self._sites[worker] = future
+        future.add_done_callback(lambda done: self._soon(self._site_ended, worker, done))
+
+    def _site_ended(self, worker: str, future: Any) -> None:
+        if self._fleet is not None and future.status == "error" and worker in self._sites:
+            self._fleet.left(worker, future.exception())
+
+    def _gone(self, worker: str) -> None:
+        self._sites.pop(worker, None)
+        for future in self._futures.pop(worker, {}).values():
+            future.cancel()
+        if self._fleet is not None:
+            self._fleet.left(worker)
+
+    def send(self, site: str, parcel: Parcel) -> None:
+        """See `fleet.Link`."""
+        rows = dumps([flight.row for flight in parcel.flights.values()])
+        future = self._client.submit(
+            bring_rows, self._run, rows, workers=[site], pure=False, allow_other_workers=False,
+            retries=0, key=f"pardspy-rows-{self._run}-{parcel.number}",
+        )  # fmt: skip
+        self._futures[site][parcel.number] = future
+        future.add_done_callback(lambda done: self._soon(self._arrived, site, parcel.number, done))
+
+    def _arrived(self, site: str, number: int, future: Any) -> None:
+        here = self._futures.get(site, {})
+        if here.pop(number, None) is not None and future.status == "error" and self._fleet:
+            self._fleet.left(site, future.exception())
+
+    def tell(self, site: str, orders: Orders) -> None:
+        """See `fleet.Link`."""
+        with self._lock:
+            self._letters.append((_down(self._run, site), dumps(orders)))
+            if self._sending:
+                return
+            self._sending = True
+        asyncio.run_coroutine_threadsafe(self._post(), self._client.loop.asyncio_loop)
+
+    async def _post(self) -> None:
+        """Send letters one after the other, so that they arrive in order."""
+        while True:
+            with self._lock:
+                if not self._letters:
+                    self._sending = False
+                    return
+                topic, letter = self._letters.popleft()
+            with contextlib.suppress(OSError):  # the scheduler is gone, and with it all sites
+                await self._client.scheduler.log_event(topic=topic, msg=letter)
+
+    async def close(self) -> None:
+        """Let go of all sites. What takes longer than a moment goes on behind the scenes."""
+        self._closed = True
+        if self._client is None:
+            return
+        leaving = threading.Thread(target=self._leave, name="pardspy-farewell", daemon=True)
+        leaving.start()
+        for _ in range(_LOOKS):
+            if not leaving.is_alive():
+                return
+            await asyncio.sleep(_MOMENT_S / _LOOKS)
+
+    def _leave(self) -> None:
+        from distributed import wait
+
+        topics = [self._up, *(_down(self._run, site) for site in self._futures)]
+        tasks = [f for here in self._futures.values() for f in list(here.values())]
+        with contextlib.suppress(Exception), self._client.as_current():  # what is left of a cluster
+            self._client.unsubscribe_topic(_CLUSTER)
+            self._client.run(_end, self._run, on_error="ignore")
+            wait([*self._sites.values(), *tasks], timeout=_FAREWELL_S)
+        with contextlib.suppress(Exception):
+            self._client.run_on_scheduler(_forget, topics)
+        with contextlib.suppress(Exception):
+            self._client.close(timeout=_FAREWELL_S)
+
+
+def _down(run: str, site: str) -> str:
+    return f"pardspy-{run}-{site}"
+
+
+def _forget(topics: list[str], dask_scheduler: Any = None) -> None:
+    """The scheduler keeps each topic's latest messages, for good."""
+    for topic in topics:
+        dask_scheduler._broker._topics.pop(topic, None)
+
+
+# -- on a worker ----------------------------------------------------------------------------------
+
+
+class _Hosted:
+    """A site in a thread of a worker process."""
+
+    def __init__(self, spec: Spec, worker: Any) -> None:
+        self._worker, self._name = worker, worker.address
+        self._up = f"pardspy-{spec.run}"
+        self._memory = self._remembering(spec)
+        self._clock = SystemClock()
+        self._loop = self._clock.new_event_loop()
+        adopt(self._loop)
+        self.site = Site(spec.module, spec.options, self._send, clock=self._clock,
+                         memory=self._memory)  # fmt: skip
+        self.over = threading.Event()
+        self._echoed = threading.Event()
+
+    @staticmethod
+    def _remembering(spec: Spec) -> Memory | None:
+        if not spec.remembers:
+            return None
+        sources = Sources(spec.module, spec.options.cache_key)
+        return open_memory(spec.options, spec.module, sources, total=None)
+
+    def listen(self, client: Any, topic: str) -> None:
+        """Hear orders from now on. Dask does not say when a subscription holds, an echo does."""
+        client.subscribe_topic(topic, self._on_orders)
+        while not self._echoed.wait(_ECHO_S):
+            client.log_event(topic, b"")
+
+    def start(self) -> None:
+        """Begin; `over` is set at the end."""
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._thread,), name="pardspy-site",
+                         daemon=True).start()  # fmt: skip
+
+    def soon(self, action: Callable[..., None], *args: Any) -> None:
+        """Have something done on the site's thread."""
+        with contextlib.suppress(RuntimeError):  # it is over
+            self._loop.call_soon_threadsafe(action, *args, context=self.site.context)
+
+    def _thread(self) -> None:
+        try:
+            self._loop.run_until_complete(self.site.run())
+        finally:
+            if self._memory is not None:
+                self._memory.close()
+            self.over.set()
+            self._loop.close()
+
+    def _on_orders(self, event: Any) -> None:
+        _, dumped = event
+        self._echoed.set()
+        if dumped:
+            self.soon(self.site.order, loads(dumped))
+
+    def _send(self, report: Report) -> None:
+        self._worker.log_event(self._up, (self._name, report_as_bytes(report)))
+
+
+def _end(run: str) -> None:
+    """End a run's sites in this process, whatever they were told."""
+    for (of, _), hosted in list(_sites.items()):
+        if of == run:
+            hosted.soon(hosted.site.order, Orders(0, stop="now"))
+
+
+def host(spec_bytes: bytes) -> None:
+    """The task that holds a site: it lasts as long, and takes no thread from others."""
+    from distributed import get_client, get_worker, secede
+
+    spec: Spec = loads(spec_bytes)
+    worker = get_worker()
+    hosted = _Hosted(spec, worker)
+    key, topic = (spec.run, worker.address), _down(spec.run, worker.address)
+    _sites[key] = hosted
+    client = get_client()
+    try:
+        hosted.listen(client, topic)
+        hosted.start()
+        secede()
+        hosted.over.wait()
+    finally:
+        del _sites[key]
+        client.unsubscribe_topic(topic)
+
+
+def bring_rows(run: str, rows_bytes: bytes) -> None:
+    """The task that brings rows to a worker's site."""
+    from distributed import get_worker
+
+    rows: list[Row] = loads(rows_bytes)
+    hosted = _sites[run, get_worker().address]
+    hosted.soon(hosted.site.add, rows)
+
+
+def new_run() -> str:
+    """A name for a run's topics."""
+    return uuid.uuid4().hex[:12]

@@ -1,0 +1,226 @@
+"""One process's part in a run: an engine that is fed rows and steered from elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from ..assembly import assembled, calling, cap_answers, has_one_model, prepare
+from ..clock import Clock
+from ..endpoint import header_listener
+from ..engine import Engine
+from ..events import (
+    Event,
+    Row,
+    RowFinished,
+    RunFinished,
+    RunStarted,
+    RunSteered,
+)
+from ..hooks import Memory
+from ..limits import Limits, limits_of
+from ..lineup import NOT_YET
+from ..modules import Caller, Module
+from ..options import Options
+from ..policy import FailurePolicy
+from .admission import Admission
+from .wire import Ask, Orders, Report
+
+_GATHER_S = 0.01  # events are sent together, at most this late
+_ALONE_S = 30.0  # without a word from the run it is taken to be dead: go on paying for nobody?
+
+
+class Feed:
+    """The rows of an engine that are not all there yet."""
+
+    def __init__(self) -> None:
+        self.rows: deque[Row] = deque()
+
+    def __iter__(self) -> Feed:
+        return self
+
+    def __next__(self) -> Any:
+        return self.rows.popleft() if self.rows else NOT_YET
+
+
+class Site:
+    """Runs what it is given. All but `send` is for the thread of its event loop.
+
+    Args:
+        send: takes each report; must be quick.
+        memory: remembers rows here, where the run does not do so itself.
+
+    Attributes:
+        context: what `add` and `order` are to be called in, because attempts begin there.
+    """
+
+    def __init__(
+        self, module: Module, options: Options, send: Callable[[Report], None], *, clock: Clock,
+        memory: Memory | None = None,
+    ) -> None:  # fmt: skip
+        self._module, self._options, self._send = module, options, send
+        self._clock, self._memory = clock, memory
+        self._feed = Feed()
+        self._admission = Admission(self._ask, self._upcoming)
+        self._orders = Orders(0)
+        self._failed = 0  # rows
+        self._confirmed: int | None = None
+        self._events: list[Event] = []
+        self._asks: list[Ask] = []
+        self._heard: Limits | None = None
+        self._flush_at: asyncio.TimerHandle | None = None
+        self._engine: Engine | None = None
+        self._caller: Caller | None = None
+        self._end: RunFinished | None = None
+        self._last_word = 0.0
+        self._stopped = False
+        self.context = contextvars.copy_context()
+
+    async def run(self) -> None:
+        """Go on until the orders are to stop, or no word comes any more."""
+        self._loop = asyncio.get_running_loop()
+        self._last_word = self._loop.time()
+        crash: BaseException | None = None
+        try:
+            await self._run()
+            if self._end is not None and self._end.reason in ("crashed", "source", "store"):
+                crash = self._end.error
+        except BaseException as error:
+            crash = error
+        self._emit_rest()
+        self._flush(over=True, crash=crash)
+
+    async def _run(self) -> None:
+        cap_answers(self._module, self._options)
+        if has_one_model(self._module):
+            header_listener.set(self._hear)
+        self.context = contextvars.copy_context()
+        async with calling(self._module) as caller:
+            await prepare(self._module)
+            self._caller = caller
+            self._engine = assembled(
+                self._module, self._options, caller, self._feed, self._emit, clock=self._clock,
+                total=None, max_workers=1,
+                failure=FailurePolicy(None, self._options.fail_fast),
+                gates=[self._admission], memory=self._memory,
+            )  # fmt: skip
+            self._engine.set_workers(0)
+            self._watch()
+            self._loop.call_soon(self._confirm, 0)
+            await self._engine.run()
+
+    # -- what comes ---------------------------------------------------------------------------
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Run these rows, too."""
+        self._feed.rows.extend(rows)
+        if self._stopped:
+            self._emit_rest()
+        elif self._engine is not None:
+            self._engine.poke()
+
+    def order(self, orders: Orders) -> None:
+        """Go on as ordered."""
+        before, self._orders = self._orders, orders
+        self._last_word = self._loop.time()
+        engine = self._engine
+        if engine is None:
+            return
+        self._admission.asks = orders.asks
+        self._admission.grant(orders.granted)
+        if orders.workers != before.workers:
+            engine.set_workers(orders.workers)
+        if orders.paused != before.paused:
+            (engine.pause if orders.paused else engine.resume)()
+        if orders.dropping and not before.dropping:
+            engine.drop_stragglers()
+        if orders.stop is not None:
+            self._stop(now=orders.stop == "now")
+        self._heed_failures()
+        engine.poke()
+        self._settle_share()
+
+    def _stop(self, *, now: bool) -> None:
+        self._stopped = True
+        if self._engine is not None:
+            self._engine.stop("cancelled", now=now)
+
+    def _emit_rest(self) -> None:
+        while self._feed.rows:
+            row = self._feed.rows.popleft()
+            self._emit(RowFinished(row, "not_run", None, None, 0, *[None] * 5))
+
+    def _heed_failures(self) -> None:
+        tolerated = self._orders.tolerated
+        if tolerated is not None and self._failed > tolerated and not self._stopped:
+            self._stop(now=False)
+
+    def _watch(self) -> None:
+        if self._loop.time() - self._last_word > _ALONE_S:
+            self._stop(now=True)
+        self._loop.call_later(_ALONE_S / 4, self._watch)
+
+    # -- what goes ----------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, RunFinished):
+            self._end = event
+            return
+        if isinstance(event, RunStarted | RunSteered):
+            return
+        self._failed += isinstance(event, RowFinished) and event.status == "failed"
+        self._events.append(event._replace(row=event.row.number))  # type: ignore[arg-type]
+        self._flush_soon()
+        self._heed_failures()
+        self._settle_share()
+
+    def _ask(self, rows: list[Row]) -> None:
+        assert self._caller is not None
+        bounded = self._options.max_cost_usd is not None
+        for row in rows:
+            bound = self._caller.worst_case(row) if bounded else None
+            self._asks.append(Ask(row.number, self._caller.size(row), bound))
+        self._flush_soon()
+
+    @property
+    def _in_flight(self) -> int:
+        return 0 if self._engine is None else self._engine.in_flight
+
+    def _upcoming(self) -> Sequence[Row]:
+        room = max(0, self._orders.workers - self._in_flight - 1)
+        return list(islice(self._feed.rows, room))
+
+    def _hear(self, headers: Mapping[str, str]) -> None:
+        heard = limits_of(headers)
+        if heard is not None and heard != self._heard:
+            self._heard = heard
+            self._loop.call_soon_threadsafe(self._tell_limits)
+
+    def _tell_limits(self) -> None:
+        self._flush(limits=self._heard)
+
+    def _settle_share(self) -> None:
+        """Confirm a share once no more than that is in flight."""
+        keeps_to = max(self._orders.workers, self._in_flight)
+        if self._confirmed is not None and keeps_to != self._confirmed:
+            self._confirm(keeps_to)
+
+    def _confirm(self, in_force: int) -> None:
+        self._confirmed = in_force
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flush_at is None:
+            self._flush_at = self._loop.call_later(_GATHER_S, self._flush)
+
+    def _flush(self, **more: Any) -> None:
+        if self._flush_at is not None:
+            self._flush_at.cancel()
+            self._flush_at = None
+        report = Report(self._events, self._asks, self._confirmed, **more)
+        self._events, self._asks = [], []
+        self._send(report)

@@ -1,0 +1,378 @@
+"""Runs over the worker processes of a Dask cluster, against the scripted server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from distributed import Client, LocalCluster
+from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+
+import pardspy_nb as pn
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def frame_of(df: pd.DataFrame) -> pd.DataFrame:
+    """What does not depend on the time of day."""
+    times = ["latency_ms", "queued_ms", "waited_ms", "started_at"]
+    return df.drop(columns=[c for c in times if c in df.columns])
+
+
+def rows(n: int) -> list[str]:
+    return [f"row-{i} is a review" for i in range(n)]
+
+
+def until(condition: Any, timeout_s: float = 20.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)
+
+
+def pids(client: Client) -> dict[str, int]:
+    found: dict[str, int] = client.run(os.getpid)
+    return found
+
+
+def open_sites() -> int:
+    from pardspy_nb.cluster import dask
+
+    return len(dask._sites)
+
+
+def test_the_frame_is_that_of_one_machine(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """Failed, retried and repaired rows included."""
+    faults = {3: Reply("wrong_label"), 7: Reply("status", code=500), 11: Reply("status", code=400)}
+
+    def script(marker: int, attempt: int) -> Reply:
+        return faults[marker] if marker in faults and (attempt == 1 or marker == 11) else Reply()
+
+    server.script = script
+    table = pd.DataFrame({"review": rows(40), "stars": range(40)}, index=range(100, 140))
+    options: dict[str, Any] = {"max_failures": None, "store": None, "progress": "none"}
+    here = pn.run_parallel(predict, table, **options)
+    server.attempts.clear()
+    there = pn.run_parallel(predict, table, executor=client, **options)
+
+    pd.testing.assert_frame_equal(frame_of(here), frame_of(there))
+    ok = there["status"] == "ok"
+    assert there["started_at"].notna().all()
+    assert (there.loc[ok, "queued_ms"] >= 0).all()
+    assert (there.loc[ok, "latency_ms"] > 0).all()
+    assert there.loc[107, "waited_ms"] > 0
+    assert there.attrs["pardspy"]["options"]["executor"] == "dask"
+    ours, theirs = here.parallel.metrics, there.parallel.metrics
+    assert (ours.successes, ours.failures, ours.repaired) == (39, 1, 1)
+    assert (theirs.successes, theirs.failures, theirs.repaired) == (39, 1, 1)
+    assert theirs.usage is not None
+    assert theirs.usage.prompt_tokens == server.billed_prompt / 2
+
+
+def test_both_processes_work_and_none_has_more_than_its_share(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """`max_workers` is that of the run, whichever process has how many."""
+
+    async def where(i: int) -> int:
+        import asyncio
+
+        await asyncio.sleep(0.02)
+        return os.getpid()
+
+    df = pn.run_parallel(where, {"i": range(200)}, executor=client, max_workers=8)
+    assert set(df["output"]) == set(pids(client).values())
+
+    server.delay_s = 0.02
+    df = pn.run_parallel(predict, rows(120), executor=client, max_workers=6, store=None)
+    assert server.max_in_flight == 6
+    assert df.parallel.metrics.max_in_flight <= 6
+
+
+def test_max_workers_can_be_changed_on_the_way(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    server.delay_s = 0.05
+    run = pn.start_parallel(predict, rows(400), executor=client, max_workers=2, store=None)
+    until(lambda: run.metrics.successes >= 10)
+    assert server.max_in_flight == 2
+    run.max_workers = 12
+    run.result()
+    assert server.max_in_flight == 12
+
+
+@pytest.mark.parametrize("limit", ["rpm", "tpm"])
+def test_limits_a_minute_hold_for_all_processes_together(
+    client: Client, server: ScriptedServer, predict: pn.Predict, limit: str
+) -> None:
+    """In any window, as many as the limit's share of it and half a second's worth."""
+    per_s = 20
+    value = per_s * 60 * (1 if limit == "rpm" else PROMPT_TOKENS + COMPLETION_TOKENS)
+    pn.run_parallel(
+        predict, rows(60), executor=client, max_workers=16, store=None, **{limit: value}
+    )
+    times = server.times_s
+    assert len(times) == 60
+    for start in times:
+        for window_s in (0.5, 1.0, 2.0):
+            inside = sum(start <= t < start + window_s for t in times)
+            assert inside <= per_s * (window_s + 1.0), (window_s, inside)
+    if limit == "rpm":  # and it is used
+        assert times[-1] - times[0] < 1.5 * 60 / per_s
+
+
+def test_retry_after_holds_all_processes(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """Once one row is told to wait, no process sends before the time is over."""
+    told_at: list[float] = []
+
+    def script(marker: int, attempt: int) -> Reply:
+        if marker == 30 and attempt == 1:
+            told_at.append(time.monotonic())
+            return Reply("status", code=429, headers={"retry-after": "1"})
+        return Reply()
+
+    server.script, server.delay_s = script, 0.02
+    df = pn.run_parallel(predict, rows(200), executor=client, max_workers=4, store=None)
+    assert (df["status"] == "ok").all()
+    [told] = told_at
+    in_between = [t for t in server.times_s if told + 0.3 < t < told + 0.95]
+    assert in_between == []
+
+
+def test_a_killed_worker_costs_only_its_rows_in_flight(
+    client: Client, server: ScriptedServer, predict: pn.Predict, store_path: Path
+) -> None:
+    """SIGKILL in the middle: no row is lost, none that was done is asked twice, and the store has
+    them all."""
+    server.delay_s = 0.1
+    run = pn.start_parallel(predict, rows(200), executor=client, max_workers=10, progress="none")
+    until(lambda: run.metrics.successes >= 60)
+    victim = next(iter(pids(client).values()))
+    server.gate = threading.Event()  # what is in flight stays in flight
+    until(lambda: server.in_flight == 10)
+    time.sleep(0.2)  # what was answered has arrived
+    done = set(run.df.index[run.df["status"] == "ok"])
+    os.kill(victim, signal.SIGKILL)
+    time.sleep(0.3)
+    server.gate.set()
+    df = run.result()
+
+    assert (df["status"] == "ok").all()
+    assert len(df) == 200
+    asked_twice = {row for row, n in server.attempts.items() if n > 1}
+    assert not asked_twice & done
+    assert 1 <= len(asked_twice) <= 5 + 1  # its share; the other process took none of it twice
+    assert df["attempts"].max() == 2
+    again = pn.run_parallel(predict, rows(200), executor=client)
+    assert again["cached"].all()
+    assert sum(server.attempts.values()) == 200 + len(asked_twice)
+
+
+def test_a_row_that_kills_workers_fails_and_the_others_do_not(client: Client) -> None:
+    """A row in flight at three dead workers is taken to be the reason."""
+
+    async def deadly(i: int) -> int:
+        if i == 5:
+            os._exit(1)
+        return i
+
+    df = pn.run_parallel(deadly, {"i": range(12)}, executor=client, max_workers=1,
+                         max_failures=1)  # fmt: skip
+    assert df.loc[df["status"] != "ok", "i"].tolist() == [5]
+    assert df.loc[5, "error_type"] == "WorkerLostError"
+    client.wait_for_workers(2)
+
+
+def test_cancel_reaches_all_processes(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """Rows in flight are cancelled, finished ones kept, and no process goes on."""
+    server.delay_s = 0.05
+    run = pn.start_parallel(predict, rows(500), executor=client, max_workers=8, store=None)
+    until(lambda: run.metrics.successes >= 40)
+    began = time.monotonic()
+    run.cancel()
+    df = run.result()
+    assert time.monotonic() - began < 3
+    counts = df["status"].value_counts()
+    assert counts["ok"] >= 40
+    assert counts["failed"] == 0
+    assert counts["not_run"] > 200
+    assert len(df) == 500
+    time.sleep(0.3)
+    sent = len(server.requests)
+    time.sleep(0.5)
+    assert len(server.requests) == sent
+    until(lambda: not any(client.run(open_sites).values()))
+
+
+def test_pause_reaches_all_processes(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    server.delay_s = 0.02
+    run = pn.start_parallel(predict, rows(300), executor=client, max_workers=4, store=None)
+    until(lambda: run.metrics.successes >= 20)
+    run.pause()
+    until(lambda: server.in_flight == 0)
+    time.sleep(0.2)
+    sent = len(server.requests)
+    time.sleep(0.5)
+    assert len(server.requests) == sent < 300
+    run.resume()
+    assert (run.result()["status"] == "ok").all()
+    assert len(server.requests) == 300
+
+
+def test_a_budget_is_that_of_all_processes(
+    client: Client, server: ScriptedServer, signature: pn.Signature
+) -> None:
+    """What the server bills never exceeds it, and most of it is used."""
+    lm = pn.LM("m", base_url=server.url, api_key="k", price=(100.0, 100.0), max_tokens=20)
+    predict = pn.Predict(signature, lm)
+    server.delay_s = 0.02
+    with pytest.raises(pn.BudgetExceeded) as stopped:
+        pn.run_parallel(predict, rows(400), executor=client, max_workers=8, store=None,
+                        max_cost_usd=0.8)  # fmt: skip
+    billed_usd = (server.billed_prompt + server.billed_completion) * 100 / 1e6
+    assert 0.5 < billed_usd <= 0.8
+    df = stopped.value.df
+    assert len(df) == 400
+    assert df["cost_usd"].sum() == pytest.approx(billed_usd)
+    assert set(df["status"]) == {"ok", "not_run"}
+
+
+def test_failures_add_up_over_processes(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """Once more rows failed than are tolerated no new row starts, wherever they failed."""
+    server.script = lambda marker, attempt: Reply("status", code=400) if marker % 5 == 0 else Reply()
+    server.delay_s = 0.02
+    with pytest.raises(pn.TooManyFailures) as stopped:
+        pn.run_parallel(predict, rows(400), executor=client, max_workers=4, max_failures=6,
+                        store=None)  # fmt: skip
+    counts = stopped.value.df["status"].value_counts()
+    assert 7 <= counts["failed"] <= 7 + 4  # those in flight finish
+    assert counts["not_run"] > 300
+    with pytest.raises(pn.FailFast):
+        pn.run_parallel(predict, rows(400), executor=client, max_workers=4, fail_fast=True,
+                        store=None)  # fmt: skip
+
+
+def test_remembered_rows_are_not_sent_anywhere(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """The store is the run's, whatever workers have; equal rows are asked once."""
+    pn.run_parallel(predict, rows(20), progress="none")
+    df = pn.run_parallel(predict, rows(30) + rows(30), executor=client)
+    assert len(server.requests) == 30
+    assert df["cached"].sum() == 20 + 30
+    assert (df["status"] == "ok").all()
+
+
+def test_any_input_goes_to_a_cluster(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """Streams, samples, a module a row, files to files."""
+    stream = ({"review": text} for text in rows(25))
+    df = pn.run_parallel(predict, stream, executor=client, store=None)
+    assert df["reason"].tolist() == [f"row-{i}" for i in range(25)]
+
+    df = pn.run_parallel(predict, rows(4), executor=client, repeat=3, store=None)
+    assert df["sample"].tolist() == [0, 1, 2] * 4
+
+    df = pn.run_parallel(predict, rows(4), executor=client, repeat="until decided", store=None)
+    assert set(df["status"]) == {"ok"}
+    assert 4 * 3 == len(df)
+
+    made = pn.Parallel.from_factory(lambda i: lambda x: {"module": i, "x": x}, executor=client)
+    assert made(x=[5, 6, 7]).completions == [{"module": i, "x": x} for i, x in enumerate((5, 6, 7))]
+
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    pd.DataFrame({"review": rows(30), "n": range(30)}).to_parquet(source)
+    metrics = pn.run_to_parquet(predict, source, target, executor=client, store=None)
+    assert metrics.successes == 30
+    assert pd.read_parquet(target)["n"].tolist() == list(range(30))
+
+
+def test_events_come_back_for_whoever_watches(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """A callback sees every row begin and end, as with one machine."""
+    seen: list[Any] = []
+    server.script = lambda marker, attempt: Reply(
+        "status", code=500) if marker == 2 and attempt == 1 else Reply()
+    pn.run_parallel(predict, rows(10), executor=client, progress=seen.append, store=None)
+    kinds = Counter(type(event).__name__ for event in seen)
+    assert kinds["RowFinished"] == 10
+    assert kinds["RowStarted"] == 11
+    assert kinds["AttemptFailed"] == 1
+    assert (kinds["RunStarted"], kinds["RunFinished"]) == (1, 1)
+    assert {event.row.inputs["review"] for event in seen if hasattr(event, "row")} == set(rows(10))
+
+
+def test_errors_arrive_whatever_they_are(client: Client) -> None:
+    """An exception that cannot be unpickled keeps its name and its words."""
+
+    class Odd(Exception):
+        def __init__(self, a: int, b: int) -> None:
+            super().__init__(f"{a} and {b}")
+            self.handle = open(os.devnull)  # noqa: SIM115 - what no process can send
+
+    def fails(i: int) -> int:
+        raise Odd(i, 2)
+
+    df = pn.run_parallel(fails, {"i": [1]}, executor=client, max_failures=None)
+    assert df.loc[0, "error_type"] == "Odd"
+    assert df.loc[0, "error"] == "1 and 2"
+
+
+def test_what_cannot_go_to_a_cluster_is_refused_before_anything_is_sent(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    talks = pn.Predict(predict.signature, predict.lm, history=pn.History())
+    with pytest.raises(ValueError, match="history"):
+        pn.run_parallel(talks, rows(2), executor=client, max_workers=1)
+    with pytest.raises(TypeError, match=r"Client\(cluster\)"):
+        pn.run_parallel(predict, rows(2), executor=client.cluster)
+    with pytest.raises(TypeError, match="dask.distributed.Client, got str"):
+        pn.run_parallel(predict, rows(2), executor="tcp://127.0.0.1:8786")
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="cannot be sent to the workers.*lock"):
+        pn.run_parallel(lambda review: bool(lock), rows(2), executor=client)
+    assert server.requests == []
+
+
+def test_a_module_that_workers_cannot_load_says_so(client: Client) -> None:
+    """It is the client's to bring along what the workers lack."""
+    import sys
+    import types
+
+    here_only = types.ModuleType("here_only")
+    exec("def label(review):\n    return {'n': 1}", here_only.__dict__)
+    here_only.label.__module__ = "here_only"
+    sys.modules["here_only"] = here_only
+    try:
+        with pytest.raises(pn.ParallelError, match="No module named 'here_only'") as stopped:
+            pn.run_parallel(here_only.label, rows(3), executor=client)
+    finally:
+        del sys.modules["here_only"]
+    assert set(stopped.value.df["status"]) == {"not_run"}
