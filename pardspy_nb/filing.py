@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import frame
-from .batch import Batch
-from .errors import ParallelError, RunStopped
 from .events import RowFinished
-from .ledger import Ledger
+from .ledger import AwayLedger
 from .metrics import ParallelMetrics
 from .modules import from_module
 from .options import Options, takes_options
 from .parts import Part, Parts
-from .records import Records
-from .run import Run
-from .segments import Segments, beside, to_arrow
-from .summary import Summary
+from .run import Run, sharded
+from .segments import Segments
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _PARTS_AHEAD = 8  # parts that may be begun before the first of them is written
-_ERRORS_KEPT = 1000
 
 
-class FileLedger(Ledger):
+class FileLedger(AwayLedger):
     """A ledger that writes settled rows to a file, part by part, and lets them go."""
 
     def __init__(self, parts: Parts, path: Path, *args: Any, **more: Any) -> None:
@@ -38,12 +32,9 @@ class FileLedger(Ledger):
         self._parts, self._path, self._holds = parts, path, path
         self._segments = Segments(path)
         self._next = self._rows = 0  # part to be written; rows that were
-        self._trouble: BaseException | None = None
-        self._failed: list[BaseException] = []  # the first
 
     def enter(self, event: RowFinished) -> None:
-        if event.status == "failed" and event.error and len(self._failed) < _ERRORS_KEPT:
-            self._failed.append(event.error)
+        super().enter(event)
         self._parts.open[event.row.number // self._parts.tasks].records.add(event)
         while (part := self._parts.open.get(self._next)) and len(part.records) == part.tasks:
             self._write(self._next)
@@ -68,73 +59,20 @@ class FileLedger(Ledger):
             self._control(methodcaller("stop", "target", error, now=False))
 
     def _table(self, part: Part) -> pa.Table:
-        """A part's rows, in order: carried columns as they came, then the run's own."""
-        import pyarrow as pa
-
-        places = part.records.order()
-        names = [] if part.table is not None else self._batch.names
-        batch = Batch(iter(()), None, names, repeat=self._batch.repeat)
-        df = frame.build(part.records, places, batch, self._module.outputs)
-        frame.spell_out_objects(df, self._module.outputs)
-        own = to_arrow(df, self._module.outputs)
-        if part.table is None:
-            return own
-        positions = [part.records.positions[place] - part.position for place in places]
-        carried = part.table.take(pa.array(positions, pa.int64()))
-        return beside(carried, own)
+        return part.finished(self._module.outputs, self._batch.names, self._batch.repeat)
 
     def finish(self) -> None:
         for number in sorted(self._parts.open):
             self._write(number)
-        whole = self.end is not None and self.end.reason == "done" and not self.tally.not_run
         try:
             if self._trouble is None:
                 if self._segments.is_empty:
                     self._segments.write(self._table(self._parts.empty))
-                about = self._about(
-                    rows=self._rows,
-                    outputs=list(self._module.outputs),
-                    metrics=self._metrics,
-                    sources=self._sources.known,
-                )
-                self._holds = self._segments.close(about, complete=whole)
+                about = self._about_file(rows=self._rows)
+                self._holds = self._segments.close(about, complete=self._is_whole)
         except Exception as error:
             self._trouble = error
         self._segments.drop()
-
-    @property
-    def _metrics(self) -> dict[str, Any]:
-        return self.tally.metrics().to_dict()
-
-    def frame(self, *, selected: bool = False) -> Any:
-        """No rows, in the run's columns: they are in the file."""
-        df = frame.build(Records(), [], self._batch, self._module.outputs)
-        df.attrs["pardspy"] = self._about(rows=0, metrics=self._metrics)
-        return df
-
-    def summary(self, df: Any) -> Summary:
-        return replace(
-            frame.summarize(df),
-            groups=self.tally.failures.largest_first(),
-            latencies_ms=self.tally.shown_latencies_ms(),
-            counts=self.tally.counts,
-            where=str(self._holds) if self._trouble is None else "",
-        )
-
-    def stopped_by(self) -> ParallelError | None:
-        if self._trouble is not None:
-            return self.explained(RunStopped, self._trouble)
-        return super().stopped_by()
-
-    def _errors(self) -> list[BaseException]:
-        return self._failed
-
-    @property
-    def _kept(self) -> str:
-        if self._trouble is None:
-            return f"those that are settled are in {self._holds}"
-        again = "; what was answered is remembered" if self._remembers else ""
-        return f"{self._path} was not written{again}"
 
 
 @takes_options
@@ -152,7 +90,11 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
         module: as in `run_parallel`.
         source: a path to a .parquet, .csv or .jsonl, a DataFrame (pandas, polars, pyarrow), or an
             iterator of dicts.
-        target: the path of the file; one that is there is replaced.
+        target: the path of the file; one that is there is replaced. With an `executor`, a path
+            without the ending .parquet is that of a folder, which all workers can write to: each
+            partition of `source` (a Dask DataFrame, a path that all workers can read, or a
+            DataFrame) is run and written by a worker, and nothing but what happened to each row
+            comes back. Then each worker has its own store.
         options: as in `run_parallel`; `return_all` and `only_successful` have no say here.
 
     Returns:
@@ -168,6 +110,10 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
 
     given, described, path = Options.of(options), from_module(module), Path(target).expanduser()
     described = described.with_confidence() if given.confidence else described
+    if path.suffix.lower() != ".parquet" and given.executor is not None:
+        run = sharded(described, source, given, path)
+        run.start().result()
+        return run.metrics
     if path.suffix.lower() != ".parquet":
         raise ValueError(f"the target is a parquet file, and {str(path)!r} has another ending")
     if isinstance(source, str | Path) and path.exists() and path.samefile(source):

@@ -35,6 +35,10 @@ def as_table(data: Any) -> Any:
     Raises:
         FileNotFoundError, ValueError: no such file, or not a .csv, .parquet or .jsonl.
     """
+    if hasattr(data, "to_delayed") and hasattr(data, "columns"):  # of Dask
+        return data.compute()
+    if isinstance(data, str | Path) and Path(data).is_dir():
+        return pd.read_parquet(data)
     if isinstance(data, str | Path):
         reader = _READERS.get(Path(data).suffix.lower())
         if reader is None:

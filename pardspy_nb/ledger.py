@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from .batch import Batch
 from .errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
 from .events import Event, RowFinished, RunFinished, RunStarted
 from .failures import message_of
+from .handover import handed_over
 from .hooks import Steerable
 from .modules import Module
 from .options import Options
@@ -21,6 +23,7 @@ from .summary import Summary
 from .tally import Tally
 from .truths import truths_of
 
+_ERRORS_KEPT = 1000  # where rows are not
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "failures": TooManyFailures,
     "fail_fast": FailFast,
@@ -127,6 +130,10 @@ class Ledger:
             **more,
         )  # fmt: skip
 
+    def result(self, df: Any) -> Any:
+        """What the user gets for the run's frame."""
+        return handed_over(df, self._options.result, self._module.outputs)
+
     def summary(self, df: Any) -> Summary:
         """The run at a glance; `df` is its frame."""
         return frame.summarize(df)
@@ -174,6 +181,64 @@ class Ledger:
     def _kept(self) -> str:
         """Where the rows of a run that ended early are."""
         return "every row is in this error's .df"
+
+
+class AwayLedger(Ledger):
+    """A ledger of a run whose rows are not kept here."""
+
+    _holds: Any  # where the rows are
+    _path: Any  # where they were to be
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._trouble: BaseException | None = None
+        self._failed: list[BaseException] = []  # the first
+
+    def enter(self, event: RowFinished) -> None:
+        """See that a row is settled."""
+        if event.status == "failed" and event.error and len(self._failed) < _ERRORS_KEPT:
+            self._failed.append(event.error)
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.end is not None and self.end.reason == "done" and not self.tally.not_run
+
+    def _about_file(self, **more: Any) -> dict[str, Any]:
+        """What a file says of the run."""
+        return self._about(
+            outputs=list(self._module.outputs), metrics=self.tally.metrics().to_dict(),
+            sources=self._sources.known, **more,
+        )  # fmt: skip
+
+    def frame(self, *, selected: bool = False) -> Any:
+        """No rows, in the run's columns: they are elsewhere."""
+        df = frame.build(Records(), [], self._batch, self._module.outputs)
+        df.attrs["pardspy"] = self._about(rows=0, metrics=self.tally.metrics().to_dict())
+        return df
+
+    def summary(self, df: Any) -> Summary:
+        return replace(
+            frame.summarize(df),
+            groups=self.tally.failures.largest_first(),
+            latencies_ms=self.tally.shown_latencies_ms(),
+            counts=self.tally.counts,
+            where=str(self._holds) if self._trouble is None else "",
+        )
+
+    def stopped_by(self) -> ParallelError | None:
+        if self._trouble is not None:
+            return self.explained(RunStopped, self._trouble)
+        return super().stopped_by()
+
+    def _errors(self) -> list[BaseException]:
+        return self._failed
+
+    @property
+    def _kept(self) -> str:
+        if self._trouble is None:
+            return f"those that are settled are in {self._holds}"
+        again = "; what was answered is remembered" if self._remembers else ""
+        return f"{self._path} was not written{again}"
 
 
 def _iso(at: float | None) -> str | None:

@@ -95,6 +95,8 @@ class Options:
         executor: a `dask.distributed.Client`: rows go to the workers of its cluster, each of
             which runs an engine of its own; all limits are those of the whole run, and answers
             are remembered here. None for this process.
+        result: what the frame comes as: `"pandas"`, `"polars"`, `"pyarrow"`; or, with an
+            executor, `"dask"` for a Dask DataFrame whose partitions stay on the workers.
 
     Raises:
         ValueError: a value out of range; the message names the option and what it takes.
@@ -122,6 +124,7 @@ class Options:
     on_budget: Literal["raise", "return"] = "raise"
     progress: ProgressChoice = "auto"
     executor: Any = None
+    result: Literal["pandas", "polars", "pyarrow", "dask"] = "pandas"
 
     def __post_init__(self) -> None:
         if self.max_workers != "auto":
@@ -164,6 +167,11 @@ class Options:
             raise ValueError("progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
                              f"an event; got {self.progress!r}")  # fmt: skip
 
+        if self.result not in ("pandas", "polars", "pyarrow", "dask"):
+            raise ValueError("result must be 'pandas', 'polars', 'pyarrow' or 'dask'; got "
+                             f"{self.result!r}")  # fmt: skip
+        if self.result == "dask" and self.executor is None:
+            raise ValueError("result='dask' needs executor=, a dask.distributed.Client")
         if self.executor is not None and not (
             hasattr(self.executor, "submit") and hasattr(self.executor, "scheduler_info")
         ):

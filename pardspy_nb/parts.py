@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import frame
 from .batch import Batch, expand, feeding, part_of
 from .events import Row
+from .fields import Field
 from .modules import Inputs
 from .records import Records
-from .segments import to_arrow
+from .segments import beside, to_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +33,35 @@ class Part(NamedTuple):
     tasks: int
     table: pa.Table | None
     records: Records
+
+    def finished(self, outputs: Mapping[str, Field], names: list[str], repeat: int) -> pa.Table:
+        """Its rows, in order: carried columns as they came, then the run's own. `names` are the
+        inputs where there is no table."""
+        import pyarrow as pa
+
+        places = self.records.order()
+        batch = Batch(iter(()), None, names if self.table is None else [], repeat=repeat)
+        df = frame.build(self.records, places, batch, outputs)
+        frame.spell_out_objects(df, outputs)
+        own = to_arrow(df, outputs)
+        if self.table is None:
+            return own
+        positions = [self.records.positions[place] - self.position for place in places]
+        return beside(self.table.take(pa.array(positions, pa.int64())), own)
+
+
+def part_of_table(
+    table: pa.Table, position: int, inputs: Inputs, *, repeat: int, columns: Mapping[str, str]
+) -> tuple[Part, Iterator[Row]]:
+    """A part of a table that begins at this position, and its rows. ValueError names rows that
+    have a missing or a wrong value."""
+    feeds = feeding(table.column_names, inputs, columns)
+    values = {name: table.column(column).to_pylist() for name, column in feeds.items()}
+    rows = part_of(values, table.num_rows, inputs, repeat, position)
+    renamed = [(n, c) for n, c in feeds.items() if n not in table.column_names]
+    for name, column in renamed:  # as in the frame, an input stands under its own name
+        table = table.append_column(name, table.column(column))
+    return Part(position, table.num_rows * repeat, table, Records({})), rows
 
 
 class Parts:
@@ -54,7 +84,7 @@ class Parts:
     def __init__(
         self, source: Any, inputs: Inputs, *, repeat: int, columns: Mapping[str, str] | None
     ) -> None:
-        self._inputs, self._repeat = inputs, repeat
+        self._inputs, self._repeat, self._columns = inputs, repeat, columns or {}
         self.open: dict[int, Part] = {}
         if isinstance(source, Iterator):
             stream = expand(source, inputs, repeat=repeat, columns=columns)
@@ -67,7 +97,7 @@ class Parts:
         first = next(tables)
         self.columns, self._no_rows = first.column_names, first.slice(0, 0)
         feeds = feeding(self.columns, inputs, columns or {})
-        rows = self._of_tables(itertools.chain([first], tables), feeds)
+        rows = self._of_tables(itertools.chain([first], tables))
         tasks = None if total is None else total * repeat
         self.batch = Batch(rows, tasks, list(feeds), repeat=repeat, in_parts=True)
 
@@ -91,15 +121,12 @@ class Parts:
             if pulled < self.tasks:
                 return
 
-    def _of_tables(self, tables: Iterator[pa.Table], feeds: Mapping[str, str]) -> Iterator[Row]:
+    def _of_tables(self, tables: Iterator[pa.Table]) -> Iterator[Row]:
         position = 0
         for number, table in enumerate(tables):
-            values = {name: table.column(column).to_pylist() for name, column in feeds.items()}
-            rows = part_of(values, table.num_rows, self._inputs, self._repeat, position)
-            renamed = [(n, c) for n, c in feeds.items() if n not in table.column_names]
-            for name, column in renamed:  # as in the frame, an input stands under its own name
-                table = table.append_column(name, table.column(column))
-            self.open[number] = Part(position, table.num_rows * self._repeat, table, Records({}))
+            self.open[number], rows = part_of_table(
+                table, position, self._inputs, repeat=self._repeat, columns=self._columns
+            )
             yield from rows
             position += table.num_rows
 

@@ -11,17 +11,20 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from operator import methodcaller
+from pathlib import Path
 from typing import Any, Literal
 
 from . import frame, kernel
 from .assembly import Here
-from .backend import Backend
+from .backend import Backend, Place
 from .batch import Batch, expand
 from .budget import refuse_unknown
 from .clock import Clock, SystemClock
 from .deciding import until_decided
 from .errors import ParallelError, PardspyError
+from .handover import check_kind
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
@@ -60,9 +63,11 @@ class Run:
         *,
         clock: Clock | None = None,
         ledger: Callable[..., Ledger] = Ledger,
+        place: Callable[..., Place] | None = None,
         most_ahead: int | None = None,
     ) -> None:
         self.options = options
+        check_kind(options.result)
         module = module.with_confidence() if options.confidence else module
         self._module = module
         self._batch = data if isinstance(data, Batch) else read(data, module, options)
@@ -85,17 +90,14 @@ class Run:
         total = None if self._batch.in_parts else self._batch.total
         memory = open_memory(options, module, sources, total=total)
         clock = clock or SystemClock()
-        where: Callable[..., Place] = Here
-        if options.executor is not None:
-            from .cluster import OnCluster as where  # noqa: N813 - chosen, not renamed
-        place = where(
+        where = (place or _place_for(options))(
             module, self._batch, options, workers=self._workers, memory=memory, clock=clock,
             most_ahead=most_ahead,
         )  # fmt: skip
         # rows of busy lanes wait, and what was looked up for them would be out of date
         looks_ahead = not self._batch.blocking and module.lanes is None
         self._backend = Backend(
-            place, self._batch, workers=self._workers, adapts=self._adapts, memory=memory,
+            where, self._batch, workers=self._workers, adapts=self._adapts, memory=memory,
             looks_ahead=looks_ahead, clock=clock,
         )  # fmt: skip
         self._ledger = ledger(
@@ -119,7 +121,8 @@ class Run:
         client = self.options.executor
         if client is None or self._module.waits or self._module.lanes:
             return self._module.known_workers
-        return max(1, sum(client.nthreads().values()))  # a thread for each synchronous call
+        threads: list[int] = list(client.nthreads().values())
+        return max(1, sum(threads))  # one for each synchronous call
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -313,7 +316,7 @@ class Run:
             raise crash.with_traceback(None) if isinstance(crash, PardspyError) else crash
         if end is not None and (error := self._ledger.stopped_by()) is not None:
             raise error from end.error
-        return self._frame
+        return self._ledger.result(self._frame)
 
     # -- for those who build on it, and for show ----------------------------------------------
 
@@ -345,6 +348,14 @@ class Run:
         return f"<Run {state}: {m.successes} ok, {m.failures} failed of {m.total} rows>"
 
 
+def _place_for(options: Options) -> Callable[..., Place]:
+    if options.executor is None:
+        return Here
+    from .cluster import OnCluster
+
+    return OnCluster
+
+
 def read(data: Any, module: Module, options: Options) -> Batch:
     """The rows of any supported input (see `run_parallel`); nothing runs yet."""
     table = frame.as_table(data)
@@ -358,9 +369,21 @@ def read(data: Any, module: Module, options: Options) -> Batch:
 
 def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
     given = Options.of(options)
+    if given.result == "dask":
+        return sharded(from_module(module), inputs, given, None)
     if inputs is not None:
         return Run(from_module(module), inputs, given)
     return Run(*from_pairs(module, given.samples), given)
+
+
+def sharded(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
+    """A run whose rows and answers stay on a cluster, or go to a folder of files."""
+    from .cluster.sharded import OnShards, Shards, ShardsLedger
+
+    module = module.with_confidence() if options.confidence else module
+    shards = Shards(inputs, module, options, folder)
+    return Run(module, shards.batch, options, ledger=partial(ShardsLedger, shards),
+               place=partial(OnShards, shards))  # fmt: skip
 
 
 @takes_options

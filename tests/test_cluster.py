@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask.dataframe as dd
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
@@ -29,7 +31,8 @@ def client() -> Iterator[Client]:
 
 
 def frame_of(df: pd.DataFrame) -> pd.DataFrame:
-    """What does not depend on the time of day."""
+    """What does not depend on the time of day, in pandas' own text type (Dask has another)."""
+    df = df.astype({"review": "str"})
     times = ["latency_ms", "queued_ms", "waited_ms", "started_at"]
     return df.drop(columns=[c for c in times if c in df.columns])
 
@@ -264,7 +267,9 @@ def test_failures_add_up_over_processes(
     client: Client, server: ScriptedServer, predict: pn.Predict
 ) -> None:
     """Once more rows failed than are tolerated no new row starts, wherever they failed."""
-    server.script = lambda marker, attempt: Reply("status", code=400) if marker % 5 == 0 else Reply()
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400) if marker % 5 == 0 else Reply()
+    )
     server.delay_s = 0.02
     with pytest.raises(pn.TooManyFailures) as stopped:
         pn.run_parallel(predict, rows(400), executor=client, max_workers=4, max_failures=6,
@@ -301,7 +306,7 @@ def test_any_input_goes_to_a_cluster(
 
     df = pn.run_parallel(predict, rows(4), executor=client, repeat="until decided", store=None)
     assert set(df["status"]) == {"ok"}
-    assert 4 * 3 == len(df)
+    assert len(df) == 4 * 3
 
     made = pn.Parallel.from_factory(lambda i: lambda x: {"module": i, "x": x}, executor=client)
     assert made(x=[5, 6, 7]).completions == [{"module": i, "x": x} for i, x in enumerate((5, 6, 7))]
@@ -318,8 +323,9 @@ def test_events_come_back_for_whoever_watches(
 ) -> None:
     """A callback sees every row begin and end, as with one machine."""
     seen: list[Any] = []
-    server.script = lambda marker, attempt: Reply(
-        "status", code=500) if marker == 2 and attempt == 1 else Reply()
+    server.script = lambda marker, attempt: (
+        Reply("status", code=500) if marker == 2 and attempt == 1 else Reply()
+    )
     pn.run_parallel(predict, rows(10), executor=client, progress=seen.append, store=None)
     kinds = Counter(type(event).__name__ for event in seen)
     assert kinds["RowFinished"] == 10
@@ -353,10 +359,10 @@ def test_what_cannot_go_to_a_cluster_is_refused_before_anything_is_sent(
         pn.run_parallel(talks, rows(2), executor=client, max_workers=1)
     with pytest.raises(TypeError, match=r"Client\(cluster\)"):
         pn.run_parallel(predict, rows(2), executor=client.cluster)
-    with pytest.raises(TypeError, match="dask.distributed.Client, got str"):
+    with pytest.raises(TypeError, match=r"dask\.distributed\.Client, got str"):
         pn.run_parallel(predict, rows(2), executor="tcp://127.0.0.1:8786")
     lock = threading.Lock()
-    with pytest.raises(TypeError, match="cannot be sent to the workers.*lock"):
+    with pytest.raises(TypeError, match=r"cannot be sent to the workers.*lock"):
         pn.run_parallel(lambda review: bool(lock), rows(2), executor=client)
     assert server.requests == []
 
@@ -376,3 +382,129 @@ def test_a_module_that_workers_cannot_load_says_so(client: Client) -> None:
     finally:
         del sys.modules["here_only"]
     assert set(stopped.value.df["status"]) == {"not_run"}
+
+
+def test_partitions_are_run_and_written_where_they_are(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path, store_path: Path
+) -> None:
+    """The folder has the rows of `run_parallel`, in order; only figures come back."""
+    table = pd.DataFrame({"review": rows(50), "stars": range(50)}, index=range(100, 150))
+    source = dd.from_pandas(table, npartitions=7)
+    target = tmp_path / "answers"
+    server.script = lambda m, a: Reply("status", code=400) if m == 31 else Reply()
+    options: dict[str, Any] = {"max_failures": None, "progress": "none"}
+    metrics = pn.run_to_parquet(predict, source, target, executor=client, **options)
+    assert (metrics.total, metrics.successes, metrics.failures) == (50, 49, 1)
+    assert metrics.usage is not None
+    assert metrics.usage.prompt_tokens == server.billed_prompt
+
+    there = pd.read_parquet(target)
+    here = pn.run_parallel(predict, table, store=None, **options)
+    pd.testing.assert_frame_equal(frame_of(here), frame_of(there))
+    assert sorted(p.name for p in target.iterdir() if p.suffix == ".parquet") == [
+        f"part-{i:06d}.parquet" for i in range(7)
+    ]
+    about = json.loads((target / "_pardspy.json").read_text())
+    assert about["metrics"]["successes"] == 49
+
+    sent = len(server.requests)
+    again = pn.run_to_parquet(predict, source, target, executor=client, **options)
+    assert (again.cached, len(server.requests) - sent) == (49, 1)
+
+
+def test_answers_can_stay_on_the_cluster(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """`result="dask"`: a Dask DataFrame in the columns and types of the frame."""
+    table = pd.DataFrame({"review": rows(30)})
+    table.to_parquet(tmp_path / "in.parquet")
+    there = pn.run_parallel(predict, tmp_path / "in.parquet", executor=client, result="dask",
+                            store=None)  # fmt: skip
+    here = pn.run_parallel(predict, table, store=None)
+    assert there.dtypes.drop("review").to_dict() == here.dtypes.drop("review").to_dict()
+    pd.testing.assert_frame_equal(frame_of(here), frame_of(there.compute()))
+    assert there["sentiment"].value_counts().compute().to_dict() == {
+        "positive": 10, "neutral": 10, "negative": 10,
+    }  # fmt: skip
+    ddf = dd.from_pandas(table, npartitions=3)
+    df = pn.run_parallel(predict, ddf, executor=client, store=None)
+    pd.testing.assert_frame_equal(frame_of(here), frame_of(df))
+
+
+def test_a_partition_moves_when_its_worker_dies(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """It is run again as a whole elsewhere; what the store has is not asked again, nor counted
+    twice."""
+    table, store = pd.DataFrame({"review": rows(80)}), tmp_path / "shared.sqlite"
+    source, target = dd.from_pandas(table, npartitions=4), tmp_path / "answers"
+    server.delay_s = 0.05
+    run = start_sharded(predict, source, target, client, max_workers=4, store=store)
+    until(lambda: run.metrics.successes >= 20)
+    server.gate = threading.Event()
+    until(lambda: server.in_flight == 4)
+    time.sleep(0.3)
+    os.kill(next(iter(pids(client).values())), signal.SIGKILL)
+    time.sleep(0.2)
+    server.gate.set()
+    run.result()
+    metrics = run.metrics
+    assert (metrics.successes, metrics.failures, metrics.not_run) == (80, 0, 0)
+    written = pd.read_parquet(target)
+    assert written["review"].tolist() == rows(80)
+    assert (written["status"] == "ok").all()
+    asked_twice = {row for row, n in server.attempts.items() if n > 1}
+    assert 1 <= len(asked_twice) <= 2  # its share of those in flight
+    client.wait_for_workers(2)
+
+
+def start_sharded(
+    predict: pn.Predict, source: Any, target: Path, client: Client, **options: Any
+) -> Any:
+    from pardspy_nb.modules import from_module
+    from pardspy_nb.options import Options
+    from pardspy_nb.run import sharded
+
+    given = Options(executor=client, progress="none", **options)
+    return sharded(from_module(predict), source, given, target).start()
+
+
+def test_a_run_over_partitions_can_be_cancelled_and_continued(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """What is done is in the folder beside; the next call asks only for the rest."""
+    source = dd.from_pandas(pd.DataFrame({"review": rows(120)}), npartitions=3)
+    target, store = tmp_path / "answers", tmp_path / "shared.sqlite"
+    server.delay_s = 0.05
+    run = start_sharded(predict, source, target, client, max_workers=4, store=store)
+    until(lambda: run.metrics.successes >= 20)
+    run.cancel()
+    run.result()
+    assert not target.exists()
+    assert (tmp_path / "answers.partial").is_dir()
+    done = run.metrics.successes
+    metrics = pn.run_to_parquet(predict, source, target, executor=client, store=store)
+    assert (metrics.total, metrics.failures, metrics.not_run) == (120, 0, 0)
+    assert metrics.cached >= done
+    assert len(pd.read_parquet(target)) == 120
+    assert not (tmp_path / "answers.partial").exists()
+
+
+def test_bad_partitions_and_targets_are_named(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """Columns are checked before anything is sent, values as their partition comes."""
+    other = dd.from_pandas(pd.DataFrame({"text": rows(4)}), npartitions=2)
+    with pytest.raises(ValueError, match="no column for \\['review'\\]"):
+        pn.run_to_parquet(predict, other, tmp_path / "a", executor=client)
+    holes = dd.from_pandas(pd.DataFrame({"review": ["row-0", None, "row-2"]}), npartitions=1)
+    with pytest.raises(pn.ParallelError, match="partition 0: input 'review' is missing in 1 row"):
+        pn.run_to_parquet(predict, holes, tmp_path / "a", executor=client)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    fine = dd.from_pandas(pd.DataFrame({"review": rows(4)}), npartitions=2)
+    with pytest.raises(FileExistsError, match="holds something else"):
+        pn.run_to_parquet(predict, fine, tmp_path / "mine", executor=client)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        pn.run_to_parquet(predict, fine, tmp_path / "no" / "where", executor=client)
+    assert server.requests == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from ..assembly import least_of
 from ..batch import Batch
@@ -14,7 +13,7 @@ from ..memory import Memory
 from ..modules import Module
 from ..options import Options
 from ..policy import FailurePolicy
-from .dask import DaskLink, Spec, new_run
+from .dask import DaskLink, Spec
 from .fleet import ClusterError, Fleet
 from .sources import RowSource
 
@@ -30,7 +29,7 @@ class OnCluster:
     ) -> None:  # fmt: skip
         self._batch, self._options, self._workers = batch, options, workers
         self._memory, self._clock, self._most_ahead = memory, clock, most_ahead
-        self._link = DaskLink(options.executor, Spec(new_run(), module, for_sites(options)))
+        self._link = DaskLink(options.executor, Spec.of(module, options))
 
     async def prepare(self) -> None:
         """See `backend.Place`."""
@@ -55,9 +54,3 @@ class OnCluster:
             )  # fmt: skip
         finally:
             await self._link.close()
-
-
-def for_sites(options: Options) -> Options:
-    """The options as far as they are a site's business: limits and displays are the run's."""
-    return replace(options, executor=None, progress="none", truth=None, columns=None)
-

@@ -12,11 +12,12 @@ import contextvars
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..clock import SystemClock
-from ..events import Row
+from ..events import Row, RowFinished
 from ..memory import Memory, open_memory
 from ..modules import Module
 from ..options import Options
@@ -25,7 +26,7 @@ from ..provenance import Sources
 from .fleet import Fleet
 from .site import Site
 from .sources import Parcel
-from .wire import Orders, Report, dumps, loads, report_as_bytes
+from .wire import Orders, PartError, Report, dumps, loads, report_as_bytes
 
 _CONNECT_S = 30
 _ECHO_S = 0.05  # until a site that hears nothing of itself speaks again
@@ -43,6 +44,13 @@ class Spec(NamedTuple):
     options: Options
     remembers: bool = False
 
+    @classmethod
+    def of(cls, module: Module, options: Options, *, remembers: bool = False) -> Spec:
+        """A new run's: of the options what is a site's business. Displays are the run's."""
+        here = replace(options, executor=None, result="pandas", progress="none", truth=None,
+                       columns=None)  # fmt: skip
+        return cls(uuid.uuid4().hex[:12], module, here, remembers)
+
 
 class DaskLink:
     """See `fleet.Link`.
@@ -50,11 +58,13 @@ class DaskLink:
     Args:
         given: the user's client.
         spec: what sites run.
-        bring: runs on a worker as a task for each parcel (see `bring_rows`).
+        ship: brings a part of a table to a site, as a task that lasts until it is done with.
     """
 
-    def __init__(self, given: Any, spec: Spec) -> None:
-        self._given, self._run = given, spec.run
+    def __init__(
+        self, given: Any, spec: Spec, ship: Callable[[str, str, Parcel], Any] | None = None
+    ) -> None:
+        self._given, self._run, self._ship = given, spec.run, ship
         try:
             self._spec = dumps(spec)
         except Exception as error:  # of any kind: __reduce__ is the user's
@@ -137,18 +147,28 @@ class DaskLink:
 
     def send(self, site: str, parcel: Parcel) -> None:
         """See `fleet.Link`."""
+        if self._ship is not None:
+            future = self._ship(self._run, site, parcel)
+        else:
+            future = self._bring(site, parcel)
+        self._futures[site][parcel.number] = future
+        future.add_done_callback(lambda done: self._soon(self._arrived, site, parcel, done))
+
+    def _bring(self, site: str, parcel: Parcel) -> Any:
         rows = dumps([flight.row for flight in parcel.flights.values()])
-        future = self._client.submit(
+        return self._client.submit(
             bring_rows, self._run, rows, workers=[site], pure=False, allow_other_workers=False,
             retries=0, key=f"pardspy-rows-{self._run}-{parcel.number}",
         )  # fmt: skip
-        self._futures[site][parcel.number] = future
-        future.add_done_callback(lambda done: self._soon(self._arrived, site, parcel.number, done))
 
-    def _arrived(self, site: str, number: int, future: Any) -> None:
-        here = self._futures.get(site, {})
-        if here.pop(number, None) is not None and future.status == "error" and self._fleet:
-            self._fleet.left(site, future.exception())
+    def _arrived(self, site: str, parcel: Parcel, future: Any) -> None:
+        if self._fleet is None or self._futures.get(site, {}).pop(parcel.number, None) is None:
+            return
+        error = future.exception() if future.status == "error" else None
+        if parcel.is_told and (error is None or isinstance(error, PartError)):
+            self._fleet.delivered(site, parcel.number, error)
+        elif error is not None:
+            self._fleet.left(site, error)
 
     def tell(self, site: str, orders: Orders) -> None:
         """See `fleet.Link`."""
@@ -249,6 +269,23 @@ class _Hosted:
         with contextlib.suppress(RuntimeError):  # it is over
             self._loop.call_soon_threadsafe(action, *args, context=self.site.context)
 
+    def run_to_end(self, rows: Iterable[Row], keep: Callable[[RowFinished], None]) -> None:
+        """Have rows run, and wait until `keep` had all of them."""
+        rows = list(rows)
+        open_ = {row.number for row in rows}
+        settled = threading.Event()
+
+        def entered(event: RowFinished) -> None:
+            keep(event)
+            open_.discard(event.row.number)
+            if not open_:
+                settled.set()
+
+        self.soon(self.site.add, rows, entered)
+        while open_ and not settled.wait(1.0):
+            if self.over.is_set():
+                raise PartError("crashed", "the site broke down")
+
     def _thread(self) -> None:
         try:
             self._loop.run_until_complete(self.site.run())
@@ -295,15 +332,20 @@ def host(spec_bytes: bytes) -> None:
         client.unsubscribe_topic(topic)
 
 
-def bring_rows(run: str, rows_bytes: bytes) -> None:
-    """The task that brings rows to a worker's site."""
+def hosted_here(run: str) -> _Hosted:
+    """The worker's site of a run. PartError if it is over."""
     from distributed import get_worker
 
-    rows: list[Row] = loads(rows_bytes)
-    hosted = _sites[run, get_worker().address]
+    try:
+        return _sites[run, get_worker().address]
+    except KeyError:
+        raise PartError(
+            "cluster", "this part was lost with its worker after the run was over; run it again: "
+            "what is remembered (store=) is not asked again"
+        ) from None  # fmt: skip
+
+
+def bring_rows(run: str, rows_bytes: bytes) -> None:
+    """The task that brings rows to a worker's site."""
+    hosted, rows = hosted_here(run), loads(rows_bytes)
     hosted.soon(hosted.site.add, rows)
-
-
-def new_run() -> str:
-    """A name for a run's topics."""
-    return uuid.uuid4().hex[:12]

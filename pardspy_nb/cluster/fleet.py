@@ -352,10 +352,13 @@ class Fleet:
     def delivered(self, site: str, number: int, error: BaseException | None = None) -> None:
         """A parcel that is more than its rows is done with; or it could not be."""
         member = self._members.get(site)
-        if member is None or member.parcels.pop(number, None) is None:
+        parcel = None if member is None else member.parcels.pop(number, None)
+        if member is None or parcel is None:
             return
         if error is not None:
-            self.stop("target", error, now=False)
+            for row in parcel.flights.keys() & member.open.keys():
+                self._settle(member.open.pop(row), "not_run")
+            self.stop(getattr(error, "reason", "crashed"), error, now=False)
         self._feed(member)
         self._notice_end()
 
@@ -599,7 +602,9 @@ class Fleet:
 
     def _room(self, member: _Member) -> int:
         share, here = self._shares.of(member.name), len(member.open)
-        is_for_one = any(self._losses[n] >= _SUSPECT for n in member.open) if self._losses else False
+        is_for_one = (
+            any(self._losses[n] >= _SUSPECT for n in member.open) if self._losses else False
+        )
         if not member.ready or share == 0 or is_for_one:
             return 0
         ahead = max(_LEAST_AHEAD, share // 4, math.ceil(_AHEAD_S * member.rate))

@@ -68,6 +68,8 @@ class Site:
         self._admission = Admission(self._ask, self._upcoming)
         self._orders = Orders(0)
         self._failed = 0  # rows
+        self._kept: dict[int, Callable[[RowFinished], None]] = {}  # by the numbers of rows
+        self._counted = {n for n, of in module.outputs.items() if of.labels is not None}
         self._confirmed: int | None = None
         self._events: list[Event] = []
         self._asks: list[Ask] = []
@@ -115,9 +117,13 @@ class Site:
 
     # -- what comes ---------------------------------------------------------------------------
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Run these rows, too."""
+    def add(self, rows: Iterable[Row], keep: Callable[[RowFinished], None] | None = None) -> None:
+        """Run these rows, too. If they are to be kept here, `keep` gets what became of each, and
+        reports leave out all but what is counted."""
+        rows = list(rows)
         self._feed.rows.extend(rows)
+        if keep is not None:
+            self._kept |= dict.fromkeys((row.number for row in rows), keep)
         if self._stopped:
             self._emit_rest()
         elif self._engine is not None:
@@ -173,10 +179,20 @@ class Site:
         if isinstance(event, RunStarted | RunSteered):
             return
         self._failed += isinstance(event, RowFinished) and event.status == "failed"
-        self._events.append(event._replace(row=event.row.number))  # type: ignore[arg-type]
+        self._events.append(self._reported(event)._replace(row=event.row.number))
         self._flush_soon()
         self._heed_failures()
         self._settle_share()
+
+    def _reported(self, event: Any) -> Any:
+        keep = self._kept.pop(event.row.number, None) if isinstance(event, RowFinished) else None
+        if keep is None:
+            return event
+        keep(event)
+        if event.answer is None:
+            return event
+        outputs = {n: v for n, v in event.answer.outputs.items() if n in self._counted}
+        return event._replace(answer=event.answer._replace(outputs=outputs, text=None))
 
     def _ask(self, rows: list[Row]) -> None:
         assert self._caller is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Protocol
 
 from ..events import Answer, Row, Status
 from ..hooks import Memory
@@ -19,13 +21,14 @@ class Parcel:
 
     Attributes:
         flights: the rows, by number.
-        part: a part of a table where the site itself gets the inputs from; None where the rows
-            hold them. Such a parcel is told when it is done with, and otherwise is sent again.
+        part: the position of the first row, if they are a part of a table that the site gets
+            itself; None where the rows hold their inputs. Of a part it is told when it is done
+            with, beside what became of its rows; otherwise it is sent again.
     """
 
     __slots__ = ("flights", "number", "part")
 
-    def __init__(self, number: int, flights: dict[int, Flight], part: Any = None) -> None:
+    def __init__(self, number: int, flights: dict[int, Flight], part: int | None = None) -> None:
         self.number, self.flights, self.part = number, flights, part
 
     @property
@@ -46,10 +49,10 @@ class Source(Protocol):
     is_by_row: bool
 
     @property
-    def is_empty(self) -> bool: ...  # noqa: D102
+    def is_empty(self) -> bool: ...
 
     @property
-    def left(self) -> int | None: ...  # noqa: D102
+    def left(self) -> int | None: ...
 
     def open(
         self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None],
@@ -185,3 +188,71 @@ class RowSource:
         held = [] if self._lineup is None else self._lineup.close()
         led = [] if self._sparing is None else self._sparing.followers()
         return [f for f in (*held, *led) if not f.settled]
+
+
+class PartSource:
+    """Parts of a table that sites get themselves: here only their rows' numbers are known.
+
+    Args:
+        lengths: rows of each part, in order.
+        repeat: samples of each row.
+    """
+
+    is_by_row = False
+
+    def __init__(self, lengths: Sequence[int], repeat: int) -> None:
+        firsts = accumulate(lengths, initial=0)
+        self._waiting: deque[Parcel | tuple[int, int, int]] = deque(
+            (number, first, rows)
+            for number, (first, rows) in enumerate(zip(firsts, lengths, strict=False)) if rows
+        )  # fmt: skip
+        self._repeat = repeat
+
+    def open(
+        self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None],
+        broke: Callable[[BaseException, str], None], settle: Settle,
+    ) -> None:  # fmt: skip
+        """See `Source`."""
+
+    @property
+    def is_empty(self) -> bool:
+        """See `Source`."""
+        return not self._waiting
+
+    @property
+    def left(self) -> int | None:
+        """See `Source`."""
+        return None  # parts are sent whole
+
+    def take(self, room: int) -> Parcel | None:
+        """See `Source`."""
+        if not self._waiting:
+            return None
+        waiting = self._waiting.popleft()
+        return waiting if isinstance(waiting, Parcel) else self._parcel(*waiting)
+
+    def _parcel(self, number: int, first: int, rows: int) -> Parcel:
+        flights = {}
+        for position in range(first, first + rows):
+            for sample in range(self._repeat):
+                row = Row(position * self._repeat + sample, position, sample, {})
+                flights[row.number] = Flight(row)
+        return Parcel(number, flights, part=first)
+
+    def give_back(self, parcels: Iterable[Parcel], flights: Iterable[Flight]) -> None:
+        """See `Source`."""
+        self._waiting.extendleft(parcels)
+
+    async def keep(self, flight: Flight, answer: Answer) -> None:
+        """See `Source`."""
+
+    def settled(self, flight: Flight, status: Status, answer: Answer | None, ending: bool) -> None:
+        """See `Source`."""
+
+    def release(self, number: int) -> None:
+        """See `Source`."""
+
+    def close(self) -> list[Flight]:
+        """See `Source`."""
+        sent = [p for p in self._waiting if isinstance(p, Parcel)]
+        return [f for parcel in sent for f in parcel.flights.values() if not f.settled]

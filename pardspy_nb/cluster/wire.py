@@ -60,6 +60,17 @@ class RemoteError(AttemptError):
     """Stands for an error of another process that cannot be sent as it is."""
 
 
+class PartError(Exception):
+    """A part of a table could not be run or written; `reason` is the run's (see `RunFinished`)."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 def dumps(message: Any) -> bytes:
     """A message as bytes; functions and classes of a notebook are taken along."""
     try:

@@ -1,0 +1,286 @@
+"""A table that need not fit anywhere: workers take its partitions, run them, and keep or write the
+answers. What comes back is what happened to each row, not what is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import frame
+from ..assembly import least_of
+from ..batch import Batch, feeding
+from ..clock import Clock
+from ..events import Event, Row
+from ..ledger import AwayLedger
+from ..memory import Memory
+from ..modules import Module
+from ..options import Options
+from ..parts import PART_ROWS, part_of_table
+from ..policy import FailurePolicy
+from ..segments import to_arrow
+from .dask import DaskLink, Spec, hosted_here
+from .fleet import Fleet
+from .sources import Parcel, PartSource
+from .wire import PartError, dumps, loads
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ABOUT = "_pardspy.json"  # readers of a folder leave out what begins with _
+_READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json"}
+
+
+class Shards:
+    """A table in partitions on a Dask cluster, and where its answers go.
+
+    Args:
+        source: a Dask DataFrame; a path to a .parquet (file or folder), .csv or .jsonl that all
+            workers can read; a DataFrame.
+        folder: where the answers are written, None if they stay on the workers.
+
+    Attributes:
+        batch: what is known of its rows.
+        futures: the partitions' answers, by their numbers.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: an input that cannot be read.
+    """
+
+    def __init__(self, source: Any, module: Module, options: Options, folder: Path | None) -> None:
+        self._module, self._options, self.folder = module, options, folder
+        self._client = options.executor
+        self._columns = dict(options.columns or {})
+        texts = [self._columns.get(n, n) for n, f in module.inputs.fields.items()
+                 if f.value_type is str]  # fmt: skip
+        table = _as_dask(source, texts)
+        names = [str(name) for name in table.columns]
+        frame.check_names(names, module.outputs)
+        feeds = feeding(names, module.inputs, self._columns)
+        lengths = self._client.compute(table.map_partitions(len, meta=(None, "int64")), sync=True)
+        self.lengths = [int(n) for n in lengths]
+        self._firsts = list(accumulate(self.lengths, initial=0))
+        self._partitions = table.to_delayed()
+        self._meta = table._meta
+        self.futures: dict[int, Any] = {}
+        self._shipped = 0
+        self.batch = Batch(
+            iter(()), sum(self.lengths) * options.samples, list(feeds), repeat=options.samples,
+            in_parts=True,
+        )  # fmt: skip
+        if folder is not None:
+            _check_folder(folder)
+
+    @property
+    def work(self) -> Path | None:
+        """Where partitions are written while the run goes on."""
+        return None if self.folder is None else self.folder.with_name(f".{self.folder.name}.part")
+
+    def ship(self, run: str, site: str, parcel: Parcel) -> Any:
+        """Have a partition run at a site: the task's future."""
+        number = parcel.number
+        part = self._client.compute(self._partitions[number], workers=[site])
+        self._shipped += 1
+        job = self._job(run, number)
+        future = self._client.submit(
+            run_part, dumps(job), part, workers=[site], allow_other_workers=False, pure=False,
+            retries=0, key=f"pardspy-part-{run}-{self._shipped}",
+        )  # fmt: skip
+        self.futures[number] = future
+        return future
+
+    def _job(self, run: str, number: int) -> Job:
+        work = None if self.work is None else str(self.work)
+        return Job(run, self._module, number, self._firsts[number], self._options.samples,
+                   self._columns, work)  # fmt: skip
+
+    @property
+    def empty(self) -> pa.Table:
+        """No rows, in the result's columns."""
+        return _finished(self._job("", 0), self._meta, lambda rows, keep: None)
+
+    def collection(self) -> Any:
+        """The answers as a Dask DataFrame, whose partitions are on the workers."""
+        import dask.dataframe as dd
+
+        done = [self.futures[n] for n in sorted(self.futures)]
+        empty = self.empty.to_pandas()
+        if not done:
+            return dd.from_pandas(empty, npartitions=1)
+        return dd.from_delayed(done, meta=empty, verify_meta=False)
+
+
+class Job(NamedTuple):
+    """One partition to be run."""
+
+    run: str
+    module: Module
+    number: int
+    position: int
+    repeat: int
+    columns: dict[str, str]
+    folder: str | None
+
+
+def run_part(job_bytes: bytes, partition: Any) -> Any:
+    """The task that runs a partition on a worker's site: its answers, or how many if they are
+    written to a file."""
+    from distributed import secede
+
+    job: Job = loads(job_bytes)
+    hosted = hosted_here(job.run)
+    secede()
+    table = _finished(job, partition, hosted.run_to_end)
+    if job.folder is None:
+        return table.to_pandas()
+    import pyarrow.parquet as pq
+
+    path = Path(job.folder) / f"part-{job.number:06d}.parquet"
+    try:
+        pq.write_table(table, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+    except OSError as error:
+        raise PartError("target", f"{type(error).__name__}: {error}") from error
+    return table.num_rows
+
+
+def _finished(
+    job: Job, partition: Any, run: Callable[[Iterator[Row], Callable[..., None]], None]
+) -> pa.Table:
+    """A partition's rows with what became of them."""
+    inputs, outputs = job.module.inputs, job.module.outputs
+    try:
+        table = to_arrow(_indexed(partition, job.position), {}, index=True)
+        part, rows = part_of_table(table, job.position, inputs, repeat=job.repeat,
+                                   columns=job.columns)  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise PartError("source", f"partition {job.number}: {error}") from error
+    run(rows, part.records.add)
+    return part.finished(outputs, [], job.repeat)
+
+
+def _indexed(partition: Any, position: int) -> Any:
+    """A partition whose index is a column of its file, unless it only counts."""
+    index = partition.index
+    counts = getattr(index, "start", None) in (0, position) and index.step == 1
+    return partition if counts else partition.set_axis(index.tolist())
+
+
+class OnShards:
+    """A Dask cluster whose workers take partitions (see `backend.Place`)."""
+
+    def __init__(
+        self, shards: Shards, module: Module, batch: Batch, options: Options, *, workers: int,
+        memory: Memory | None, clock: Clock, most_ahead: int | None = None,
+    ) -> None:  # fmt: skip
+        self._shards, self._batch, self._options = shards, batch, options
+        self._workers, self._clock = workers, clock
+        spec = Spec.of(module, options, remembers=True)
+        self._link = DaskLink(options.executor, spec, shards.ship)
+
+    async def prepare(self) -> None:
+        """See `backend.Place`."""
+        await self._link.connect()
+
+    @asynccontextmanager
+    async def engine(
+        self, rows: Iterator[Row], emit: Callable[[Event], None]
+    ) -> AsyncIterator[Fleet]:
+        """See `backend.Place`."""
+        options = self._options
+        failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(self._batch))
+        try:
+            yield Fleet(
+                PartSource(self._shards.lengths, options.samples), self._link, emit,
+                clock=self._clock, total=self._batch.total, max_workers=self._workers,
+                failure=failure, rpm=options.rpm, tpm=options.tpm,
+                max_cost_usd=options.max_cost_usd,
+            )  # fmt: skip
+        finally:
+            await self._link.close()
+
+
+class ShardsLedger(AwayLedger):
+    """A ledger of rows that are on the workers, or in the files they write."""
+
+    def __init__(self, shards: Shards, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._shards = shards
+        self._path = self._holds = shards.folder or "the workers"
+        if (work := shards.work) is not None:
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+
+    def _settled(self) -> Callable[[int], bool]:
+        return lambda number: True  # of a run that is given up, what is not told is not known
+
+    def finish(self) -> None:
+        work, target = self._shards.work, self._shards.folder
+        if work is None or target is None:
+            return
+        try:
+            self._holds = self._moved(work, target)
+        except OSError as error:
+            self._trouble = error
+
+    def _moved(self, work: Path, target: Path) -> Path:
+        """The folder under its name, or beside it if rows are missing."""
+        written = sorted(work.glob("part-*.parquet"))
+        if self._is_whole and len(written) < sum(map(bool, self._shards.lengths)):
+            raise FileNotFoundError(
+                f"{len(written)} of {len(self._shards.lengths)} parts are in {str(work)!r}: is it "
+                "on a file system that all workers share?"
+            )
+        if not written:
+            import pyarrow.parquet as pq
+
+            pq.write_table(self._shards.empty, work / "part-000000.parquet")
+        for half in work.glob("*.tmp"):
+            half.unlink()
+        (work / _ABOUT).write_text(json.dumps(self._about_file(), default=str))
+        partial = target.with_name(f"{target.name}.partial")
+        for old in (target, partial) if self._is_whole else (partial,):
+            shutil.rmtree(old, ignore_errors=True)
+        return work.rename(target if self._is_whole else partial)
+
+    def result(self, df: Any) -> Any:
+        return self._shards.collection() if self._options.result == "dask" else df
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse to write over anything but an earlier result."""
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(folder.parent)!r}")
+    if folder.exists() and not (folder / _ABOUT).exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{str(folder)!r} holds something else than a result of a run")
+
+
+def _as_dask(source: Any, texts: list[str]) -> Any:
+    """A Dask DataFrame of any table."""
+    import dask.dataframe as dd
+
+    if hasattr(source, "to_delayed"):
+        return source
+    if isinstance(source, str | Path):
+        path = Path(source)
+        kind = ".parquet" if path.is_dir() else path.suffix.lower()
+        if kind not in _READERS:
+            raise ValueError(f"cannot read {str(path)!r}: a path is a folder of .parquet files, or "
+                             f"ends in {', '.join(_READERS)}")  # fmt: skip
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {str(path)!r}")
+        kinds: dict[str, dict[str, Any]] = {
+            ".csv": {"dtype": dict.fromkeys(texts, "str")}, ".jsonl": {"lines": True},
+        }  # fmt: skip
+        return getattr(dd, _READERS[kind])(str(path), **kinds.get(kind, {}))
+    table = frame.as_table(source)
+    if not hasattr(table, "iloc"):
+        raise TypeError(f"cannot share out a {type(source).__name__}: pass a Dask DataFrame, a "
+                        "DataFrame, or a path that all workers can read")  # fmt: skip
+    parts = max(1, -(-len(table) // PART_ROWS))
+    return dd.from_pandas(table, npartitions=parts, sort=False)
