@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .evaluations import Evaluation, evaluate
     from .filing import run_to_parquet
     from .interval import Interval
+    from .jobs import BatchJob, batch_jobs, submit_batch
     from .plots import (
         plot_calibration,
         plot_confusion,
@@ -59,6 +60,7 @@ _LATER = {
     "estimate": "estimates", "plot_counts": "plots", "plot_latency": "plots",
     "plot_timeline": "plots", "Preview": "previews", "preview": "previews",
     "run_to_parquet": "filing", "Program": "program", "BestOfN": "sampling", "Refine": "sampling",
+    "BatchJob": "jobs", "batch_jobs": "jobs", "submit_batch": "jobs",
 }  # fmt: skip
 
 __version__ = "0.1.0"
@@ -67,6 +69,7 @@ __all__ = [
     "LM",
     "AllFailed",
     "AttemptError",
+    "BatchJob",
     "BestOfN",
     "BudgetExceeded",
     "ChainOfThought",
@@ -103,6 +106,7 @@ __all__ = [
     "UntilDecided",
     "Usage",
     "arun_parallel",
+    "batch_jobs",
     "compare",
     "diff",
     "estimate",
@@ -118,6 +122,7 @@ __all__ = [
     "run_to_parquet",
     "start_parallel",
     "store",
+    "submit_batch",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,6 +14,8 @@ from .run import run_parallel
 from .summary import Summary
 
 if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
     from matplotlib.axes import Axes
 
 
@@ -53,6 +56,40 @@ class ParallelAccessor:
     def summary(self) -> Summary:
         """The run at a glance; HTML in a notebook, text elsewhere."""
         return frame.summarize(self._result())
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write the frame with what is known of the run; `pd.read_parquet` gives both back.
+        Outputs that no column can hold are written as JSON."""
+        from .handover import to_parquet
+
+        return to_parquet(self._result(), Path(path), frame.outputs_in(self._df))
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the rows as text, and what is known of the run beside them, in
+        `NAME.provenance.json`; where that is."""
+        from .handover import to_text
+
+        return to_text(self._result(), Path(path), ".csv")
+
+    def to_jsonl(self, path: str | Path) -> Path:
+        """`to_csv`, with a JSON object a row."""
+        from .handover import to_text
+
+        return to_text(self._result(), Path(path), ".jsonl")
+
+    def to_arrow(self) -> pa.Table:
+        """A pyarrow table, with what is known of the run in its schema's metadata."""
+        from .handover import as_arrow
+
+        return as_arrow(self._result(), {})
+
+    def to_polars(self) -> pl.DataFrame:
+        """A polars frame, labels as `Enum`. What is known of the run stays behind, in
+        `df.attrs["pardspy"]`."""
+        from .handover import handed_over
+
+        polars: pl.DataFrame = handed_over(self._result(), "polars", {})
+        return polars
 
     def vote(self, column: str) -> pd.DataFrame:
         """See `votes.vote`: what the samples of each row (`repeat`) come to."""

@@ -14,11 +14,11 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from . import errors
@@ -27,6 +27,7 @@ from .direct import Direct, Reply, certificates, direct_like, http_library
 if TYPE_CHECKING:
     import openai
 
+T = TypeVar("T")
 _Loop = asyncio.AbstractEventLoop
 _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKeyDictionary()
 _directs: weakref.WeakKeyDictionary[_Loop, dict[tuple[Endpoint, str], asyncio.Task[Direct]]] = (
@@ -173,6 +174,23 @@ class Endpoint:
         except openai.APIConnectionError as error:
             raise self._broken(error.__cause__ or error) from None
         return Reply(response.status_code, response.headers, response.content)
+
+    async def call(self, action: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
+        """Do with the client what is no completion; raise an `LMError`."""
+        import openai
+
+        try:
+            return await action(self._client())
+        except openai.APIStatusError as error:
+            answer = error.response
+            reply = Reply(answer.status_code, answer.headers, answer.content)
+            raise self._translate(reply) from None
+        except openai.APIConnectionError as error:
+            raise self._broken(error.__cause__ or error) from None
+
+    def error_of(self, status: int, body: Mapping[str, Any]) -> errors.LMError:
+        """What an answer of this HTTP status and JSON body means."""
+        return self._translate(Reply(status, {}, json.dumps(body).encode()))
 
     def _broken(self, error: BaseException) -> errors.EndpointConnectionError:
         message = self._redact(f"{type(error).__name__}: {error}")

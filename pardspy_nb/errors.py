@@ -99,6 +99,16 @@ class BadRequestError(LMError):
     """Any other 4xx: the endpoint refuses this very request (too long, bad parameter)."""
 
 
+class BatchRejectedError(LMError):
+    """The provider refused a whole batch, or gave no answer to this row of it."""
+
+
+class BatchExpiredError(LMError):
+    """A batch's time was over before this row was answered."""
+
+    retryable = True
+
+
 class InvalidOutputError(AttemptError):
     """The answer does not fit the signature (not JSON, a wrong type, a field that is missing).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import json
 import os
@@ -151,6 +152,23 @@ class LM:
             return None
         where = self._local.identity if self._local else {"url": self._endpoint.url.rstrip("/")}
         return {"model": self.model, "params": self.params, **where}
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go. ValueError for the embedded model, which starts its own."""
+        if self._local is not None:
+            raise ValueError(f"{self!r} runs on this machine")
+        return self._endpoint
+
+    def without_key(self) -> LM:
+        """The same model with the key that is in the environment when it is used."""
+        other = copy.copy(self)
+        other._endpoint = Endpoint(self._endpoint.base_url, None, self._endpoint.make)
+        return other
+
+    def completion_of(self, answer: Mapping[str, Any], latency_ms: float = 0.0) -> Completion:
+        """What the body of an answer to `request` says. ServerError if it is none."""
+        return self._read(answer, latency_ms)
 
     def serve(self) -> tuple[str, str]:
         """Start the embedded model, for other clients (DSPy, LangChain, curl): its base URL on

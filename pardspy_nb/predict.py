@@ -16,7 +16,7 @@ from .events import Answer
 from .fields import Field
 from .history import History
 from .image import Image
-from .lm import LM, Bound, LanguageModel
+from .lm import LM, Bound, Completion, LanguageModel
 from .portal import run_sync
 from .prediction import Prediction
 from .signature import Signature, as_signature
@@ -127,6 +127,13 @@ class Predict:
             completion = await self.lm.complete(messages, **self._form, **self._asked)
             if not calls:  # an LM of the user's own, which does not tell of its calls
                 record(completion.usage)
+        answer = self.answer_of(completion)
+        if self.history is not None:
+            self.history.add(self.words(inputs), completion.text or "")
+        return answer if told is None else answer._replace(repaired="asked again")
+
+    def answer_of(self, completion: Completion) -> Answer:
+        """A completion as the row's answer. InvalidOutputError if it does not fit."""
         if completion.refusal:
             raise RefusedOutputError(
                 f"the model declined: {completion.refusal[:200]}", usage=completion.usage
@@ -135,15 +142,11 @@ class Predict:
             completion.text, completion.finish_reason, completion.usage
         )
         text = completion.text or ""
-        if self.history is not None:
-            self.history.add(self.words(inputs), text)
         if self._sureness:
             fields, tokens = self.signature.outputs, completion.logprobs
             sure = {} if start is None or not tokens else distributions(text, start, tokens, fields)
             outputs |= as_columns(sure, outputs, fields)
             text = json.dumps([text, sure])
-        if told is not None:
-            repaired = "asked again"
         return Answer(outputs, completion.usage, completion.model, completion.finish_reason,
                       text, repaired=repaired)  # fmt: skip
 

@@ -161,7 +161,8 @@ class Tally:
             self.saved = origin.usage if self.saved is None else self.saved + origin.usage
         else:
             self.in_flight -= 1
-            self.latencies_ms.append(event.latency_ms or 0.0)
+            if event.latency_ms is not None:  # a provider's batch tells none
+                self.latencies_ms.append(event.latency_ms)
         for name, counter in self.counts.items():
             value = event.answer.outputs.get(name)
             counter[getattr(value, "value", value)] += 1  # an Enum's label is its value

@@ -93,16 +93,20 @@ class ScriptedServer:
         await asyncio.gather(*rest, return_exceptions=True)
 
     async def _serve(self, port: int) -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_post("/v1/deployments/{name}/chat/completions", self._chat)  # Azure's way
-        app.router.add_post("/moved/chat/completions", self._moved)
+        app = web.Application(client_max_size=2**28)
+        self.routes(app)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{port}/v1"
+
+    def routes(self, app: web.Application) -> None:
+        """What is answered where."""
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/deployments/{name}/chat/completions", self._chat)  # Azure's way
+        app.router.add_post("/moved/chat/completions", self._moved)
 
     async def _moved(self, request: web.Request) -> web.StreamResponse:
         raise web.HTTPTemporaryRedirect("/v1/chat/completions")

@@ -34,6 +34,8 @@ _STOPPING = {
     "source": "The input broke: rows in flight finish",
     "store": "The store failed: rows in flight finish",
     "budget": "At max_cost_usd: rows in flight finish",
+    "cluster": "No worker of the cluster is left",
+    "target": "The output cannot be written: rows in flight finish",
 }
 
 

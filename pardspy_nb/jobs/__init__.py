@@ -1,0 +1,153 @@
+"""Rows through a provider's batch API: within a day instead of minutes, at half the price."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import frame
+from ..batch import Batch as Rows
+from ..events import Row
+from ..lm import LM
+from ..memory import Memory, open_memory
+from ..modules import Module, from_module
+from ..options import Options
+from ..predict import Predict
+from ..provenance import Sources
+from ..run import read
+from .job import BatchJob
+from .lines import MAX_BYTES, MAX_REQUESTS, files_of
+from .reading import Asked
+from .shelf import Shelf, shelves
+
+__all__ = ["BatchJob", "batch_jobs", "submit_batch"]
+
+_TAKES = ("columns", "repeat", "batch_key", "store", "cache_key", "confidence", "dedupe")
+
+
+def submit_batch(
+    module: Any,
+    inputs: Any,
+    *,
+    completion_window: str = "24h",
+    price_factor: float = 0.5,
+    max_requests: int = MAX_REQUESTS,
+    max_bytes: int = MAX_BYTES,
+    **options: Any,
+) -> BatchJob:
+    """Hand every row to the provider's batch API (OpenAI's `/v1/batches`, which others have, too).
+
+    Rows that are remembered are not sent, equal rows are sent once; answers enter the store. The
+    job is kept beside the store, so that another kernel finds it with `batch_jobs`: the rows, the
+    module, the provider's ids, but no key.
+
+    Args:
+        module: a `Predict` or its kin with an `LM` behind an endpoint, without a history.
+        inputs: as in `run_parallel`.
+        completion_window: how long the provider has; OpenAI knows `"24h"`.
+        price_factor: what a row costs there, of the usual price.
+        max_requests, max_bytes: of one file; more rows are several batches.
+        options: `columns`, `repeat`, `batch_key`, `store`, `cache_key`, `confidence` and `dedupe`,
+            as in `Options`.
+
+    Returns:
+        A `BatchJob`: `.status`, `.wait()`, `.df`, `.cancel()`, `.retry_failed()`.
+
+    Raises:
+        TypeError, ValueError: bad input; nothing was sent.
+        StoreError: the job cannot be kept; nothing was sent.
+        LMError: the provider refused. The job is kept: `batch_jobs()[-1].refresh()` goes on.
+    """
+    if unknown := [name for name in options if name not in _TAKES]:
+        raise TypeError(f"submit_batch has no option {unknown[0]!r}: it takes {', '.join(_TAKES)}; "
+                        "how fast rows are asked is the provider's business")  # fmt: skip
+    given = Options.of(options)
+    if not given.store:
+        raise ValueError("a batch job is kept beside the store: give store=True, or a path")
+    described = from_module(module)
+    described = described.with_confidence() if given.confidence else described
+    predict = _checked(described)
+    table = frame.as_table(list(inputs) if isinstance(inputs, Iterator) else inputs)
+    rows = read(table, described, given)
+    memory = open_memory(given, described, Sources(described, given.cache_key), total=rows.total)
+    try:
+        sent, led = _to_be_sent(rows, memory)
+    finally:
+        if memory is not None:
+            memory.close()
+    bodies = ((row.number, predict.request(row.inputs)) for row in sent)
+    job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+    shelf = Shelf.of(given.store, job)
+    kept = _without_key(predict)
+    shelf.begin(Asked(kept, table, {k: v for k, v in options.items() if k != "store"}
+                      | {"store": given.store}, led))  # fmt: skip
+    try:
+        parts = []
+        for number, (lines, numbers) in enumerate(files_of(bodies, max_requests, max_bytes)):
+            shelf.put(f"requests-{number}.jsonl", lines)
+            parts.append({"file": None, "batch": None, "fetched": False, "rows": numbers})
+    except BaseException:
+        shelf.remove()
+        raise
+    now = time.time()
+    shelf.save({
+        "id": job, "created_at": now, "ended_at": None if parts else now, "was_begun": False,
+        "model": str(getattr(predict.lm, "model", "")), "rows": rows.total, "parts": parts,
+        "window": completion_window, "price_factor": price_factor,
+    })  # fmt: skip
+    made = BatchJob(shelf).use(predict)
+    made.submit()
+    return made
+
+
+def batch_jobs(store: bool | str | Path | None = True) -> list[BatchJob]:
+    """The jobs kept beside a store, the oldest first; a kernel that was restarted goes on with
+    them. Nothing is asked of the provider.
+
+    Raises:
+        StoreError: what is kept of one is damaged.
+    """
+    return [BatchJob(shelf) for shelf in shelves(store)]
+
+
+def _checked(module: Module) -> Predict:
+    """The module, if the batch API can ask what it would."""
+    predict = module.source
+    if not (isinstance(predict, Predict) and module.predicts and isinstance(predict.lm, LM)):
+        raise TypeError(f"a batch is made of Predict or its kin with an LM, without a history, not "
+                        f"of {module.name!r}: use run_parallel")  # fmt: skip
+    if predict.lm.endpoint.make is not None:
+        raise ValueError("an LM with client= cannot be kept for another kernel: give base_url=, "
+                         "and the key in OPENAI_API_KEY")  # fmt: skip
+    return predict
+
+
+def _without_key(predict: Predict) -> Predict:
+    kept = predict.varied()
+    assert isinstance(predict.lm, LM)
+    kept.lm = predict.lm.without_key()
+    return kept
+
+
+def _to_be_sent(rows: Rows, memory: Memory | None) -> tuple[list[Row], dict[int, int]]:
+    """Rows that have to be asked, and those that will share the answer of one of these."""
+    if memory is None:
+        return list(rows.rows), {}
+    all_rows = list(rows.rows)
+    for start in range(0, len(all_rows), 1000):
+        memory.look_up(all_rows[start : start + 1000])
+    sent: list[Row] = []
+    led: dict[int, int] = {}
+    leaders: dict[bytes, int] = {}
+    for row in all_rows:
+        key = memory.key(row)
+        if key is not None and key in leaders:
+            led[row.number] = leaders[key]
+        elif memory.recall(row, key) is None:
+            sent.append(row)
+            if key is not None:
+                leaders[key] = row.number
+    return sent, led

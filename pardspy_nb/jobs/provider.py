@@ -1,0 +1,131 @@
+"""A provider's batch API (OpenAI guide "Batch API"): files of requests, and batches of these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import LMError
+from ..lm import LM
+from ..policy import RetryPolicy
+from ..portal import run_sync
+
+T = TypeVar("T")
+ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_PATH = "/v1/chat/completions"
+_OURS = "pardspy_job"  # in a batch's metadata
+_LOOKED_BACK = 300  # batches
+
+
+class Batch(NamedTuple):
+    """A batch at the provider.
+
+    Attributes:
+        status: `validating failed in_progress finalizing completed expired cancelling cancelled`.
+        output, errors: ids of files, once there are some.
+        completed, failed: requests.
+        reason: why it failed as a whole; `code` is the provider's word for that.
+    """
+
+    id: str
+    status: str
+    output: str | None = None
+    errors: str | None = None
+    completed: int = 0
+    failed: int = 0
+    reason: str | None = None
+    code: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in ENDED
+
+
+class Provider:
+    """The endpoint of an LM, for batches. Blocks; every method raises an `LMError`."""
+
+    def __init__(self, lm: LM, retry: RetryPolicy | None = None) -> None:
+        self._endpoint, self._retry = lm.endpoint, retry or RetryPolicy()
+
+    def upload(self, name: str, lines: bytes) -> str:
+        """Bring a file of requests; its id."""
+        made = self._call(lambda c: c.files.create(file=(name, lines), purpose="batch"))
+        return str(made.id)
+
+    def create(self, file: str, job: str, part: int, window: str) -> Batch:
+        """Begin a batch. If nobody knows whether it was begun, it is looked for first: it would be
+        paid for twice."""
+        tags = {_OURS: job, "part": str(part)}
+        for attempt in range(1, self._retry.max_attempts + 1):
+            try:
+                made = self._once(lambda c: c.batches.create(
+                    input_file_id=file, endpoint=_PATH, completion_window=window, metadata=tags,
+                ))  # fmt: skip
+                return _batch(made)
+            except LMError as error:
+                wait_s = self._retry.wait_s(attempt, error)
+                if wait_s is None:
+                    raise
+                time.sleep(wait_s)
+            if (found := dict(self.find(job)).get(part)) is not None:
+                return found
+        raise AssertionError("the last attempt raises")
+
+    def state(self, batch: str) -> Batch:
+        """How it stands."""
+        return _batch(self._call(lambda c: c.batches.retrieve(batch)))
+
+    def cancel(self, batch: str) -> Batch:
+        """Have it end; what is answered by then is kept."""
+        return _batch(self._call(lambda c: c.batches.cancel(batch)))
+
+    def content(self, file: str) -> bytes:
+        """A file."""
+        return bytes(self._call(lambda c: c.files.content(file)).content)
+
+    def find(self, job: str) -> Iterator[tuple[int, Batch]]:
+        """The batches of a job among the latest, by part."""
+
+        async def search(client: Any) -> list[Any]:
+            found: list[Any] = []
+            async for batch in client.batches.list(limit=100):
+                found.append(batch)
+                if len(found) == _LOOKED_BACK:
+                    break
+            return found
+
+        for batch in self._call(search):
+            tags = batch.metadata or {}
+            if tags.get(_OURS) == job:
+                yield int(tags["part"]), _batch(batch)
+
+    def _call(self, action: Callable[[Any], Awaitable[T]]) -> T:
+        """Do what may be done twice, and again if it fails."""
+        attempt = 1
+        while True:
+            try:
+                return self._once(action)
+            except LMError as error:
+                wait_s = self._retry.wait_s(attempt, error)
+                if wait_s is None:
+                    raise
+            time.sleep(wait_s)
+            attempt += 1
+
+    def _once(self, action: Callable[[Any], Awaitable[T]]) -> T:
+        return run_sync(self._endpoint.call(action))
+
+
+def _batch(told: Any) -> Batch:
+    counts = told.request_counts
+    reasons = (told.errors.data if told.errors else None) or []
+    shown = "; ".join(
+        f"line {r.line}: {r.message}" if r.line else str(r.message) for r in reasons[:3]
+    )
+    return Batch(
+        told.id, told.status, told.output_file_id, told.error_file_id,
+        counts.completed if counts else 0, counts.failed if counts else 0, shown or None,
+        reasons[0].code if reasons else None,
+    )  # fmt: skip

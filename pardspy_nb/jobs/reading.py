@@ -1,0 +1,140 @@
+"""What a job asked, what was answered, and the frame of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..batch import Batch as Rows
+from ..errors import BatchExpiredError, BatchRejectedError
+from ..events import Answer, Event, Row, RowFinished, RowStarted, RunFinished, RunStarted, Status
+from ..ledger import Ledger
+from ..lm import LM
+from ..memory import Memory, open_memory
+from ..modules import from_module
+from ..options import Options
+from ..predict import Predict
+from ..provenance import Sources
+from ..run import read
+from .lines import outcomes
+from .provider import ENDED
+from .shelf import Shelf
+
+Results = dict[int, Answer | BaseException | None]  # by row; None for one that was cancelled
+
+
+class Asked(NamedTuple):
+    """What a job asks. `led` are rows that share the answer of an equal one, by number."""
+
+    predict: Predict
+    table: Any
+    options: dict[str, Any]
+    led: dict[int, int]
+
+
+class Reading:
+    """A job's rows and their answers.
+
+    Args:
+        lm: the model with its key.
+        factor: what answers cost, of the usual price.
+    """
+
+    def __init__(self, asked: Asked, lm: LM, shelf: Shelf, factor: float) -> None:
+        self._asked, self._lm, self._shelf, self._factor = asked, lm, shelf, factor
+        self._options = Options.of({**asked.options, "progress": "none"})
+        module = from_module(asked.predict)
+        self._module = module.with_confidence() if self._options.confidence else module
+
+    def _rows(self) -> Rows:
+        return read(self._asked.table, self._module, self._options)
+
+    def _memory(self, rows: Rows, sources: Sources) -> Memory | None:
+        return open_memory(self._options, self._module, sources, total=rows.total)
+
+    def results(self, number: int, part: Mapping[str, Any]) -> Results:
+        """What became of the rows of a batch, as far as it is told."""
+        found: Results = {}
+        for kind in ("errors", "output"):
+            content = self._shelf.get(f"{kind}-{number}.jsonl")
+            if content is not None and part["fetched"]:
+                found |= dict(outcomes(content, self._module.source, self._lm, self._factor))
+        batch = part["batch"] or {}
+        if batch.get("status") in ENDED:
+            error = _unanswered(batch)
+            found |= {row: error for row in part["rows"] if row not in found}
+        return found
+
+    async def remember(self, number: int, part: Mapping[str, Any]) -> None:
+        """Put the answers of a batch into the store. StoreError if that cannot be."""
+        rows, results = self._rows(), self.results(number, part)
+        memory = self._memory(rows, Sources(self._module, self._options.cache_key))
+        if memory is None:
+            return
+        try:
+            for row in rows.rows:
+                key, result = memory.key(row), results.get(row.number)
+                if isinstance(result, Answer):
+                    await memory.remember(row, key, result)
+        finally:
+            memory.close()
+
+    def frame(self, parts: list[dict[str, Any]], began: float, ended: float | None) -> Any:
+        """Every row, in `run_parallel`'s columns."""
+        rows, sources = self._rows(), Sources(self._module, self._options.cache_key)
+        memory = self._memory(rows, sources)
+        results: Results = {}
+        for number, part in enumerate(parts):
+            results |= self.results(number, part)
+        try:
+            ledger = Ledger(
+                self._module, rows, self._options, sources, workers=1,
+                remembers=memory is not None, control=lambda action: None,
+            )  # fmt: skip
+            ledger.add([RunStarted(rows.total, began)])
+            for row in rows.rows:
+                ledger.add(self._told(row, results, memory, began))
+            if ended is not None:
+                ledger.add([RunFinished("done", None, ended - began, 0, ended)])
+            return ledger.frame()
+        finally:
+            if memory is not None:
+                memory.close()
+
+    def _told(
+        self, row: Row, results: Results, memory: Memory | None, began: float
+    ) -> Iterator[Event]:
+        """A row as a run would tell it."""
+        leader = self._asked.led.get(row.number)
+        result = results.get(row.number if leader is None else leader)
+        if isinstance(result, Answer):
+            if leader is None or memory is None:
+                yield RowStarted(row, 1)
+                yield RowFinished(row, "ok", result, None, 1, None, None, None, began, result.usage)
+            else:
+                yield _spared(row, memory.shared(row, result))
+            return
+        recalled = None if memory is None else memory.recall(row, memory.key(row))
+        if recalled is not None:  # before it was submitted, or asked since
+            yield _spared(row, recalled)
+        elif isinstance(result, BaseException):
+            yield RowStarted(row, 1)
+            usage = getattr(result, "usage", None)
+            yield RowFinished(row, "failed", None, result, 1, None, None, None, began, usage)
+        else:
+            asked = row.number if leader is None else leader
+            status: Status = "cancelled" if asked in results else "not_run"
+            yield RowFinished(row, status, None, None, 0, None, None, None, None, None)
+
+
+def _spared(row: Row, answer: Answer) -> RowFinished:
+    return RowFinished(row, "ok", answer, None, 0, None, None, None, None, answer.usage)
+
+
+def _unanswered(batch: Mapping[str, Any]) -> BaseException | None:
+    """Why a batch that has ended has no answer to a row; None if it was cancelled."""
+    if batch["status"] == "cancelled":
+        return None
+    if batch["status"] == "expired":
+        return BatchExpiredError("the batch expired before this row was answered")
+    return BatchRejectedError(batch["reason"] or "the provider gave no answer to this row")

@@ -1,0 +1,107 @@
+"""Where jobs are kept: a folder beside the store, with one folder a job. Keys are never written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from ..errors import StoreError
+from ..store.file import default_path
+
+_STATE, _ASKED = "job.json", "asked.pickle"
+
+
+class Shelf:
+    """One job's folder.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, store: bool | str | Path | None, job: str) -> Shelf:
+        """That of a job, beside a store; `job` may have just been named."""
+        return cls(_folder(store) / job)
+
+    def begin(self, asked: Any) -> None:
+        """Make the folder, with what is asked. StoreError if that cannot be."""
+        try:
+            dumped = zlib.compress(cloudpickle.dumps(asked), 1)
+        except Exception as error:
+            raise StoreError(f"the job cannot be kept: {type(error).__name__}: {error}") from error
+        try:
+            self.path.mkdir(parents=True, mode=0o700)
+            self._write(_ASKED, dumped)
+        except OSError as error:
+            raise StoreError(f"the job cannot be kept in {self.path}: {error}") from error
+
+    def asked(self) -> Any:
+        """What `begin` was given. StoreError if it cannot be read here."""
+        try:
+            return pickle.loads(zlib.decompress((self.path / _ASKED).read_bytes()))
+        except Exception as error:
+            raise StoreError(
+                f"what the job {self.path.name} asked cannot be read ({type(error).__name__}: "
+                f"{error}); was it made with another version of Python, or a module that is not "
+                "here?"
+            ) from error
+
+    def save(self, state: Any) -> None:
+        """Keep how things stand; whole, or as it was before."""
+        self._write(_STATE, json.dumps(state, indent=1).encode())
+
+    def load(self) -> Any:
+        """What was saved last. StoreError if there is nothing, or it is damaged."""
+        try:
+            return json.loads((self.path / _STATE).read_bytes())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"the job {self.path.name} cannot be read: {error}") from error
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keep a file of the provider's."""
+        self._write(name, content)
+
+    def get(self, name: str) -> bytes | None:
+        """A file that was put, None if it was not."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def remove(self) -> None:
+        """Forget the job; its answers stay in the store."""
+        for file in self.path.iterdir():
+            file.unlink()
+        self.path.rmdir()
+
+    def _write(self, name: str, content: bytes) -> None:
+        half = self.path / f"{name}.half"
+        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(half, self.path / name)
+
+
+def shelves(store: bool | str | Path | None) -> Iterator[Shelf]:
+    """Those of all jobs beside a store."""
+    folder = _folder(store)
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if (path / _STATE).exists():
+                yield Shelf(path)
+
+
+def _folder(store: bool | str | Path | None) -> Path:
+    path = default_path() if store is True or store is None else Path(str(store)).expanduser()
+    return path.with_name(f"{path.name}.jobs")

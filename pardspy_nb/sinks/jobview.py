@@ -1,0 +1,167 @@
+"""A batch job's view: a bar and figures in a notebook, while the provider is at it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from .. import kernel, markup
+
+_WORDS = {
+    "submitting": "Submitting", "validating": "The provider looks at the requests",
+    "in_progress": "The provider is at it", "finalizing": "The provider collects the answers",
+    "cancelling": "Cancelling", "completed": "Completed", "failed": "The provider refused it",
+    "expired": "Expired: the provider's time was over", "cancelled": "Cancelled",
+}  # fmt: skip
+_LAYOUT = {"max_width": "760px", "overflow": "visible", "border_left": f"3px solid {markup.BLUE}",
+           "padding": "0 0 0 12px", "margin": "4px 0 8px"}  # fmt: skip
+
+
+class JobState(NamedTuple):
+    """What there is to show: rows, and of the requests among them how many are answered or
+    failed; times in seconds since the epoch."""
+
+    id: str
+    status: str
+    rows: int
+    requests: int
+    completed: int
+    failed: int
+    batches: int
+    created_at: float
+    ended_at: float | None
+    model: str
+    reason: str | None
+
+
+class JobView:
+    """Shows a job where it is displayed: HTML with a button in a notebook, which becomes static
+    HTML at the end; lines of text elsewhere.
+
+    Args:
+        cancel: what the button does.
+    """
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self._handles: dict[int | None, Any] = {}  # by cell
+        self._html: Any = None
+        self._widgets: list[Any] = []
+        self._said: str | None = None
+        self._follower: threading.Thread | None = None
+
+    def show(self, state: JobState) -> None:
+        """Show it here."""
+        cell = kernel.current_cell()
+        if not kernel.has_widgets() or cell in self._handles:
+            self.update(state)
+            return
+        from IPython.display import HTML, display
+
+        if state.ended_at is not None:
+            display(HTML(html(state)))  # type: ignore[no-untyped-call]
+            return
+        self._handles[cell] = display(self._box(), display_id=True)  # type: ignore[no-untyped-call]
+        self.update(state)
+
+    def _box(self) -> Any:
+        import ipywidgets
+
+        if self._html is None:
+            self._html = ipywidgets.HTML()
+            button = ipywidgets.Button(
+                description="Cancel", icon="stop", layout={"width": "auto"},
+                tooltip="Have the provider stop; answers are kept",
+            )  # fmt: skip
+            button.on_click(lambda _: self._cancel())
+            button.add_class("pardspy-job-cancel")
+            box = ipywidgets.VBox([self._html, button], layout=_LAYOUT)
+            self._widgets = [button, self._html, box]
+        return self._widgets[-1]
+
+    def update(self, state: JobState) -> None:
+        """Show how things stand now."""
+        if self._html is None:
+            self._say(state)
+        elif state.ended_at is None:
+            self._html.value = html(state)
+        else:
+            self._close(state)
+
+    def _say(self, state: JobState) -> None:
+        line = f"{state.id}: {title(state)}"
+        if line != self._said and not kernel.has_widgets():
+            print(line, file=sys.stderr)
+            self._said = line
+
+    def _close(self, state: JobState) -> None:
+        from IPython.display import HTML
+
+        for handle in self._handles.values():
+            if handle is not None:
+                handle.update(HTML(html(state)))  # type: ignore[no-untyped-call]
+        self._handles = {}
+        for widget in self._widgets:
+            for part in (getattr(widget, "style", None), widget.layout, widget):
+                if part is not None:
+                    part.close()
+        self._html, self._widgets = None, []
+
+    def follow(self, look: Callable[[], bool], every_s: float) -> None:
+        """Look again and again, behind the scenes, until it says that all is over."""
+        if self._follower is None or not self._follower.is_alive():
+            self._follower = threading.Thread(
+                target=_follow, args=(look, every_s), name="pardspy-job", daemon=True
+            )
+            self._follower.start()
+
+
+def _follow(look: Callable[[], bool], every_s: float) -> None:
+    while True:
+        time.sleep(every_s)
+        try:
+            if look():
+                return
+        except Exception as error:  # whoever asks for it by `status` is told
+            print(f"the job is not followed any more: {type(error).__name__}: {error}",
+                  file=sys.stderr)  # fmt: skip
+            return
+
+
+def title(state: JobState) -> str:
+    """`The provider is at it: 12 of 40 requests answered (30%)`."""
+    share = f" ({state.completed / state.requests:.0%})" if state.requests else ""
+    words = _WORDS.get(state.status, state.status)
+    return f"{words}: {state.completed:,} of {state.requests:,} requests answered{share}"
+
+
+def html(state: JobState) -> str:
+    """The state in words, the bar, and the figures."""
+    shown = title(state)
+    bar = markup.progress_bar(state.completed, state.failed, 0, state.requests, shown)
+    since = (state.ended_at or time.time()) - state.created_at
+    spared = state.rows - state.requests
+    figures = [
+        ("rows", f"{state.rows:,}"),
+        *([("remembered or equal", f"{spared:,}")] if spared else []),
+        ("answered", f"{state.completed:,}"),
+        ("failed", f"{state.failed:,}"),
+        ("batches", f"{state.batches:,}"),
+        ("submitted", f"{datetime.fromtimestamp(state.created_at, UTC):%Y-%m-%d %H:%M} UTC"),
+        ("took" if state.ended_at else "so far", markup.duration(since)),
+        ("model", state.model),
+    ]
+    parts = [
+        markup.note(f"{shown} · {state.id}"),
+        bar,
+        markup.figures(figures),
+        markup.note(state.reason or "", colour=markup.ORANGE),
+    ]
+    if state.ended_at is None:
+        return markup.text(parts)
+    whole = state.status == "completed" and not state.failed
+    return markup.box(parts, markup.GREEN if whole else markup.ORANGE)

@@ -1,0 +1,333 @@
+"""The provider's batch API, against a server that has it as OpenAI documents it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from batch_server import BatchServer
+from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply
+
+import pardspy_nb as pn
+
+KEY = "sk-test-secret-key"
+
+
+@pytest.fixture
+def provider() -> Iterator[BatchServer]:
+    server = BatchServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lm(provider: BatchServer) -> pn.LM:
+    return pn.LM("gpt-4o-mini", base_url=provider.url, api_key=KEY, price=(100.0, 200.0))
+
+
+def rows(n: int) -> list[str]:
+    return [f"row-{i} is a review" for i in range(n)]
+
+
+def without_times(df: pd.DataFrame) -> pd.DataFrame:
+    return df.drop(columns=["latency_ms", "queued_ms", "waited_ms", "started_at", "cost_usd"])
+
+
+def test_the_frame_is_that_of_a_run_at_half_the_price(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    table = pd.DataFrame({"review": rows(12), "stars": range(12)}, index=range(50, 62))
+    job = pn.submit_batch(predict, table)
+    assert job.status == "validating"
+    assert (job.df["status"] == "not_run").all()
+    provider.finish()
+    df = job.wait(poll_s=0.01)
+    assert job.status == "completed"
+    assert job.counts == {"total": 12, "completed": 12, "failed": 0}
+
+    here = pn.run_parallel(predict, table, store=None, progress="none")
+    pd.testing.assert_frame_equal(without_times(df), without_times(here))
+    usual = (PROMPT_TOKENS * 100 + COMPLETION_TOKENS * 200) / 1e6
+    assert df["cost_usd"].tolist() == pytest.approx([usual / 2] * 12)
+    assert df["latency_ms"].isna().all()
+    assert df["started_at"].notna().all()
+    assert df.parallel.metrics.successes == 12
+    assert df.parallel.cost == pytest.approx(12 * usual / 2)
+    assert "12 of 12 requests answered" in repr(job)
+
+
+def test_a_request_is_what_a_run_would_send(provider: BatchServer, predict: pn.Predict) -> None:
+    pn.submit_batch(predict, rows(1))
+    [sent] = provider.files.values()
+    line = json.loads(sent)
+    pn.run_parallel(predict, rows(1), progress="none")
+    assert line["body"] == provider.requests[0]
+    assert (line["custom_id"], line["method"], line["url"]) == (
+        "row-0", "POST", "/v1/chat/completions",
+    )  # fmt: skip
+
+
+def test_answers_enter_the_store_and_remembered_rows_are_not_sent(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    """In both directions: what a run has asked costs a job nothing, and the other way round."""
+    pn.run_parallel(predict, rows(5), progress="none")
+    job = pn.submit_batch(predict, [*rows(8), "row-7 is a review", "row-2 is a review"])
+    [sent] = provider.files.values()
+    assert [json.loads(x)["custom_id"] for x in sent.splitlines()] == ["row-5", "row-6", "row-7"]
+    provider.finish()
+    df = job.wait(poll_s=0.01)
+    assert (df["status"] == "ok").all()
+    assert df["cached"].tolist() == [True] * 5 + [False] * 3 + [True] * 2
+    assert df["reason"].tolist() == [f"row-{i}" for i in (*range(8), 7, 2)]
+    again = pn.run_parallel(predict, rows(8), progress="none")
+    assert again["cached"].all()
+    assert len(provider.requests) == 5
+
+    nothing = pn.submit_batch(predict, rows(8))
+    assert nothing.status == "completed"
+    assert len(provider.batches) == 1
+    assert nothing.df["cached"].all()
+
+
+def test_files_keep_to_the_providers_limits(provider: BatchServer, predict: pn.Predict) -> None:
+    """By count and by size; the answers of all batches are one frame."""
+    job = pn.submit_batch(predict, rows(25), max_requests=10)
+    assert [len(f.splitlines()) for f in provider.files.values()] == [10, 10, 5]
+    provider.finish()
+    df = job.wait(poll_s=0.01)
+    assert df["reason"].tolist() == [f"row-{i}" for i in range(25)]
+
+    one = len(next(iter(provider.files.values())).splitlines()[0]) + 1
+    provider.files.clear()
+    job = pn.submit_batch(predict, [f"row-1{i} is a review" for i in range(9)], store=fresh(),
+                          max_bytes=4 * one + 10)  # fmt: skip
+    assert [len(f.splitlines()) for f in provider.files.values()] == [4, 4, 1]
+    with pytest.raises(ValueError, match=r"the request of row 1 has [\d,]+ bytes"):
+        pn.submit_batch(predict, ["row-90", "row-91 " + "x" * 5000], max_bytes=4000)
+    assert len(provider.files) == 3
+
+
+def fresh() -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp()) / "answers.sqlite"
+
+
+def test_partial_errors_are_rows_and_can_be_finished_online(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    """A refused request, an answer that does not fit: the rest is as it is, these are asked
+    again at once."""
+    faults = {1: Reply("status", code=400), 4: Reply("wrong_label"), 6: Reply("status", code=500)}
+    provider.script = lambda m, attempt: faults.get(m, Reply()) if attempt == 1 else Reply()
+    job = pn.submit_batch(predict, rows(8))
+    with pytest.raises(ValueError, match="would be asked twice"):
+        job.retry_failed()
+    provider.finish()
+    df = job.wait(poll_s=0.01)
+    assert job.status == "completed"
+    assert df["error_type"].dropna().to_dict() == {
+        1: "BadRequestError", 4: "OutOfVocabularyError", 6: "ServerError",
+    }  # fmt: skip
+    assert df.loc[4, "cost_usd"] > 0  # it was paid for
+    done = job.retry_failed(progress="none")
+    assert (done["status"] == "ok").all()
+    assert done is job.df
+    assert len(provider.requests) == 3
+    assert (pn.batch_jobs()[-1].df["status"] == "ok").all()
+
+
+def test_what_expires_is_failed_and_the_rest_is_kept(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    provider.expires = True
+    job = pn.submit_batch(predict, rows(10))
+    provider.advance()
+    provider.advance(answers=4)
+    df = job.wait(poll_s=0.01)
+    assert job.status == "expired"
+    assert df["status"].tolist() == ["ok"] * 4 + ["failed"] * 6
+    assert set(df["error_type"].dropna()) == {"BatchExpiredError"}
+    assert pn.run_parallel(predict, rows(4), progress="none")["cached"].all()
+    assert (job.retry_failed(progress="none")["status"] == "ok").all()
+
+
+def test_a_cancelled_job_keeps_what_was_answered(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    job = pn.submit_batch(predict, rows(10))
+    provider.advance()
+    provider.advance(answers=3)
+    assert job.refresh().counts["completed"] == 3
+    job.cancel()
+    assert job.refresh().status == "cancelling"
+    provider.advance()
+    df = job.wait(poll_s=0.01)
+    assert job.status == "cancelled"
+    assert df["status"].tolist() == ["ok"] * 3 + ["cancelled"] * 7
+    assert sum(provider.attempts.values()) == 3
+
+
+def test_a_batch_that_is_refused_says_why(provider: BatchServer, signature: Any) -> None:
+    """Validation fails: every row has the provider's words."""
+    lm = pn.LM("no-batch", base_url=provider.url, api_key=KEY)
+    job = pn.submit_batch(pn.Predict(signature, lm), rows(3))
+    provider.advance()
+    df = job.wait(poll_s=0.01)
+    assert job.status == "failed"
+    assert set(df["error_type"]) == {"BatchRejectedError"}
+    assert set(df["error"]) == {"line 1: The model does not support the batch API."}
+    with pytest.raises(pn.LMError, match="completion_window must be 24h"):
+        pn.submit_batch(pn.Predict(signature, lm), rows(3), completion_window="1h")
+
+
+def test_a_batch_without_room_waits_for_the_others(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    """The provider takes so many tokens at a time: what it refuses for that is tried again."""
+    provider.room = 1
+    job = pn.submit_batch(predict, rows(6), max_requests=3)
+    provider.advance()
+    assert [b["status"] for b in provider.batches.values()] == ["in_progress", "failed"]
+    for _ in range(8):
+        provider.advance()
+        job.refresh()
+    assert job.status == "completed"
+    assert (job.df["status"] == "ok").all()
+    assert sum(provider.attempts.values()) == 6
+
+
+def test_a_job_survives_the_kernel(
+    provider: BatchServer, predict: pn.Predict, store_path: Path, tmp_path: Path
+) -> None:
+    """Another process finds it, waits for it and has the frame; the key is nowhere on disk."""
+    program = f"""
+import pardspy_nb as pn
+signature = (pn.Signature("Analyze customer review sentiment")
+    .add_input("review", str, "Customer review text")
+    .add_class_output("sentiment", ["positive", "neutral", "negative"], "Overall sentiment")
+    .add_output("reason", str, "Brief explanation"))
+lm = pn.LM("gpt-4o-mini", base_url={provider.url!r}, api_key={KEY!r}, price=(1, 1))
+job = pn.submit_batch(pn.Predict(signature, lm), {rows(7)!r})
+print(job.id)
+"""
+    env = {**os.environ, "PARDSPY_STORE": str(store_path)}
+    made = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    for file in store_path.parent.rglob("*"):
+        assert not (file.is_file() and KEY.encode() in file.read_bytes()), file
+    provider.finish()
+    [job] = pn.batch_jobs()
+    assert job.id == made.stdout.strip()
+    os.environ["OPENAI_API_KEY"] = "sk-from-the-environment"
+    try:
+        df = job.wait(poll_s=0.01)
+    finally:
+        del os.environ["OPENAI_API_KEY"]
+    assert df["reason"].tolist() == [f"row-{i}" for i in range(7)]
+    assert df["cost_usd"].notna().all()
+    assert pn.run_parallel(predict, rows(7), progress="none")["cached"].all()
+    job.forget()
+    assert pn.batch_jobs() == []
+
+
+def test_a_job_goes_on_with_a_module_that_is_given(
+    provider: BatchServer, predict: pn.Predict, signature: pn.Signature, lm: pn.LM
+) -> None:
+    """Where the kept one cannot be loaded, `use` gives another; what is none is refused."""
+    job = pn.submit_batch(predict, rows(3))
+    provider.finish()
+    [found] = pn.batch_jobs()
+    found.use(pn.Predict(signature, lm))
+    assert (found.wait(poll_s=0.01)["status"] == "ok").all()
+    with pytest.raises(TypeError, match="Predict that has an LM"):
+        job.use(lambda review: review)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("breaks", [1, 2])
+def test_nothing_is_begun_twice(
+    provider: BatchServer, predict: pn.Predict, breaks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks off after the provider has begun a batch: it is found, not begun
+    again. So is one whose kernel died before it noted it."""
+    from pardspy_nb.policy import RetryPolicy
+
+    monkeypatch.setattr("pardspy_nb.jobs.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01))
+    provider.breaks = breaks
+    job = pn.submit_batch(predict, rows(9), max_requests=3)
+    assert len(provider.batches) == 3
+    state = job._shelf.load()
+    for part in state["parts"]:
+        part["batch"] = None
+    job._shelf.save(state)
+    [found] = pn.batch_jobs()
+    assert found.use(predict).status == "validating"
+    assert len(provider.batches) == 3
+
+
+def test_interrupts_and_time_limits_leave_the_job_alone(
+    provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = pn.submit_batch(predict, rows(3))
+    df = job.wait(timeout_s=0.05, poll_s=0.01)
+    assert set(df["status"]) == {"not_run"}
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pardspy_nb.jobs.job.time.sleep", interrupted)
+    assert set(job.wait(poll_s=0.01)["status"]) == {"not_run"}
+    monkeypatch.undo()
+    provider.finish()
+    assert (job.wait(poll_s=0.01)["status"] == "ok").all()
+
+
+def test_what_no_batch_can_do_is_refused_before_anything_is_sent(
+    provider: BatchServer, predict: pn.Predict, signature: pn.Signature, lm: pn.LM
+) -> None:
+    def words(*args: Any, error: type[Exception] = TypeError, **options: Any) -> str:
+        with pytest.raises(error) as refused:
+            pn.submit_batch(*args, **options)
+        return str(refused.value)
+
+    assert "no option 'rpm'" in words(predict, rows(2), rpm=3)
+    assert "use run_parallel" in words(lambda review: review, rows(2))
+    talks = pn.Predict(signature, lm, history=pn.History())
+    assert "without a history" in words(talks, rows(2))
+    local = pn.Predict(signature, pn.LM("local:smollm2-135m"))
+    assert "runs on this machine" in words(local, rows(2), error=ValueError)
+    assert "beside the store" in words(predict, rows(2), error=ValueError, store=None)
+    assert "unknown ['text']" in words(predict, [{"text": "x"}], error=ValueError)
+    assert provider.files == {}
+    assert pn.batch_jobs() == []
+
+
+def test_a_damaged_job_is_named(provider: BatchServer, predict: pn.Predict) -> None:
+    job = pn.submit_batch(predict, rows(2))
+    (job._shelf.path / "asked.pickle").write_bytes(b"no pickle")
+    [found] = pn.batch_jobs()
+    with pytest.raises(pn.StoreError, match=f"what the job {job.id} asked cannot be read"):
+        found.df  # noqa: B018
+
+
+def test_samples_and_confidence_go_through_a_batch(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    job = pn.submit_batch(predict, rows(3), repeat=2, confidence=True)
+    [sent] = provider.files.values()
+    bodies = [json.loads(line)["body"] for line in sent.splitlines()]
+    assert len(bodies) == 6
+    assert all(body["logprobs"] for body in bodies)
+    provider.finish()
+    df = job.wait(poll_s=0.01)
+    assert df["sample"].tolist() == [0, 1] * 3
+    assert "sentiment_confidence" in df.columns
