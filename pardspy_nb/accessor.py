@@ -62,33 +62,33 @@ class ParallelAccessor:
         Outputs that no column can hold are written as JSON."""
         from .handover import to_parquet
 
-        return to_parquet(self._result(), Path(path), frame.outputs_in(self._df))
+        return to_parquet(self._result(), Path(path))
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write the rows as text, and what is known of the run beside them, in
-        `NAME.provenance.json`; where that is."""
-        from .handover import to_text
+        """Write the rows as text, and what is known of the run beside them; where that is:
+        `NAME.provenance.json`."""
+        from .handover import to_csv
 
-        return to_text(self._result(), Path(path), ".csv")
+        return to_csv(self._result(), Path(path))
 
     def to_jsonl(self, path: str | Path) -> Path:
-        """`to_csv`, with a JSON object a row."""
-        from .handover import to_text
+        """As `to_csv`, with a JSON object a row."""
+        from .handover import to_jsonl
 
-        return to_text(self._result(), Path(path), ".jsonl")
+        return to_jsonl(self._result(), Path(path))
 
     def to_arrow(self) -> pa.Table:
         """A pyarrow table, with what is known of the run in its schema's metadata."""
         from .handover import as_arrow
 
-        return as_arrow(self._result(), {})
+        return as_arrow(self._result())
 
     def to_polars(self) -> pl.DataFrame:
         """A polars frame, labels as `Enum`. What is known of the run stays behind, in
         `df.attrs["pardspy"]`."""
-        from .handover import handed_over
+        from .handover import as_polars
 
-        polars: pl.DataFrame = handed_over(self._result(), "polars", {})
+        polars: pl.DataFrame = as_polars(self._result())
         return polars
 
     def vote(self, column: str) -> pd.DataFrame:

@@ -132,7 +132,7 @@ class Ledger:
 
     def result(self, df: Any) -> Any:
         """What the user gets for the run's frame."""
-        return handed_over(df, self._options.result, self._module.outputs)
+        return handed_over(df, self._options.result)
 
     def summary(self, df: Any) -> Summary:
         """The run at a glance; `df` is its frame."""

@@ -128,7 +128,7 @@ ALLOWED: dict[str, set[str]] = {
         "evaluations", "frame", "interval", "markup", "options", "run", "usage",
     },
     "provenance": {"modules", "options", "predict", "prices"},
-    "handover": {"fields", "segments"},
+    "handover": set(),
     "ledger": {
         "batch", "errors", "events", "failures", "frame", "handover", "hooks", "modules",
         "options", "provenance", "records", "summary", "tally", "truths",
@@ -169,7 +169,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "diffs": set(),
     "parallel": {"errors", "kernel", "modules", "options", "prediction", "run"},
-    "accessor": {"frame", "metrics", "options", "plots", "retry", "run", "summary", "votes"},
+    "accessor": {
+        "frame", "handover", "metrics", "options", "plots", "retry", "run", "summary", "votes",
+    },
 }  # fmt: skip
 
 # who may import these libraries, wherever in the file
