@@ -112,8 +112,14 @@ class Site:
             )  # fmt: skip
             self._engine.set_workers(0)
             self._watch()
-            self._loop.call_soon(self._confirm, 0)
+            self._loop.call_soon(self._begin)
             await self._engine.run()
+
+    def _begin(self) -> None:
+        """Report for the first time, and follow the orders that have come by now."""
+        self._confirm(0)
+        orders, self._orders = self._orders, Orders(0)
+        self.order(orders)
 
     # -- what comes ---------------------------------------------------------------------------
 
