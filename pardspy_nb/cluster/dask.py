@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -243,6 +244,7 @@ class _Hosted:
         self.site = Site(spec.module, spec.options, self._send, clock=self._clock,
                          memory=self._memory)  # fmt: skip
         self.over = threading.Event()
+        self.is_unwanted = False  # the run is over
         self._echoed = threading.Event()
 
     @staticmethod
@@ -253,9 +255,13 @@ class _Hosted:
         return open_memory(spec.options, spec.module, sources, total=None)
 
     def listen(self, client: Any, topic: str) -> None:
-        """Hear orders from now on. Dask does not say when a subscription holds, an echo does."""
+        """Hear orders from now on. Dask does not say when a subscription holds, an echo does.
+        RuntimeError if none comes."""
         client.subscribe_topic(topic, self._on_orders)
+        until = time.monotonic() + _CONNECT_S
         while not self._echoed.wait(_ECHO_S):
+            if self.is_unwanted or time.monotonic() > until:
+                raise RuntimeError("the scheduler passes nothing on to this worker")
             client.log_event(topic, b"")
 
     def start(self) -> None:
@@ -309,6 +315,7 @@ def _end(run: str) -> None:
     """End a run's sites in this process, whatever they were told."""
     for (of, _), hosted in list(_sites.items()):
         if of == run:
+            hosted.is_unwanted = True
             hosted.soon(hosted.site.order, Orders(0, stop="now"))
 
 
@@ -322,10 +329,10 @@ def host(spec_bytes: bytes) -> None:
     key, topic = (spec.run, worker.address), _down(spec.run, worker.address)
     _sites[key] = hosted
     client = get_client()
+    secede()
     try:
         hosted.listen(client, topic)
         hosted.start()
-        secede()
         hosted.over.wait()
     finally:
         del _sites[key]
