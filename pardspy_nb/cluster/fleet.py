@@ -76,7 +76,7 @@ class _Member:
     """A site of the fleet, and what is there."""
 
     __slots__ = (
-        "count", "counted_at", "failed", "name", "offset_s", "open", "parcels", "rate", "ready",
+        "count", "counted_at", "failed", "inside", "later", "name", "offset_s", "open", "parcels", "rate", "ready",
         "running", "spent", "told",
     )  # fmt: skip
 
@@ -87,6 +87,8 @@ class _Member:
         self.running: Counter[int] = Counter()  # attempts under way, by the rows' numbers
         self.spent: dict[int, Any] = {}  # usage of failed attempts there
         self.failed = 0  # rows
+        self.inside = 0  # attempts let in
+        self.later: list[Ask] = []  # for when fewer are
         self.told: Orders | None = None
         self.count, self.counted_at, self.rate = 0, 0.0, 0.0  # rows settled; of late, a second
 
@@ -281,6 +283,7 @@ class Fleet:
         """A site is there; it is sent nothing before its first report."""
         if self._began and self._stop_reason is None:
             self._members[site] = _Member(site)
+            self._later("tell", _RESHARE_S, self._tell_all)
 
     def left(self, site: str, error: BaseException | None = None) -> None:
         """A site is gone: its rows go to others."""
@@ -311,7 +314,7 @@ class Fleet:
         flight.bill(member.spent.get(number))
         error = WorkerLostError(f"the worker {member.name} died with this row in flight")
         if self._stop_reason is not None:
-            self._leave(flight, error)
+            self._leave(member, flight, error)
             self._settle(flight, "cancelled" if flight.attempts else "not_run")
             return
         if member.running[number] or self._losses[number]:
@@ -321,7 +324,7 @@ class Fleet:
             self._losses[number] += 1
             if self._losses[number] < _GUILTY:
                 self._emit(AttemptFailed(flight.row, flight.attempts, error, 0.0, 0.0))
-        self._leave(flight, error)
+        self._leave(member, flight, error)
         if self._losses[number] >= _GUILTY:
             self._failed(flight)
 
@@ -332,6 +335,8 @@ class Fleet:
             return
         if not member.ready:
             member.ready, member.offset_s = True, self._elapsed()
+            if "nobody" in self._timers:
+                self._timers.pop("nobody").cancel()
             self._reshare_soon()
         for event in report.events:
             self._enter(member, event)
@@ -346,6 +351,7 @@ class Fleet:
             self._reshare_soon()
         if report.over and (report.crash is not None or self._stop_reason is None):
             self.left(site, report.crash)
+        self._ask_again(member)
         self._feed(member)
         self._notice_end()
 
@@ -395,7 +401,7 @@ class Fleet:
             self._heed(outcome)
         else:
             self._tell_of(AttemptLost(flight.row, event.attempt), flight)
-        self._leave_once(flight, outcome)
+        self._leave_once(member, flight, outcome)
 
     def _tell_of(self, event: Event, flight: Flight) -> None:
         if not flight.settled:  # a parcel may be brought a second time
@@ -426,12 +432,14 @@ class Fleet:
         if event.error is not None or event.status == "ok":
             flight.error = event.error
         outcome: Answer | BaseException | None = event.answer or event.error
-        self._leave(flight, outcome if event.attempts else None)
+        self._leave(member, flight, outcome if event.attempts else None)
         if event.status == "ok" and event.answer is not None:
             self._succeeded(flight, event.answer)
         elif event.status == "failed":
             member.failed += 1
             self._failed(flight)
+            self._tell(member)
+            self._later("tell", _RESHARE_S, self._tell_all)  # there is less to share out
         elif event.status == "cancelled" or self._stop_reason is not None:
             self._settle(flight, event.status)
         else:  # a site that ends by itself: for another
@@ -500,18 +508,29 @@ class Fleet:
         granted: dict[str, list[int]] = {}
         while self._asks and not (self._paused or self._halted or self._stop_reason):
             site, ask = self._asks[0]
-            flight = self._members[site].open.get(ask.number) if site in self._members else None
-            if flight is not None:
-                self._told[ask.number] = ask
-                if not self._admits(flight):
+            member = self._members.get(site)
+            flight = None if member is None else member.open.get(ask.number)
+            if member is not None and flight is not None:
+                if member.inside >= self._shares.of(site):  # it could not use it now
+                    member.later.append(ask)
+                elif self._admits(member, flight, ask):
+                    granted.setdefault(site, []).append(ask.number)
+                else:
                     break
-                granted.setdefault(site, []).append(ask.number)
             self._asks.popleft()
         for site, numbers in granted.items():
             self._tell(self._members[site], granted=numbers)
 
-    def _admits(self, flight: Flight) -> bool:
+    def _ask_again(self, member: _Member) -> None:
+        """A site has room, or more of it, for what it asked before."""
+        if member.later and member.inside < self._shares.of(member.name):
+            self._asks.extend((member.name, ask) for ask in member.later)
+            member.later = []
+            self._let_in()
+
+    def _admits(self, member: _Member, flight: Flight, ask: Ask) -> bool:
         assert self._gates is not None
+        self._told[ask.number] = ask
         if self._gates.shut:
             return False
         try:
@@ -521,18 +540,24 @@ class Fleet:
             self.stop(getattr(error, "reason", "crashed"), error, now=False)
             return False
         self._inside[flight.row.number] += 1
+        member.inside += 1
         return True
 
-    def _leave_once(self, flight: Flight, outcome: Answer | BaseException | None) -> None:
+    def _leave_once(
+        self, member: _Member, flight: Flight, outcome: Answer | BaseException | None
+    ) -> None:
         number = flight.row.number
         if self._inside[number] and self._gates is not None:
             self._inside[number] -= 1
+            member.inside -= 1
             self._gates.leave(flight.row, outcome, self._loop.time())
 
-    def _leave(self, flight: Flight, outcome: Answer | BaseException | None) -> None:
+    def _leave(
+        self, member: _Member, flight: Flight, outcome: Answer | BaseException | None
+    ) -> None:
         """All that was let in of a row is over; of two attempts one has the outcome."""
         while self._inside[flight.row.number]:
-            self._leave_once(flight, outcome)
+            self._leave_once(member, flight, outcome)
             outcome = asyncio.CancelledError()
         del self._inside[flight.row.number]
         self._told.pop(flight.row.number, None)
@@ -547,20 +572,20 @@ class Fleet:
         stop = None if self._stop_reason is None else "now" if self._now else "soft"
         orders = Orders(
             self._shares.of(member.name), self._paused, self._dropping, stop,  # type: ignore[arg-type]
-            None, self._limited,
+            self._tolerated(member), self._limited,
         )  # fmt: skip
         if granted or beat or orders != member.told:
             member.told = orders
-            tolerated = self._tolerated(member)
-            self._link.tell(member.name, orders._replace(tolerated=tolerated, granted=granted))
+            self._link.tell(member.name, orders._replace(granted=granted))
 
     def _tolerated(self, member: _Member) -> int | None:
-        """Failures of its own that a site lets pass before it stops without being told."""
+        """Failures of its own that a site lets pass without being told: its share of what is
+        left, so that all together pass no more."""
         limit, total = self._failure.max_failures, self._total or self._failure.least
         if limit is None or (isinstance(limit, float) and total is None):
             return None
         most = limit if isinstance(limit, int) else math.floor(limit * (total or 0))
-        return int(most) - (self._failures - member.failed)
+        return member.failed + max(0, most - self._failures) // max(1, len(self._members))
 
     def _reshare_soon(self) -> None:
         self._later("reshare", _RESHARE_S, self._reshare)
@@ -571,6 +596,7 @@ class Fleet:
         wanted = {m.name: self._workers if more else len(m.open) for m in ready}
         for site in self._shares.split(self._workers, wanted):
             self._tell(self._members[site])
+            self._ask_again(self._members[site])
             self._feed(self._members[site])
 
     # -- what sites are sent --------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Site:
         self._caller: Caller | None = None
         self._end: RunFinished | None = None
         self._last_word = 0.0
-        self._stopped = False
+        self._stopped = self._is_paused = self._holds = False
         self.context = contextvars.copy_context()
 
     async def run(self) -> None:
@@ -146,15 +146,20 @@ class Site:
         self._admission.grant(orders.granted)
         if orders.workers != before.workers:
             engine.set_workers(orders.workers)
-        if orders.paused != before.paused:
-            (engine.pause if orders.paused else engine.resume)()
+        if orders.tolerated is None or self._failed <= orders.tolerated:
+            self._holds = False
+        self._pause(orders.paused or self._holds)
         if orders.dropping and not before.dropping:
             engine.drop_stragglers()
         if orders.stop is not None:
             self._stop(now=orders.stop == "now")
-        self._heed_failures()
         engine.poke()
         self._settle_share()
+
+    def _pause(self, paused: bool) -> None:
+        if self._engine is not None and paused != self._is_paused:
+            self._is_paused = paused
+            (self._engine.pause if paused else self._engine.resume)()
 
     def _stop(self, *, now: bool) -> None:
         self._stopped = True
@@ -167,9 +172,11 @@ class Site:
             self._emit(RowFinished(row, "not_run", None, None, 0, *[None] * 5))
 
     def _heed_failures(self) -> None:
+        """More failures than are this site's to let pass: go on once the run says so."""
         tolerated = self._orders.tolerated
-        if tolerated is not None and self._failed > tolerated and not self._stopped:
-            self._stop(now=False)
+        if tolerated is not None and self._failed > tolerated:
+            self._holds = True
+            self._pause(True)
 
     def _watch(self) -> None:
         if self._loop.time() - self._last_word > _ALONE_S:

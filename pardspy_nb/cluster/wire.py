@@ -43,8 +43,8 @@ class Report(NamedTuple):
 class Orders(NamedTuple):
     """How a site is to go on; the latest count.
 
-    `tolerated` failures are let pass at this site, None for any number; with `asks` it asks
-    before each attempt, and `granted` are rows whose next attempt may start.
+    After more than `tolerated` failures of its own, None for any number, the site starts nothing
+    until more are; with `asks` it asks before each attempt, and `granted` are rows whose next attempt may start.
     """
 
     workers: int
