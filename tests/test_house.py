@@ -96,9 +96,17 @@ ALLOWED: dict[str, set[str]] = {
         "assembly", "clock", "cluster.admission", "cluster.wire", "endpoint", "engine", "events",
         "hooks", "limits", "lineup", "modules", "options", "policy",
     },
+    "cluster.timers": set(),
+    "cluster.member": {"cluster.sources", "cluster.wire", "lineup"},
+    "cluster.losses": {"cluster.member", "cluster.sources", "errors", "lineup"},
+    "cluster.entry": {
+        "budget", "cluster.member", "cluster.wire", "events", "gates", "hooks", "limits",
+        "lineup", "lm", "pace", "policy",
+    },
     "cluster.fleet": {
-        "budget", "clock", "cluster.shares", "cluster.sources", "cluster.wire", "errors", "events",
-        "gates", "hooks", "lineup", "lm", "pace", "policy",
+        "clock", "cluster.entry", "cluster.losses", "cluster.member", "cluster.shares",
+        "cluster.sources", "cluster.timers", "cluster.wire", "errors", "events", "hooks",
+        "lineup", "policy",
     },
     "cluster.dask": {
         "clock", "cluster.fleet", "cluster.site", "cluster.sources", "cluster.wire", "events",

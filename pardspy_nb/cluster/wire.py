@@ -44,7 +44,8 @@ class Orders(NamedTuple):
     """How a site is to go on; the latest count.
 
     After more than `tolerated` failures of its own, None for any number, the site starts nothing
-    until more are; with `asks` it asks before each attempt, and `granted` are rows whose next attempt may start.
+    until more are; with `asks` it asks before each attempt, and `granted` are rows whose next
+    attempt may start.
     """
 
     workers: int

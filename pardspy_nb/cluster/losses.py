@@ -1,0 +1,73 @@
+"""Rows that were in flight where a site died: whether one of them is the reason."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from ..errors import AttemptError
+from ..lineup import Flight
+from .member import Member
+from .sources import Parcel
+
+_SUSPECT, _GUILTY = 2, 3  # sites that died with a row in flight: it is asked alone; it fails
+
+
+class WorkerLostError(AttemptError):
+    """A worker process died while a row was in flight there."""
+
+    retryable = True
+    may_be_billed = True
+
+
+class Losses:
+    """Counts the sites that died with each row in flight. After the second it is asked by itself,
+    so that after the third it is known that it was no neighbour."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._suspects: deque[Flight] = deque()
+        self._alone = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row waits to be asked alone."""
+        return not self._suspects
+
+    def count(self, member: Member, share: int) -> None:
+        """A site of so many workers died. Of rows that began a moment ago nothing was heard."""
+        unheard = [n for n in member.open if not member.running[n]]
+        self._counts.update([*unheard[:share], *+member.running])
+
+    def hit(self, number: int) -> bool:
+        """Whether a row may have been in flight at one that died."""
+        return self._counts[number] > 0
+
+    def is_guilty(self, number: int) -> bool:
+        """Whether it was in flight at too many."""
+        return self._counts[number] >= _GUILTY
+
+    def held_back(self, flights: Iterable[Flight]) -> list[Flight]:
+        """Of open rows those that are to be asked alone; they are kept here."""
+        found = [f for f in flights if self._is_suspect(f.row.number) and not f.settled]
+        self._suspects.extend(found)
+        return found
+
+    def _is_suspect(self, number: int) -> bool:
+        return self._counts[number] >= _SUSPECT
+
+    def keeps_busy(self, member: Member) -> bool:
+        """Whether a site has a row that is asked alone."""
+        return bool(self._counts) and any(map(self._is_suspect, member.open))
+
+    def take(self) -> Parcel | None:
+        """The next row to be asked alone."""
+        if not self._suspects:
+            return None
+        flight = self._suspects.popleft()
+        self._alone += 1
+        return Parcel(-self._alone, {flight.row.number: flight})
+
+    def close(self) -> list[Flight]:
+        """Those that were still to be asked."""
+        return list(self._suspects)
