@@ -52,7 +52,7 @@ class World:
     starts_s: list[float] = field(default_factory=list)
     in_flight: int = 0
     max_in_flight: int = 0
-    busy_s: float = 0.0
+    calls_s: list[tuple[float, float]] = field(default_factory=list)  # begin and end of each
     messages: int = 0
     deaths: int = 0
 
@@ -78,7 +78,7 @@ class World:
             await asyncio.sleep(self.draw_s())
         finally:
             self.in_flight -= 1
-            self.busy_s += loop.time() - began
+            self.calls_s.append((began, loop.time()))
         if self.random.random() < self.faults:
             raise RefusedError("503")
         return i
@@ -173,14 +173,16 @@ class Outcome:
     ends_s: list[float]
 
     @property
-    def use(self) -> float:
-        """Requests in flight, on average, of those there might be."""
-        return self.world.busy_s / (self.elapsed_s * self.workers)
+    def bulk_s(self) -> float:
+        """When 99 % of the rows were settled."""
+        return statistics.quantiles(self.ends_s, n=100)[98]
 
     @property
-    def use_until_the_last_percent(self) -> float:
-        """The share of the run that the first 99 % of rows took."""
-        return statistics.quantiles(self.ends_s, n=100)[98] / self.elapsed_s
+    def use(self) -> float:
+        """Requests in flight till then, on average, of those there might be."""
+        until = self.bulk_s
+        busy_s = sum(max(0.0, min(end, until) - began) for began, end in self.world.calls_s)
+        return busy_s / (until * self.workers)
 
 
 def simulate(
@@ -216,7 +218,7 @@ def simulate(
     failure = FailurePolicy(given.max_failures, given.fail_fast)
     fleet = Fleet(
         RowSource(source(), blocking=False, total=rows), link, emit, clock=clock, total=rows,
-        max_workers=max_workers, failure=failure, rpm=rpm,
+        max_workers=max_workers, failure=failure, rpm=rpm, twins=given.hedge is not None,
     )  # fmt: skip
 
     async def main() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -24,7 +26,7 @@ import pardspy_nb as pn
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -369,7 +371,6 @@ def test_what_cannot_go_to_a_cluster_is_refused_before_anything_is_sent(
 
 def test_a_module_that_workers_cannot_load_says_so(client: Client) -> None:
     """It is the client's to bring along what the workers lack."""
-    import sys
     import types
 
     here_only = types.ModuleType("here_only")
@@ -508,3 +509,40 @@ def test_bad_partitions_and_targets_are_named(
     with pytest.raises(FileNotFoundError, match="no folder"):
         pn.run_to_parquet(predict, fine, tmp_path / "no" / "where", executor=client)
     assert server.requests == []
+
+
+def test_a_notebooks_own_functions_and_classes_are_taken_along(tmp_path: Path) -> None:
+    """What is defined in `__main__` is not there on workers, and comes along by itself."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import pardspy_nb as pn
+from dataclasses import dataclass
+from distributed import Client, LocalCluster
+
+@dataclass
+class Point:
+    x: int
+
+class Mine(Exception):
+    pass
+
+def double(point):
+    if point.x == 3:
+        raise Mine("three")
+    return {"point": Point(2 * point.x)}
+
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, \\
+            Client(cluster) as client:
+        df = pn.run_parallel(double, {"point": [Point(i) for i in range(4)]}, executor=client,
+                             max_failures=1, progress="none")
+    print(df["point"].tolist(), df["error_type"].tolist()[3])
+"""
+    )
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True,
+                          timeout=60)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "Point(x=4)" in done.stdout
+    assert "Mine" in done.stdout

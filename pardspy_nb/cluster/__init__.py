@@ -51,6 +51,7 @@ class OnCluster:
                 source, self._link, emit, clock=self._clock, total=batch.total,
                 max_workers=self._workers, failure=failure, rpm=options.rpm, tpm=options.tpm,
                 max_cost_usd=options.max_cost_usd, memory=self._memory,
+                twins=options.hedge is not None,
             )  # fmt: skip
         finally:
             await self._link.close()

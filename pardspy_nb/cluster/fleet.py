@@ -70,13 +70,16 @@ class Fleet:
         max_workers: attempts under way, at all sites together.
         rpm, tpm, max_cost_usd: limits of all sites together.
         memory: what remembers rows here; None where sites do so themselves, or nobody.
+        twins: sites may ask a row twice (`hedge`), and need workers for that at the end, too.
     """
 
     def __init__(
         self, source: Source, link: Link, emit: Callable[[Event], None], *, clock: Clock,
         total: int | None, max_workers: int, failure: FailurePolicy, rpm: float | None = None,
         tpm: float | None = None, max_cost_usd: float | None = None, memory: Memory | None = None,
+        twins: bool = False,
     ) -> None:  # fmt: skip
+        self._most_there = 2 if twins else 1  # attempts at a row at once
         self._source, self._link, self._emit, self._clock = source, link, emit, clock
         self._total, self._workers, self._failure = total, max_workers, failure
         self._memory = memory
@@ -457,7 +460,7 @@ class Fleet:
     def _reshare(self) -> None:
         more = not self._source.is_empty and self._stop_reason is None
         ready = [m for m in self._members.values() if m.ready]
-        wanted = {m.name: self._workers if more else len(m.open) for m in ready}
+        wanted = {m.name: self._workers if more else self._most_there * len(m.open) for m in ready}
         for site in self._shares.split(self._workers, wanted):
             self._tell(self._members[site])
             if self._entry.ask_again(self._members[site]):

@@ -199,7 +199,7 @@ class OnShards:
                 PartSource(self._shards.lengths, options.samples), self._link, emit,
                 clock=self._clock, total=self._batch.total, max_workers=self._workers,
                 failure=failure, rpm=options.rpm, tpm=options.tpm,
-                max_cost_usd=options.max_cost_usd,
+                max_cost_usd=options.max_cost_usd, twins=options.hedge is not None,
             )  # fmt: skip
         finally:
             await self._link.close()

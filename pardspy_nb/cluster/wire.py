@@ -75,10 +75,12 @@ class PartError(Exception):
 def dumps(message: Any) -> bytes:
     """A message as bytes; functions and classes of a notebook are taken along."""
     try:
-        return pickle.dumps(message, 5)
+        dumped = pickle.dumps(message, 5)
     except Exception:  # of a notebook's own making
-        dumped: bytes = cloudpickle.dumps(message)
-        return dumped
+        dumped = b"__main__"
+    if b"__main__" in dumped:  # by name, which the other process does not have
+        dumped = cloudpickle.dumps(message)
+    return dumped
 
 
 def loads(dumped: bytes) -> Any:
