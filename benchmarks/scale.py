@@ -63,9 +63,9 @@ def measured(rounds: int) -> None:
     server = Server(5)
     predict = pn.Predict(signature, pn.LM("m", base_url=f"{server.url}/v1", api_key="k"))
     texts = [f"row-{i} is a review" for i in range(8000)]
-    # the scheduler in a process of its own, as in a real cluster
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, \
-            Client(cluster) as client:  # fmt: skip
+    alone = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    # the scheduler shares this process, so what is measured here holds its work, too
+    with LocalCluster(n_workers=2, **alone) as cluster, Client(cluster) as client:
         cases = {
             "a function that does nothing, 64 in flight": (nothing, {"i": range(ROWS)}, 64),
             "an endpoint of 5 ms, 128 in flight": (predict, {"review": texts}, 128),

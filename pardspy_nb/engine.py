@@ -7,7 +7,7 @@ per waiting row, and a row that waits for its next attempt holds no worker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from .clock import Clock
 from .events import (
@@ -135,6 +135,10 @@ class Engine:
         """Rows below this number are done with: pull as many beyond it as `most_ahead` says."""
         self._released = number
         self._fill()
+
+    def leading(self, rows: Iterable[Row]) -> list[Row]:
+        """Of rows that come next those that would not wait for an equal one."""
+        return list(rows) if self._sparing is None else self._sparing.leading(rows)
 
     def poke(self) -> None:
         """The source has rows again, or a gate is open again."""

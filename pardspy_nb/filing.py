@@ -108,7 +108,8 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     """
     import pyarrow.parquet  # noqa: F401 - before anything is paid for
 
-    given, described, path = Options.of(options), from_module(module), Path(target).expanduser()
+    given, described = Options.of(options), from_module(module)
+    path = Path(target).expanduser().absolute()
     described = described.with_confidence() if given.confidence else described
     if path.suffix.lower() != ".parquet" and given.executor is not None:
         run = sharded(described, source, given, path)

@@ -31,6 +31,7 @@ _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "store": RunStopped,
     "budget": BudgetExceeded,
     "cluster": RunStopped,
+    "target": RunStopped,
     "source": ParallelError,
     "crashed": ParallelError,
 }
@@ -131,8 +132,15 @@ class Ledger:
         )  # fmt: skip
 
     def result(self, df: Any) -> Any:
-        """What the user gets for the run's frame."""
-        return handed_over(df, self._options.result)
+        """What the user gets for the run's frame. ParallelError if it cannot be made of it."""
+        kind = self._options.result
+        try:
+            return handed_over(df, kind)
+        except Exception as error:
+            raise ParallelError(
+                f"the rows are done, and in this error's .df; they could not be made a {kind} "
+                f"table: {type(error).__name__}: {error}", df=df,
+            ) from error  # fmt: skip
 
     def summary(self, df: Any) -> Summary:
         """The run at a glance; `df` is its frame."""

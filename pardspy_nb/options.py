@@ -179,6 +179,9 @@ class Options:
                 f"executor must be a dask.distributed.Client, got {type(self.executor).__name__}"
                 + ("; pass Client(cluster)" if hasattr(self.executor, "scheduler") else "")
             )
+        if getattr(self.executor, "asynchronous", False):
+            raise TypeError("executor must not be an asynchronous client: pass a Client(address), "
+                            "also to arun_parallel")  # fmt: skip
 
     @property
     def until_decided(self) -> UntilDecided | None:

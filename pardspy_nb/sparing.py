@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from .events import Answer, Status
+from .events import Answer, Row, Status
 from .hooks import Memory
 from .lineup import Flight
 
@@ -34,6 +34,15 @@ class Sparing:
     def followers(self) -> list[Flight]:
         """The rows that wait for an equal one. From any thread."""
         return [f for leader in list(self._leaders.values()) for f in leader.followers]
+
+    def leading(self, rows: Iterable[Row]) -> list[Row]:
+        """Of rows that come next those that would not follow an equal one."""
+        found: dict[object, Row] = {}
+        for row in rows:
+            key = self._memory.key(row)
+            if key is None or key not in self._leaders:
+                found.setdefault(row.number if key is None else key, row)
+        return list(found.values())
 
     def spares(self, flight: Flight) -> bool:
         """Settle a row whose answer is remembered; let it follow an equal one under way. The

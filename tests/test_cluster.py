@@ -533,8 +533,8 @@ def double(point):
     return {"point": Point(2 * point.x)}
 
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, \\
-            Client(cluster) as client:
+    alone = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=1, **alone) as cluster, Client(cluster) as client:
         df = pn.run_parallel(double, {"point": [Point(i) for i in range(4)]}, executor=client,
                              max_failures=1, progress="none")
     print(df["point"].tolist(), df["error_type"].tolist()[3])

@@ -13,7 +13,7 @@ from simulated import World, simulate
 
 from pardspy_nb.cluster.fleet import Fleet
 from pardspy_nb.cluster.shares import Shares, apportioned
-from pardspy_nb.cluster.wire import Report, loads, report_as_bytes
+from pardspy_nb.cluster.wire import Report, report_as_bytes, report_from_bytes
 from pardspy_nb.errors import InvalidOutputError, RateLimitError
 from pardspy_nb.events import Event, Row, RowFinished
 
@@ -140,7 +140,7 @@ def test_errors_go_over_the_wire_as_they_are() -> None:
     ]  # fmt: skip
     events = [RowFinished(Row(0, 0, 0, {}), "failed", None, e, 1, 1.0, 1.0, 1.0, 1.0, None)
               for e in told]  # fmt: skip
-    back: Report = loads(report_as_bytes(Report(events)))
+    back = report_from_bytes(report_as_bytes(Report(events)))
     errors: list[Any] = [event.error for event in back.events]  # type: ignore[union-attr]
     assert [type(e).__name__ for e in errors] == [type(e).__name__ for e in told]
     assert [str(e) for e in errors] == [str(e) for e in told]

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -306,6 +308,9 @@ def test_what_no_batch_can_do_is_refused_before_anything_is_sent(
     local = pn.Predict(signature, pn.LM("local:smollm2-135m"))
     assert "runs on this machine" in words(local, rows(2), error=ValueError)
     assert "beside the store" in words(predict, rows(2), error=ValueError, store=None)
+    assert "give a number" in words(predict, rows(2), error=ValueError, repeat="until decided")
+    header = pn.LM("m", base_url=provider.url, extra_headers={"Authorization": "Bearer sk"})
+    assert "extra_headers" in words(pn.Predict(signature, header), rows(2), error=ValueError)
     assert "unknown ['text']" in words(predict, [{"text": "x"}], error=ValueError)
     assert provider.files == {}
     assert pn.batch_jobs() == []
@@ -331,3 +336,138 @@ def test_samples_and_confidence_go_through_a_batch(
     df = job.wait(poll_s=0.01)
     assert df["sample"].tolist() == [0, 1] * 3
     assert "sentiment_confidence" in df.columns
+
+
+def test_a_batch_that_is_refused_for_room_is_begun_again_once(
+    provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the connection breaks off, or another kernel is at it as well."""
+    from pardspy_nb.policy import RetryPolicy
+
+    monkeypatch.setattr("pardspy_nb.jobs.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01))
+    provider.room = 1
+    job = pn.submit_batch(predict, rows(4), max_requests=2)
+    [other] = pn.batch_jobs()
+    other.use(predict)
+    provider.advance()
+    provider.advance()
+    provider.breaks = 1
+    provider.advance()
+    job.refresh()
+    other.refresh()
+    assert len(provider.batches) == 3
+    for _ in range(6):
+        provider.advance()
+        job.refresh()
+        other.refresh()
+    assert (job.status, other.status) == ("completed", "completed")
+    assert sum(provider.attempts.values()) == 4
+    assert (job.df["status"] == "ok").all()
+
+
+def test_two_kernels_begin_each_batch_once(
+    provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One looks at the job while the other is still submitting it."""
+    from pardspy_nb.jobs.provider import Provider
+
+    create, looked = Provider.create, []
+
+    def slowly(self: Provider, *args: Any) -> Any:
+        if not looked:
+            [other] = pn.batch_jobs()
+            thread = threading.Thread(target=other.use(predict).refresh)
+            looked.append(thread)
+            thread.start()
+            time.sleep(0.3)
+        return create(self, *args)
+
+    monkeypatch.setattr(Provider, "create", slowly)
+    pn.submit_batch(predict, rows(4), max_requests=2)
+    looked[0].join(10)
+    assert len(provider.batches) == 2
+
+
+def test_nothing_is_begun_after_a_cancel(provider: BatchServer, predict: pn.Predict) -> None:
+    """What was refused for room stays so; a part that has just ended does not stand in the way."""
+    provider.room = 1
+    job = pn.submit_batch(predict, rows(6), max_requests=2)
+    provider.advance()
+    job.refresh()
+    provider.advance()
+    provider.advance()  # the first has ended by itself
+    job.cancel()
+    provider.room = None
+    for _ in range(4):
+        provider.advance()
+        job.refresh()
+    assert len(provider.batches) == 3
+    assert job.df["status"].tolist()[:2] == ["ok", "ok"]
+    assert sum(provider.attempts.values()) == 2
+
+
+@pytest.mark.parametrize("odd", [
+    {"response": None, "error": "rate limited"}, {"response": "oops"}, {"response": ["x"]},
+    {"response": {"status_code": 200, "body": "text"}}, {"response": {"status_code": "?"}},
+])  # fmt: skip
+def test_an_odd_line_is_that_rows_failure(
+    provider: BatchServer, predict: pn.Predict, odd: dict[str, Any]
+) -> None:
+    """Whatever a provider writes, the answers beside it are kept."""
+    job = pn.submit_batch(predict, rows(3))
+    provider.finish()
+    [file] = [b["output_file_id"] for b in provider.batches.values()]
+    lines = [json.loads(line) for line in provider.files[file].splitlines()]
+    lines[1] = {"custom_id": lines[1]["custom_id"], **odd}
+    told = [json.dumps(line) for line in lines]
+    provider.files[file] = "\n".join([*told, "no json", "[1]", '{"custom_id": 3}']).encode()
+    df = job.wait(poll_s=0.01)
+    assert df["status"].tolist() == ["ok", "failed", "ok"]
+    assert pn.run_parallel(predict, rows(3), progress="none")["cached"].sum() == 2
+
+
+def test_trouble_with_the_store_or_the_files_is_only_for_now(
+    provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that could not be fetched or remembered are, the next time."""
+    from pardspy_nb.jobs.reading import Reading
+
+    job = pn.submit_batch(predict, rows(3))
+    provider.finish()
+    with monkeypatch.context() as broken:
+        broken.setattr(Reading, "remember", _no_store)
+        with pytest.raises(pn.StoreError):
+            job.refresh()
+    assert not job.done
+    df = job.wait(poll_s=0.01)
+    assert (df["status"] == "ok").all()
+    assert pn.run_parallel(predict, rows(3), progress="none")["cached"].all()
+
+
+async def _no_store(self: Any, *args: Any) -> None:
+    raise pn.StoreError("disk full")
+
+
+def test_a_finished_job_keeps_what_was_asked_online(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    """Also where equal rows are asked singly, whose answers the store cannot tell apart."""
+    provider.script = lambda m, attempt: Reply("status", code=400) if attempt == 1 else Reply()
+    job = pn.submit_batch(predict, rows(2), dedupe=False)
+    provider.finish()
+    job.wait(poll_s=0.01)
+    job.retry_failed(progress="none")
+    assert (job.wait(poll_s=0.01)["status"] == "ok").all()
+    assert (pn.batch_jobs()[-1].df["status"] == "ok").all()
+    job.retry_failed(progress="none")
+    assert len(provider.requests) == 2
+
+
+def test_jobs_are_listed_by_age_and_damaged_ones_are_left_out(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    jobs = [pn.submit_batch(predict, rows(1)) for _ in range(4)]
+    assert [job.id for job in pn.batch_jobs()] == [job.id for job in jobs]
+    (jobs[1]._shelf.path / "job.json").write_text("{")
+    with pytest.warns(RuntimeWarning, match=jobs[1].id):
+        assert len(pn.batch_jobs()) == 3

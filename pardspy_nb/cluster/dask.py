@@ -15,6 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..clock import SystemClock
@@ -24,14 +25,24 @@ from ..modules import Module
 from ..options import Options
 from ..portal import adopt
 from ..provenance import Sources
-from .fleet import Fleet
+from .fleet import ClusterError, Fleet
 from .site import Site
 from .sources import Parcel
-from .wire import Orders, PartError, Report, dumps, loads, report_as_bytes
+from .wire import (
+    Orders,
+    PartError,
+    Report,
+    dumps,
+    loads,
+    report_as_bytes,
+    report_from_bytes,
+)
 
 _CONNECT_S = 30
 _ECHO_S = 0.05  # until a site that hears nothing of itself speaks again
 _FAREWELL_S = 5.0  # what a run's end lets its sites finish
+_MOST_KEPT = 2**24  # bytes of reports that the scheduler remembers
+_FIRST = 10  # before the user's own tasks
 _MOMENT_S, _LOOKS = 0.5, 25
 _CLUSTER = "all"  # Dask's own topic, of workers that come and go
 _sites: dict[tuple[str, str], _Hosted] = {}  # of this process, by run and worker
@@ -48,8 +59,11 @@ class Spec(NamedTuple):
     @classmethod
     def of(cls, module: Module, options: Options, *, remembers: bool = False) -> Spec:
         """A new run's: of the options what is a site's business. Displays are the run's."""
+        store = options.store  # a relative path is of the directory here
+        if isinstance(store, str | Path):
+            store = Path(store).expanduser().absolute()
         here = replace(options, executor=None, result="pandas", progress="none", truth=None,
-                       columns=None)  # fmt: skip
+                       columns=None, store=store)  # fmt: skip
         return cls(uuid.uuid4().hex[:12], module, here, remembers)
 
 
@@ -78,7 +92,7 @@ class DaskLink:
         self._futures: dict[str, dict[int, Any]] = {}  # parcels on their way, by site
         self._sites: dict[str, Any] = {}  # the tasks that hold sites
         self._letters: deque[tuple[str, bytes]] = deque()
-        self._sending, self._joined = False, 0
+        self._sending, self._joined, self._received = False, 0, 0
         self._lock = threading.Lock()
         self._up, self._closed = f"pardspy-{self._run}", False
 
@@ -89,10 +103,13 @@ class DaskLink:
     def _connect(self) -> Any:
         from distributed import Client
 
-        return Client(
+        client = Client(
             self._given.scheduler.address, security=self._given.security, timeout=_CONNECT_S,
             set_as_default=False, name=self._up,
         )  # fmt: skip
+        if self._closed:  # cancelled in the meantime
+            client.close(timeout=_FAREWELL_S)
+        return client
 
     def open(self, fleet: Fleet) -> None:
         """See `fleet.Link`."""
@@ -115,12 +132,15 @@ class DaskLink:
 
     def _on_report(self, event: Any) -> None:
         _, (site, dumped) = event
+        self._received += len(dumped)
+        if self._received > _MOST_KEPT:
+            self._received = 0
+            self._write("", b"")
         self._soon(self._hear, site, dumped)
 
     def _hear(self, site: str, dumped: bytes) -> None:
         if self._fleet is not None:
-            report: Report = loads(dumped)
-            self._fleet.heard(site, report)
+            self._fleet.heard(site, report_from_bytes(dumped))
 
     def _join(self, worker: str) -> None:
         if worker in self._sites or self._closed or self._fleet is None:
@@ -136,8 +156,14 @@ class DaskLink:
         future.add_done_callback(lambda done: self._soon(self._site_ended, worker, done))
 
     def _site_ended(self, worker: str, future: Any) -> None:
-        if self._fleet is not None and future.status == "error" and worker in self._sites:
+        known = self._sites.get(worker)
+        if self._fleet is None or self._closed or known is None or known is not future:
+            return
+        if future.status == "error":
             self._fleet.left(worker, future.exception())
+        elif future.status == "finished":  # it heard nothing for too long; its worker is there
+            self._gone(worker)
+            self._join(worker)
 
     def _gone(self, worker: str) -> None:
         self._sites.pop(worker, None)
@@ -159,22 +185,32 @@ class DaskLink:
         rows = dumps([flight.row for flight in parcel.flights.values()])
         return self._client.submit(
             bring_rows, self._run, rows, workers=[site], pure=False, allow_other_workers=False,
-            retries=0, key=f"pardspy-rows-{self._run}-{parcel.number}",
+            retries=0, priority=_FIRST, key=f"pardspy-rows-{self._run}-{parcel.number}",
         )  # fmt: skip
 
     def _arrived(self, site: str, parcel: Parcel, future: Any) -> None:
         if self._fleet is None or self._futures.get(site, {}).pop(parcel.number, None) is None:
             return
         error = future.exception() if future.status == "error" else None
+        if parcel.is_told and future.status == "finished" and "PartError" in str(future.type):
+            error = future.result()
         if parcel.is_told and (error is None or isinstance(error, PartError)):
             self._fleet.delivered(site, parcel.number, error)
+        elif error is not None and not parcel.is_told:
+            self._fleet.returned(site, parcel, error)
         elif error is not None:
             self._fleet.left(site, error)
 
     def tell(self, site: str, orders: Orders) -> None:
         """See `fleet.Link`."""
+        if self._client.status == "closed" and self._fleet is not None:
+            self._fleet.stop("cluster", ClusterError("the scheduler is gone"), now=True)
+            return
+        self._write(_down(self._run, site), dumps(orders))
+
+    def _write(self, topic: str, letter: bytes) -> None:
         with self._lock:
-            self._letters.append((_down(self._run, site), dumps(orders)))
+            self._letters.append((topic, letter))
             if self._sending:
                 return
             self._sending = True
@@ -188,8 +224,11 @@ class DaskLink:
                     self._sending = False
                     return
                 topic, letter = self._letters.popleft()
-            with contextlib.suppress(OSError):  # the scheduler is gone, and with it all sites
-                await self._client.scheduler.log_event(topic=topic, msg=letter)
+            with contextlib.suppress(Exception):  # the scheduler is gone, and with it all sites
+                if topic:
+                    await self._client.scheduler.log_event(topic=topic, msg=letter)
+                else:
+                    await self._client._run_on_scheduler(_trim, self._run)
 
     async def close(self) -> None:
         """Let go of all sites. What takes longer than a moment goes on behind the scenes."""
@@ -206,14 +245,13 @@ class DaskLink:
     def _leave(self) -> None:
         from distributed import wait
 
-        topics = [self._up, *(_down(self._run, site) for site in self._futures)]
         tasks = [f for here in self._futures.values() for f in list(here.values())]
         with contextlib.suppress(Exception), self._client.as_current():  # what is left of a cluster
             self._client.unsubscribe_topic(_CLUSTER)
             self._client.run(_end, self._run, on_error="ignore")
             wait([*self._sites.values(), *tasks], timeout=_FAREWELL_S)
         with contextlib.suppress(Exception):
-            self._client.run_on_scheduler(_forget, topics)
+            self._client.run_on_scheduler(_forget, self._run)
         with contextlib.suppress(Exception):
             self._client.close(timeout=_FAREWELL_S)
 
@@ -222,10 +260,19 @@ def _down(run: str, site: str) -> str:
     return f"pardspy-{run}-{site}"
 
 
-def _forget(topics: list[str], dask_scheduler: Any = None) -> None:
-    """The scheduler keeps each topic's latest messages, for good."""
-    for topic in topics:
-        dask_scheduler._broker._topics.pop(topic, None)
+def _trim(run: str, dask_scheduler: Any = None) -> None:
+    """The scheduler keeps each topic's latest thousand messages: let go of those of a run."""
+    for name, topic in list(dask_scheduler._broker._topics.items()):
+        if name.startswith(f"pardspy-{run}"):
+            topic.truncate()
+
+
+def _forget(run: str, dask_scheduler: Any = None) -> None:
+    """Leave no topic of a run behind, nor those that Dask keeps of clients of earlier ones."""
+    for name in list(dask_scheduler._broker._topics):
+        ended = name.startswith("Client-pardspy-") and name not in dask_scheduler.clients
+        if ended or name.startswith(f"pardspy-{run}"):
+            del dask_scheduler._broker._topics[name]
 
 
 # -- on a worker ----------------------------------------------------------------------------------
@@ -254,15 +301,16 @@ class _Hosted:
         sources = Sources(spec.module, spec.options.cache_key)
         return open_memory(spec.options, spec.module, sources, total=None)
 
-    def listen(self, client: Any, topic: str) -> None:
-        """Hear orders from now on. Dask does not say when a subscription holds, an echo does.
-        RuntimeError if none comes."""
+    def listen(self, client: Any, topic: str) -> bool:
+        """Hear orders from now on. Dask does not say when a subscription holds, an echo does;
+        whether it came."""
         client.subscribe_topic(topic, self._on_orders)
         until = time.monotonic() + _CONNECT_S
         while not self._echoed.wait(_ECHO_S):
             if self.is_unwanted or time.monotonic() > until:
-                raise RuntimeError("the scheduler passes nothing on to this worker")
+                return False
             client.log_event(topic, b"")
+        return True
 
     def start(self) -> None:
         """Begin; `over` is set at the end."""
@@ -331,9 +379,9 @@ def host(spec_bytes: bytes) -> None:
     client = get_client()
     secede()
     try:
-        hosted.listen(client, topic)
-        hosted.start()
-        hosted.over.wait()
+        if hosted.listen(client, topic):
+            hosted.start()
+            hosted.over.wait()
     finally:
         del _sites[key]
         client.unsubscribe_topic(topic)
@@ -354,5 +402,9 @@ def hosted_here(run: str) -> _Hosted:
 
 def bring_rows(run: str, rows_bytes: bytes) -> None:
     """The task that brings rows to a worker's site."""
-    hosted, rows = hosted_here(run), loads(rows_bytes)
-    hosted.soon(hosted.site.add, rows)
+    from distributed import get_worker
+
+    rows = loads(rows_bytes)
+    hosted = _sites.get((run, get_worker().address))
+    if hosted is not None:  # else the site has ended, which the run is told by itself
+        hosted.soon(hosted.site.add, rows)

@@ -35,7 +35,7 @@ from .member import RATE_S, Member
 from .shares import Shares
 from .sources import Parcel, Source
 from .timers import Timers
-from .wire import Orders, Report
+from .wire import Orders, Report, TransferError
 
 _BEAT_S = 2.0  # between words to sites that hear nothing else
 _RESHARE_S = 0.02
@@ -151,6 +151,7 @@ class Fleet:
             self._emit(steered)
             self._reshare()
             self._tell_all()
+            self._let_in()
             self._feed_all()
             self._notice_end()
 
@@ -302,6 +303,25 @@ class Fleet:
         self._feed(member)
         self._notice_end()
 
+    def returned(self, site: str, parcel: Parcel, error: BaseException) -> None:
+        """A parcel's rows cannot be sent: the one that cannot fails, once it is known which."""
+        member = self._members.get(site)
+        if member is None:
+            return
+        flights = [f for n, f in parcel.flights.items() if member.open.pop(n, None) is not None]
+        member.parcels.pop(parcel.number, None)
+        if len(flights) > 1 and self._stop_reason is None:
+            self._losses.set_aside(flights)
+        for flight in flights:
+            if self._stop_reason is not None:
+                self._settle(flight, "not_run")
+            elif len(flights) == 1:
+                words = f"the inputs cannot be sent to a worker: {type(error).__name__}: {error}"
+                flight.error = TransferError(words)
+                self._failed(flight)
+        self._feed_all()
+        self._notice_end()
+
     # -- what became of rows --------------------------------------------------------------------
 
     def _enter(self, member: Member, event: Any) -> None:
@@ -348,7 +368,10 @@ class Fleet:
     def _row_finished(
         self, member: Member, number: int, flight: Flight, event: RowFinished
     ) -> None:
-        self._running -= member.settle(number, self._loop.time())
+        running = member.settle(number, self._loop.time())
+        self._running -= running
+        for _ in range(running - 1):  # of a row that was asked twice; their ends come later
+            self._tell_of(AttemptLost(flight.row, flight.attempts), flight)
         if event.attempts:
             is_first = event.attempts == flight.attempts
             if is_first and event.queued_ms is not None:
@@ -368,7 +391,7 @@ class Fleet:
             self._failed(flight)
             self._tell(member)
             self._timers.later("tell", _RESHARE_S, self._tell_all)  # there is less to share out
-        elif event.status == "cancelled" or self._stop_reason is not None:
+        elif self._stop_reason is not None or (event.status == "cancelled" and self._dropping):
             self._settle(flight, event.status)
         else:  # a site that ends by itself: for another
             self._source.give_back([], [flight])
@@ -485,7 +508,10 @@ class Fleet:
         parcel = alone or self._source.take(room)
         if parcel is not None:
             member.send(parcel)
-            self._link.send(member.name, parcel)
+            try:
+                self._link.send(member.name, parcel)
+            except Exception as error:  # inputs of the user's own classes
+                self._loop.call_soon(self.returned, member.name, parcel, error)
 
     def _room(self, member: Member) -> int:
         share, here = self._shares.of(member.name), len(member.open)

@@ -53,6 +53,12 @@ class Losses:
         self._suspects.extend(found)
         return found
 
+    def set_aside(self, flights: Iterable[Flight]) -> None:
+        """Have these asked alone, too: one of them cannot be sent, and it is to be found which."""
+        flights = list(flights)
+        self._suspects.extend(flights)
+        self._counts.update(dict.fromkeys((f.row.number for f in flights), _SUSPECT))
+
     def _is_suspect(self, number: int) -> bool:
         return self._counts[number] >= _SUSPECT
 

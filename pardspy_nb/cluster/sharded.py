@@ -129,13 +129,19 @@ class Job(NamedTuple):
 
 def run_part(job_bytes: bytes, partition: Any) -> Any:
     """The task that runs a partition on a worker's site: its answers, or how many if they are
-    written to a file."""
+    written to a file. What goes wrong is returned, because Dask logs what is raised."""
     from distributed import secede
 
     job: Job = loads(job_bytes)
     hosted = hosted_here(job.run)
     secede()
-    table = _finished(job, partition, hosted.run_to_end)
+    try:
+        return _written(job, _finished(job, partition, hosted.run_to_end))
+    except PartError as error:
+        return error
+
+
+def _written(job: Job, table: pa.Table) -> Any:
     if job.folder is None:
         return table.to_pandas()
     import pyarrow.parquet as pq

@@ -31,7 +31,7 @@ from .admission import Admission
 from .wire import Ask, Orders, Report
 
 _GATHER_S = 0.01  # events are sent together, at most this late
-_ALONE_S = 30.0  # without a word from the run it is taken to be dead: go on paying for nobody?
+_ALONE_S = 60.0  # without a word from the run it is taken to be dead: nobody would have the answers
 
 
 class Feed:
@@ -138,10 +138,10 @@ class Site:
     def order(self, orders: Orders) -> None:
         """Go on as ordered."""
         before, self._orders = self._orders, orders
-        self._last_word = self._loop.time()
         engine = self._engine
         if engine is None:
-            return
+            return  # they are followed once it is there
+        self._last_word = self._loop.time()
         self._admission.asks = orders.asks
         self._admission.grant(orders.granted)
         if orders.workers != before.workers:
@@ -221,7 +221,11 @@ class Site:
 
     def _upcoming(self) -> Sequence[Row]:
         room = max(0, self._orders.workers - self._in_flight - 1)
-        return list(islice(self._feed.rows, room))
+        rows = islice(self._feed.rows, room)
+        if self._memory is None or self._engine is None:
+            return list(rows)
+        # rows that will wait for an equal one make no attempt
+        return self._engine.leading(rows)
 
     def _hear(self, headers: Mapping[str, str]) -> None:
         heard = limits_of(headers)

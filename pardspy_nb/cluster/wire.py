@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import cloudpickle
@@ -12,6 +12,7 @@ from ..errors import AttemptError
 from ..events import Event
 from ..limits import Limits
 from ..lm import Bound
+from ..usage import Usage
 
 Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
 
@@ -58,7 +59,21 @@ class Orders(NamedTuple):
 
 
 class RemoteError(AttemptError):
-    """Stands for an error of another process that cannot be sent as it is."""
+    """Stands for an error of another process that cannot come over as it is."""
+
+    def __reduce__(self) -> Any:
+        return stand_in, (type(self).__name__, str(self), dict(self.__dict__))
+
+
+class TransferError(AttemptError):
+    """A row's inputs, or its answer, cannot go from one process to another."""
+
+
+class Sealed(NamedTuple):
+    """An event that perhaps cannot be loaded elsewhere; `plain` says as much as surely can."""
+
+    plain: Any
+    dumped: bytes
 
 
 class PartError(Exception):
@@ -89,28 +104,77 @@ def loads(dumped: bytes) -> Any:
 
 
 def report_as_bytes(report: Report) -> bytes:
-    """A report whose errors arrive, whatever they are."""
-    events = [_sendable(event) for event in report.events]
-    crash = None if report.crash is None else _sendable_error(report.crash)
+    """A report that arrives, whatever is in it."""
+    events = [event if _is_plain(event) else _sealed(event) for event in report.events]
+    crash = None if report.crash is None else _sendable(report.crash)
     return dumps(report._replace(events=events, crash=crash))
 
 
-def _sendable(event: Any) -> Any:
-    error = getattr(event, "error", None)
-    return event if error is None else event._replace(error=_sendable_error(error))
+def report_from_bytes(dumped: bytes) -> Report:
+    """What `report_as_bytes` was given, as far as it can be loaded here."""
+    report: Report = loads(dumped)
+    return report._replace(events=[_opened(e) if isinstance(e, Sealed) else e
+                                   for e in report.events])  # fmt: skip
 
 
-def _sendable_error(error: BaseException) -> BaseException:
-    """The error if it survives the way, else one of its name and words."""
+def stand_in(name: str, words: str, about: Mapping[str, Any]) -> RemoteError:
+    """An error of this name that says what another process's said."""
+    made: RemoteError = type(name, (RemoteError,), {})(words)
+    made.__dict__.update(about)
+    return made
+
+
+def _is_plain(event: Any) -> bool:
+    """Whether an event is of nothing that another process might not have."""
+    answer, error = getattr(event, "answer", None), getattr(event, "error", None)
+    return (error is None or _is_ours(error)) and (
+        answer is None or all(map(_is_plain_value, answer.outputs.values()))
+    )
+
+
+def _is_ours(error: BaseException) -> bool:
+    known = type(error).__module__.startswith(("pardspy_nb.", "builtins"))
+    return known and all(map(_is_plain_value, (*error.args, *vars(error).values())))
+
+
+def _is_plain_value(value: Any) -> bool:
+    if value is None or type(value) in (str, int, float, bool, Usage):
+        return True
+    if type(value) in (list, tuple):
+        return all(map(_is_plain_value, value))
+    return type(value) is dict and all(map(_is_plain_value, (*value, *value.values())))
+
+
+def _sealed(event: Any) -> Any:
+    error = None if event.error is None else _stand_in_for(event.error)
+    plain = event._replace(error=error)
+    if getattr(event, "answer", None) is not None:
+        lost = TransferError("the answer cannot be sent from the worker, or not be loaded here: "
+                             "let the module return text, numbers, lists and dicts")  # fmt: skip
+        plain = plain._replace(status="failed", answer=None, error=lost)
     try:
-        copy = loads(cloudpickle.dumps(error))
-        if type(copy).__name__ == type(error).__name__ and str(copy) == str(error):
-            return error
-    except Exception:  # exceptions may take any arguments, and hold anything
-        pass
-    kind = type(type(error).__name__, (RemoteError,), {})
-    sent: RemoteError = kind(str(error))
-    for name in ("retryable", "fatal", "rate_limited", "overloaded", "may_be_billed", "usage"):
-        if (value := getattr(error, name, None)) is not None:
-            setattr(sent, name, value)
-    return sent
+        return Sealed(plain, cloudpickle.dumps(event))
+    except Exception:  # whatever the user's classes raise
+        return plain
+
+
+def _opened(sealed: Sealed) -> Any:
+    try:
+        event = loads(sealed.dumped)
+        error, told = event.error, sealed.plain.error
+        same = error is None or (type(error).__name__, str(error)) == (type(told).__name__,
+                                                                       str(told))  # fmt: skip
+        return event if same else sealed.plain
+    except Exception:
+        return sealed.plain
+
+
+def _sendable(error: BaseException) -> BaseException:
+    return error if _is_ours(error) else _stand_in_for(error)
+
+
+def _stand_in_for(error: BaseException) -> RemoteError:
+    names = ("retryable", "retry_after_s", "fatal", "outage", "rate_limited", "overloaded",
+             "may_be_billed", "status_code", "usage")  # fmt: skip
+    about = {n: v for n in names if _is_plain_value(v := getattr(error, n, None)) and v is not None}
+    return stand_in(type(error).__name__, str(error), about)

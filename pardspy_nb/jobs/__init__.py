@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import frame
 from ..batch import Batch as Rows
+from ..errors import StoreError
 from ..events import Row
 from ..lm import LM
 from ..memory import Memory, open_memory
@@ -65,6 +67,7 @@ def submit_batch(
         raise TypeError(f"submit_batch has no option {unknown[0]!r}: it takes {', '.join(_TAKES)}; "
                         "how fast rows are asked is the provider's business")  # fmt: skip
     given = Options.of(options)
+    given.samples  # noqa: B018 - as many as it takes is not known beforehand
     if not given.store:
         raise ValueError("a batch job is kept beside the store: give store=True, or a path")
     described = from_module(module)
@@ -88,13 +91,15 @@ def submit_batch(
         parts = []
         for number, (lines, numbers) in enumerate(files_of(bodies, max_requests, max_bytes)):
             shelf.put(f"requests-{number}.jsonl", lines)
-            parts.append({"file": None, "batch": None, "fetched": False, "rows": numbers})
+            parts.append({"file": None, "batch": None, "attempt": 0, "fetched": False,
+                          "rows": numbers})  # fmt: skip
     except BaseException:
         shelf.remove()
         raise
     now = time.time()
     shelf.save({
         "id": job, "created_at": now, "ended_at": None if parts else now, "was_begun": False,
+        "is_cancelled": False,
         "model": str(getattr(predict.lm, "model", "")), "rows": rows.total, "parts": parts,
         "window": completion_window, "price_factor": price_factor,
     })  # fmt: skip
@@ -105,12 +110,15 @@ def submit_batch(
 
 def batch_jobs(store: bool | str | Path | None = True) -> list[BatchJob]:
     """The jobs kept beside a store, the oldest first; a kernel that was restarted goes on with
-    them. Nothing is asked of the provider.
-
-    Raises:
-        StoreError: what is kept of one is damaged.
+    them. Nothing is asked of the provider. One that is damaged is left out, with a warning.
     """
-    return [BatchJob(shelf) for shelf in shelves(store)]
+    jobs = []
+    for shelf in shelves(store):
+        try:
+            jobs.append(BatchJob(shelf))
+        except StoreError as error:
+            warnings.warn(f"{error}; its folder is {shelf.path}", RuntimeWarning, stacklevel=2)
+    return sorted(jobs, key=lambda job: job.created_at)
 
 
 def _checked(module: Module) -> Predict:
@@ -122,6 +130,9 @@ def _checked(module: Module) -> Predict:
     if predict.lm.endpoint.make is not None:
         raise ValueError("an LM with client= cannot be kept for another kernel: give base_url=, "
                          "and the key in OPENAI_API_KEY")  # fmt: skip
+    if secret := [name for name in predict.lm.params if name.startswith("extra_")]:
+        raise ValueError(f"{secret[0]} may hold what should not be written down: an LM of a batch "
+                         "takes none")  # fmt: skip
     return predict
 
 

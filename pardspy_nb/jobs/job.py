@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from .. import kernel
-from ..errors import StoreError
+from ..errors import BadRequestError, StoreError
 from ..lm import LM
 from ..portal import run_sync
 from ..predict import Predict
@@ -22,6 +24,7 @@ from .shelf import Shelf
 _FRESH_S = 2.0  # a status that was asked for a moment ago is not asked for again
 _POLL_S, _MOST_POLL_S, _SLOWER = 5.0, 60.0, 1.3
 _TOO_MANY = "token_limit_exceeded"  # so much of this model is enqueued: later there is room
+_RETRIED = "retried.pickle"  # the frame, with what was asked online
 _UNDER_WAY = ("validating", "in_progress", "finalizing", "cancelling")
 _KEPT = ("store", "cache_key", "columns", "dedupe", "confidence")  # options for a retry
 
@@ -64,11 +67,9 @@ class BatchJob:
 
     @property
     def _status(self) -> str:
-        batches = [part["batch"] for part in self._parts]
-        if any(batch is None for batch in batches):
-            return "submitting"
-        states = {batch["status"] for batch in batches}
-        order = (*_UNDER_WAY, "failed", "expired", "cancelled")
+        never = "cancelled" if self._state["is_cancelled"] else "submitting"
+        states = {part["batch"]["status"] if part["batch"] else never for part in self._parts}
+        order = ("submitting", *_UNDER_WAY, "failed", "expired", "cancelled")
         return next((status for status in order if status in states), "completed")
 
     @property
@@ -79,7 +80,7 @@ class BatchJob:
     @property
     def done(self) -> bool:
         """Whether the provider had ended all batches when it was last asked."""
-        return self._status in ENDED and all(part["fetched"] for part in self._parts)
+        return self._status in ENDED and all(p["fetched"] or not p["batch"] for p in self._parts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -99,10 +100,10 @@ class BatchJob:
         Raises:
             StoreError: what was asked cannot be loaded in this process; see `use`.
         """
+        if self._frame is None and (retried := self._shelf.get(_RETRIED)) is not None:
+            self._frame = pickle.loads(retried)
         if self._frame is None:
-            self._frame = self._reading().frame(
-                self._parts, self._state["created_at"], self._state["ended_at"]
-            )
+            self._frame = self._reading().frame(self._state)
         return self._frame
 
     # -- steering -------------------------------------------------------------------------------
@@ -127,25 +128,40 @@ class BatchJob:
         Raises:
             LMError: it cannot be reached, or the key is missing.
         """
-        with self._lock:
-            self._refresh(Provider(self._model))
+        with self._alone():
+            if not self.done:
+                self._frame = None
+                self._refresh(Provider(self._model))
         self._show()
         return self
 
     def _refresh(self, provider: Provider) -> None:
-        self.submit(provider)
+        self._begin_all(provider)
         for number, part in enumerate(self._parts):
+            if part["batch"] is None:
+                continue  # cancelled before it was begun
             batch = Batch(**part["batch"])
             if not batch.has_ended:
                 batch = provider.state(batch.id)
                 part["batch"] = batch._asdict()
             if batch.has_ended and not part["fetched"]:
                 self._fetch(provider, number, batch)
-        self._try_again(provider)
+        self._make_room()
+        self._begin_all(provider)
         if self.done and self._state["ended_at"] is None:
             self._state["ended_at"] = time.time()
-        self._looked_at, self._frame = time.monotonic(), None
-        self._shelf.save(self._state)
+        self._looked_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody else, here or in another kernel, is at this job; the state is kept, as far
+        as things have come."""
+        with self._lock, self._shelf.lock():
+            self._state = self._shelf.load()
+            try:
+                yield
+            finally:
+                self._shelf.save(self._state)
 
     def wait(self, timeout_s: float | None = None, poll_s: float | None = None) -> Any:
         """Wait for the provider and return the frame. In a notebook it shows how things stand.
@@ -171,12 +187,13 @@ class BatchJob:
     def cancel(self) -> None:
         """Have the provider stop, which may take it minutes; what it has answered is kept, and
         paid for. LMError if it cannot be reached."""
-        with self._lock:
-            provider = Provider(self._model)
+        provider = Provider(self._model)
+        with self._alone():
+            self._state["is_cancelled"] = True  # nothing is begun any more
+            self._shelf.save(self._state)
             for part in self._parts:
                 if part["batch"] is not None and part["batch"]["status"] not in ENDED:
-                    part["batch"] = provider.cancel(part["batch"]["id"])._asdict()
-            self._shelf.save(self._state)
+                    part["batch"] = _cancelled(provider, part["batch"]["id"])._asdict()
         self._show()
 
     def retry_failed(self, **options: Any) -> Any:
@@ -200,6 +217,7 @@ class BatchJob:
         predict.lm = self._model
         kept = {name: asked.options[name] for name in _KEPT if name in asked.options}
         self._frame = retry_failed(self.df, predict, **{**kept, **options})
+        self._shelf.put(_RETRIED, pickle.dumps(self._frame))
         return self._frame
 
     def forget(self) -> None:
@@ -209,23 +227,26 @@ class BatchJob:
 
     # -- at the provider ------------------------------------------------------------------------
 
-    def submit(self, provider: Provider | None = None) -> None:
-        """Begin what is not begun yet. A kernel may have died between the provider's yes and the
-        note of it, so batches are looked for before they would be begun a second time.
+    def submit(self) -> None:
+        """Begin what is not begun yet.
 
         Raises:
             LMError: the provider refused, or cannot be reached.
         """
+        with self._alone():
+            self._begin_all(Provider(self._model))
+
+    def _begin_all(self, provider: Provider) -> None:
+        """A kernel may have died between the provider's yes and the note of it, so batches are
+        looked for before they would be begun a second time."""
         open_ = [n for n, part in enumerate(self._parts) if part["batch"] is None]
-        if not open_:
+        if not open_ or self._state["is_cancelled"]:
             return
-        provider = provider or Provider(self._model)
-        begun = dict(provider.find(self.id)) if self._state["was_begun"] else {}
+        begun = provider.begun(self.id) if self._state["was_begun"] else {}
         for number in open_:
             part = self._parts[number]
-            if number not in begun:
-                begun[number] = self._begin(provider, number, part)
-            part["batch"] = begun[number]._asdict()
+            found = begun.get((number, part["attempt"]))
+            part["batch"] = (found or self._begin(provider, number, part))._asdict()
             self._shelf.save(self._state)
 
     def _begin(self, provider: Provider, number: int, part: dict[str, Any]) -> Batch:
@@ -236,24 +257,26 @@ class BatchJob:
             part["file"] = provider.upload(f"pardspy-{self.id}-{number}.jsonl", lines)
         self._state["was_begun"] = True
         self._shelf.save(self._state)
-        return provider.create(part["file"], self.id, number, self._state["window"])
+        window = self._state["window"]
+        return provider.create(part["file"], self.id, number, part["attempt"], window)
 
     def _fetch(self, provider: Provider, number: int, batch: Batch) -> None:
         part = self._parts[number]
         for kind, file in (("output", batch.output), ("errors", batch.errors)):
-            if file is not None:
-                self._shelf.put(f"{kind}-{number}.jsonl", provider.content(file))
-        part["fetched"] = True
+            name = f"{kind}-{number}.jsonl"
+            if file is not None and self._shelf.get(name) is None:
+                self._shelf.put(name, provider.content(file))
         run_sync(self._reading().remember(number, part))
+        part["fetched"] = True
 
-    def _try_again(self, provider: Provider) -> None:
-        """Begin a batch for which there was no room, now that others have ended."""
-        refused = [n for n, part in enumerate(self._parts) if _had_no_room(part)]
-        busy = any(part["batch"]["status"] not in ENDED for part in self._parts)
-        if refused and not busy and len(refused) < len(self._parts):
-            part = self._parts[refused[0]]
-            batch = provider.create(part["file"], self.id, refused[0], self._state["window"])
-            part["batch"], part["fetched"] = batch._asdict(), False
+    def _make_room(self) -> None:
+        """Have a batch begun again for which there was no room, now that others have ended."""
+        refused = [part for part in self._parts if _had_no_room(part)]
+        busy = any(part["batch"] and part["batch"]["status"] not in ENDED for part in self._parts)
+        others = len(self._parts) - len(refused)
+        if refused and not busy and others and not self._state["is_cancelled"]:
+            refused[0]["batch"], refused[0]["fetched"] = None, False
+            refused[0]["attempt"] += 1
 
     @property
     def _model(self) -> LM:
@@ -311,4 +334,13 @@ class BatchJob:
 
 
 def _had_no_room(part: dict[str, Any]) -> bool:
-    return bool(part["batch"]["status"] == "failed" and part["batch"]["code"] == _TOO_MANY)
+    batch = part["batch"]
+    return bool(batch and batch["status"] == "failed" and batch["code"] == _TOO_MANY)
+
+
+def _cancelled(provider: Provider, batch: str) -> Batch:
+    """A batch that was told to end, or has ended by itself in the meantime."""
+    try:
+        return provider.cancel(batch)
+    except BadRequestError:
+        return provider.state(batch)

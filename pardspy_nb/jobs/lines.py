@@ -60,9 +60,8 @@ def outcomes(
 
 
 def _outcome(told: Mapping[str, Any], predict: Predict, lm: LM, factor: float) -> Any:
-    response, error = told.get("response") or {}, told.get("error") or {}
-    body = response.get("body") or {}
-    status = response.get("status_code")
+    response, error = _object(told.get("response")), _object(told.get("error"))
+    body, status = _object(response.get("body")), response.get("status_code")
     if isinstance(status, int) and status < 300 and not error:
         try:
             completion = lm.completion_of(body)
@@ -74,7 +73,13 @@ def _outcome(told: Mapping[str, Any], predict: Predict, lm: LM, factor: float) -
         return lm.endpoint.error_of(status, body)
     if error.get("code") == "batch_expired":
         return BatchExpiredError(str(error.get("message") or "the batch expired"))
-    return BatchRejectedError(str(error.get("message") or "the provider gave no answer"))
+    words = error.get("message") or told.get("error") or "the provider gave no answer"
+    return BatchRejectedError(str(words)[:500])
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """What providers put in a line may be anything."""
+    return value if isinstance(value, dict) else {}
 
 
 def _discounted(usage: Usage, factor: float) -> Usage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import LMError
@@ -54,22 +54,22 @@ class Provider:
         made = self._call(lambda c: c.files.create(file=(name, lines), purpose="batch"))
         return str(made.id)
 
-    def create(self, file: str, job: str, part: int, window: str) -> Batch:
-        """Begin a batch. If nobody knows whether it was begun, it is looked for first: it would be
-        paid for twice."""
-        tags = {_OURS: job, "part": str(part)}
-        for attempt in range(1, self._retry.max_attempts + 1):
+    def create(self, file: str, job: str, part: int, attempt: int, window: str) -> Batch:
+        """Begin a batch, the `attempt`-th time. If nobody knows whether it was begun, it is looked
+        for first: it would be paid for twice."""
+        tags = {_OURS: job, "part": str(part), "attempt": str(attempt)}
+        for tries in range(1, self._retry.max_attempts + 1):
             try:
                 made = self._once(lambda c: c.batches.create(
                     input_file_id=file, endpoint=_PATH, completion_window=window, metadata=tags,
                 ))  # fmt: skip
                 return _batch(made)
             except LMError as error:
-                wait_s = self._retry.wait_s(attempt, error)
+                wait_s = self._retry.wait_s(tries, error)
                 if wait_s is None:
                     raise
                 time.sleep(wait_s)
-            if (found := dict(self.find(job)).get(part)) is not None:
+            if (found := self.begun(job).get((part, attempt))) is not None:
                 return found
         raise AssertionError("the last attempt raises")
 
@@ -85,8 +85,8 @@ class Provider:
         """A file."""
         return bytes(self._call(lambda c: c.files.content(file)).content)
 
-    def find(self, job: str) -> Iterator[tuple[int, Batch]]:
-        """The batches of a job among the latest, by part."""
+    def begun(self, job: str) -> dict[tuple[int, int], Batch]:
+        """The batches of a job among the latest, by part and attempt."""
 
         async def search(client: Any) -> list[Any]:
             found: list[Any] = []
@@ -96,10 +96,8 @@ class Provider:
                     break
             return found
 
-        for batch in self._call(search):
-            tags = batch.metadata or {}
-            if tags.get(_OURS) == job:
-                yield int(tags["part"]), _batch(batch)
+        ours = [b for b in self._call(search) if (b.metadata or {}).get(_OURS) == job]
+        return {(int(b.metadata["part"]), int(b.metadata["attempt"])): _batch(b) for b in ours}
 
     def _call(self, action: Callable[[Any], Awaitable[T]]) -> T:
         """Do what may be done twice, and again if it fails."""

@@ -52,15 +52,19 @@ class Reading:
     def _memory(self, rows: Rows, sources: Sources) -> Memory | None:
         return open_memory(self._options, self._module, sources, total=rows.total)
 
-    def results(self, number: int, part: Mapping[str, Any]) -> Results:
+    def results(
+        self, number: int, part: Mapping[str, Any], *, is_cancelled: bool = False
+    ) -> Results:
         """What became of the rows of a batch, as far as it is told."""
         found: Results = {}
         for kind in ("errors", "output"):
             content = self._shelf.get(f"{kind}-{number}.jsonl")
-            if content is not None and part["fetched"]:
+            if content is not None:
                 found |= dict(outcomes(content, self._module.source, self._lm, self._factor))
-        batch = part["batch"] or {}
-        if batch.get("status") in ENDED:
+        batch = part["batch"]
+        if batch is None and is_cancelled:  # it was never begun
+            found |= dict.fromkeys(part["rows"])
+        elif batch is not None and batch["status"] in ENDED and part["fetched"]:
             error = _unanswered(batch)
             found |= {row: error for row in part["rows"] if row not in found}
         return found
@@ -79,13 +83,14 @@ class Reading:
         finally:
             memory.close()
 
-    def frame(self, parts: list[dict[str, Any]], began: float, ended: float | None) -> Any:
-        """Every row, in `run_parallel`'s columns."""
+    def frame(self, state: Mapping[str, Any]) -> Any:
+        """Every row of a job in this state, in `run_parallel`'s columns."""
+        parts, began, ended = state["parts"], state["created_at"], state["ended_at"]
         rows, sources = self._rows(), Sources(self._module, self._options.cache_key)
         memory = self._memory(rows, sources)
         results: Results = {}
         for number, part in enumerate(parts):
-            results |= self.results(number, part)
+            results |= self.results(number, part, is_cancelled=state["is_cancelled"])
         try:
             ledger = Ledger(
                 self._module, rows, self._options, sources, workers=1,

@@ -7,10 +7,12 @@ import os
 import pickle
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from filelock import FileLock
 
 from ..errors import StoreError
 from ..store.file import default_path
@@ -32,6 +34,10 @@ class Shelf:
     def of(cls, store: bool | str | Path | None, job: str) -> Shelf:
         """That of a job, beside a store; `job` may have just been named."""
         return cls(_folder(store) / job)
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """For one process at a time: two that begin batches would have them paid for twice."""
+        return FileLock(self.path / ".lock", mode=0o600)
 
     def begin(self, asked: Any) -> None:
         """Make the folder, with what is asked. StoreError if that cannot be."""
