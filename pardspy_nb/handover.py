@@ -38,9 +38,7 @@ def as_arrow(df: pd.DataFrame) -> pa.Table:
     """A result frame as a pyarrow table. Its schema's metadata have `df.attrs`, where pandas looks
     for them; an index that says something becomes a column; values that no column can hold become
     JSON."""
-    index = df.index
-    counts = isinstance(index, pd.RangeIndex) and (index.start, index.step) == (0, 1)
-    return _table(df if counts else _with_index(df), index=False)
+    return _table(_indexed(df), index=False)
 
 
 def as_polars(df: pd.DataFrame) -> Any:
@@ -67,15 +65,21 @@ def to_parquet(df: pd.DataFrame, path: Path) -> Path:
 
 
 def to_csv(df: pd.DataFrame, path: Path) -> Path:
-    """Write a result as text, and what is known of the run beside it; where that is."""
-    _spelled_out(df).to_csv(path, index=False)
+    """Write a result as text, and what is known of the run beside it; where that is. Values that
+    are no text, number or date are JSON."""
+    shown = _indexed(df)
+    objects = [name for name, column in shown.items() if column.dtype == object]
+    shown.assign(**{str(name): _as_text(shown[name]) for name in objects}).to_csv(path, index=False)
     return _beside(df, path)
 
 
 def to_jsonl(df: pd.DataFrame, path: Path) -> Path:
     """The same, with a JSON object a row."""
-    _spelled_out(df).to_json(path, orient="records", lines=True, force_ascii=False,
-                             date_format="iso")  # fmt: skip
+    shown = _indexed(df).astype(object)
+    shown = shown.where(shown.notna(), None)
+    with path.open("wb") as file:
+        for row in shown.itertuples(index=False, name=None):
+            file.write(_json(dict(zip(map(str, shown.columns), row, strict=True))) + b"\n")
     return _beside(df, path)
 
 
@@ -94,37 +98,47 @@ def _table(df: pd.DataFrame, *, index: bool | None) -> pa.Table:
 
 
 def _columnar(df: pd.DataFrame) -> pd.DataFrame:
-    """The same with columns of mixed or unknown values as JSON."""
+    """The same with columns that no table has a type for as JSON."""
+    odd = {str(n): _as_text(column) for n, column in df.items() if not _has_a_type(column)}
+    return df.assign(**odd)
+
+
+def _has_a_type(column: pd.Series[Any]) -> bool:
     import pyarrow as pa
 
-    odd = []
-    for name, column in df.items():
-        if column.dtype == object:
-            try:
-                pa.array(column, from_pandas=True)
-            except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                odd.append(name)
-    return df.assign(**{str(name): _as_json(df[name]) for name in odd})
+    try:
+        kind = pa.array(column, from_pandas=True).type
+    except (pa.ArrowException, NotImplementedError, OverflowError, TypeError, ValueError):
+        return False
+    return not (pa.types.is_struct(kind) and kind.num_fields == 0)  # which no file holds
 
 
-def _spelled_out(df: pd.DataFrame) -> pd.DataFrame:
-    objects = [name for name, column in df.items() if column.dtype == object]
-    return df.assign(**{str(name): _as_json(df[name]) for name in objects})
-
-
-def _as_json(column: pd.Series[Any]) -> Any:
-    from pydantic_core import to_json
-
+def _as_text(column: pd.Series[Any]) -> Any:
     def text(value: Any) -> Any:
         if value is None or isinstance(value, str):
             return value
-        return to_json(value, fallback=str).decode()
+        told = _json(value).decode()
+        return json.loads(told) if told.startswith('"') else told  # what is a text in JSON
 
-    return pd.array([text(value) for value in column], dtype="str")
+    values = column.astype(object)
+    return pd.array([text(value) for value in values.where(values.notna(), None)], dtype="str")
 
 
-def _with_index(df: pd.DataFrame) -> pd.DataFrame:
-    names = [name if name is not None else "index" for name in df.index.names]
-    if taken := [str(name) for name in names if name in df.columns]:
-        raise ValueError(f"the index is called {taken}, as columns are: df.rename_axis(…) first")
+def _json(value: Any) -> bytes:
+    from pydantic_core import to_json
+
+    return to_json(value, fallback=str, bytes_mode="base64", inf_nan_mode="null")
+
+
+def _indexed(df: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an index that says something as its first columns."""
+    index = df.index
+    if isinstance(index, pd.RangeIndex) and (index.start, index.step) == (0, 1):
+        return df
+    names: list[Any] = []
+    for level, name in enumerate(index.names):
+        known = name if name is not None else "index" if index.nlevels == 1 else f"index_{level}"
+        while known in df.columns or known in names:
+            known = f"{known}_"
+        names.append(known)
     return df.rename_axis(names).reset_index()

@@ -546,3 +546,187 @@ if __name__ == "__main__":
     assert done.stderr == ""
     assert "Point(x=4)" in done.stdout
     assert "Mine" in done.stdout
+
+
+@pytest.mark.parametrize("limit", [{"rpm": 240}, {"max_cost_usd": 1.0}])
+def test_a_pause_under_a_limit_is_over_when_it_is(
+    client: Client, server: ScriptedServer, signature: pn.Signature, limit: dict[str, float]
+) -> None:
+    """Whatever asked to be let in while it lasted is let in afterwards."""
+    lm = pn.LM("m", base_url=server.url, api_key="k", price=(1.0, 1.0), max_tokens=20)
+    run = pn.start_parallel(pn.Predict(signature, lm), rows(12), executor=client, max_workers=2,
+                            store=None, progress="none", **limit)  # fmt: skip
+    until(lambda: run.metrics.successes >= 2)
+    run.pause()
+    time.sleep(1.0)
+    run.resume()
+    until(lambda: run.done)
+    assert (run.result()["status"] == "ok").all()
+
+
+def test_equal_rows_of_a_partition_do_not_wait_for_each_other(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """Under a limit, with failed first attempts: what follows another row asks for nothing."""
+    server.script = lambda m, a: Reply("status", code=500) if a == 1 else Reply()
+    table = pd.DataFrame({"review": rows(6) * 8})
+    metrics = pn.run_to_parquet(
+        predict, dd.from_pandas(table, npartitions=1), tmp_path / "out", executor=client,
+        rpm=6000, max_workers=8, store=tmp_path / "s.sqlite",
+    )  # fmt: skip
+    assert (metrics.successes, metrics.cached) == (48, 42)
+
+
+class Unsendable:
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not me")
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_what_cannot_go_over_is_that_rows_failure(client: Client) -> None:
+    """Inputs or answers of any class, there or back; the other rows are as ever."""
+
+    async def answer(kind: Any) -> Any:
+        if kind == "lock":
+            return {"made": threading.Lock()}
+        if kind == "unloadable":
+            import cloudpickle  # noqa: F401 - what is made here can be sent, and not be loaded
+
+            return {"made": type("Odd", (), {"__reduce__": lambda self: (int, ("no number",))})()}
+        return {"made": 1}
+
+    kinds = ["fine", "lock", "fine", "unloadable", Unsendable(), "fine", Unloadable(), "fine"]
+    df = pn.run_parallel(answer, {"kind": kinds}, executor=client, max_failures=None,
+                         progress="none")  # fmt: skip
+    assert df["status"].tolist() == [
+        "ok", "failed", "ok", "failed", "failed", "ok", "failed", "ok",
+    ]  # fmt: skip
+    assert set(df["error_type"].dropna()) == {"TransferError"}
+    assert "not me" in df.loc[4, "error"]
+
+
+def test_an_error_that_only_workers_have_keeps_its_name(client: Client) -> None:
+    def fails(i: int) -> int:
+        import types
+
+        there_only = types.ModuleType("there_only")
+        exec("class Mine(Exception): pass", there_only.__dict__)
+        there_only.Mine.__module__ = "there_only"
+        __import__("sys").modules["there_only"] = there_only
+        raise there_only.Mine("of there")
+
+    df = pn.run_parallel(fails, {"i": range(3)}, executor=client, max_failures=None)
+    assert set(df["error_type"]) == {"Mine"}
+    assert set(df["error"]) == {"of there"}
+
+
+def test_second_requests_are_counted(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """`hedge` on a cluster: whoever is asked twice is in the figures, and nothing else is."""
+    slow = {70, 90}
+    server.latency_s = lambda marker: (
+        3.0 if marker in slow and server.attempts[marker] == 1 else 0.02
+    )
+    seen: list[Any] = []
+    df = pn.run_parallel(predict, rows(120), executor=client, hedge=0.9, max_workers=8,
+                         store=None, progress=seen.append)  # fmt: skip
+    metrics = df.parallel.metrics
+    kinds = Counter(type(event).__name__ for event in seen)
+    assert metrics.not_run == 0
+    assert metrics.duplicates == kinds["AttemptLost"] >= 2
+    assert kinds["RowStarted"] == 120 + metrics.duplicates
+    assert metrics.elapsed_s < 3
+
+
+def test_partitions_that_cannot_be_written_end_the_run(
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """With the reason; a relative path is of the directory here, not of the workers'."""
+    table = pd.DataFrame({"review": rows(6)})
+
+    def full_disk(dask_worker: Any) -> None:
+        import pyarrow.parquet as pq
+
+        pq.kept = pq.write_table
+
+        def write(*args: Any, **more: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        pq.write_table = write
+
+    def repaired(dask_worker: Any) -> None:
+        import pyarrow.parquet as pq
+
+        pq.write_table = pq.kept
+
+    client.run(full_disk)
+    try:
+        with pytest.raises(pn.RunStopped, match="No space left on device"):
+            pn.run_to_parquet(predict, table, tmp_path / "out", executor=client, store=None)
+    finally:
+        client.run(repaired)
+
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        pn.run_to_parquet(predict, table, "relative", executor=client, store="s.sqlite")
+    finally:
+        os.chdir(here)
+    assert len(pd.read_parquet(tmp_path / "relative")) == 6
+    assert (tmp_path / "s.sqlite").exists()
+
+
+def test_nothing_is_left_behind(
+    client: Client, server: ScriptedServer, predict: pn.Predict
+) -> None:
+    """No site, no client, no topic: not after a run, nor after one that was cancelled at once."""
+    for wait_s in (None, 0.0, 0.005, 0.3):
+        run = pn.start_parallel(predict, rows(20), executor=client, store=None, progress="none")
+        if wait_s is not None:
+            time.sleep(wait_s)
+            run.cancel()
+        run.result()
+
+    def left(dask_scheduler: Any) -> list[str]:
+        ours = [name for name in dask_scheduler._broker._topics if name.startswith("pardspy-")]
+        return ours + [name for name in dask_scheduler.clients if "pardspy" in name]
+
+    until(lambda: not any(client.run(open_sites).values()) and not client.run_on_scheduler(left))
+
+
+def test_a_site_that_heard_nothing_for_too_long_is_hosted_again(
+    client: Client, server: ScriptedServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that called was stopped for a while: what its sites gave up is taken up."""
+
+    def impatient(seconds: float) -> None:
+        from pardspy_nb.cluster import site
+
+        site._ALONE_S = seconds
+
+    monkeypatch.setattr("pardspy_nb.cluster.fleet._BEAT_S", 4.0)
+    client.run(impatient, 0.4)
+    try:
+        server.delay_s = 0.2
+        df = pn.run_parallel(predict, rows(40), executor=client, max_workers=4, store=None,
+                             progress="none")  # fmt: skip
+    finally:
+        client.run(impatient, 60.0)
+    assert (df["status"] == "ok").all()
+
+
+def test_an_asynchronous_client_is_refused(server: ScriptedServer, predict: pn.Predict) -> None:
+    class Asynchronous:
+        asynchronous = True
+
+        def submit(self) -> None: ...
+
+        def scheduler_info(self) -> None: ...
+
+    with pytest.raises(TypeError, match="must not be an asynchronous client"):
+        pn.run_parallel(predict, rows(2), executor=Asynchronous())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_text_files_have_it_beside_them(df: pd.DataFrame, tmp_path: Path, name: 
     read = pd.read_csv if name.endswith("csv") else lambda path: pd.read_json(path, lines=True)
     back = read(tmp_path / name)
     assert back["reason"].tolist() == df["reason"].tolist()
-    assert list(back.columns) == list(df.columns)
+    assert list(back.columns) == ["index", *df.columns]
 
 
 def test_what_no_column_holds_is_json(tmp_path: Path) -> None:
@@ -108,12 +109,57 @@ def test_what_no_column_holds_is_json(tmp_path: Path) -> None:
     assert [list(tags) for tags in back["tags"]] == [[], ["a"], ["a", "a"]]
     assert df.parallel.to_polars()["tags"].to_list() == [[], ["a"], ["a", "a"]]
     df.parallel.to_jsonl(tmp_path / "odd.jsonl")
-    first = json.loads((tmp_path / "odd.jsonl").read_text().splitlines()[1])
-    assert json.loads(first["point"]) == {"x": 1}
+    told = [json.loads(line) for line in (tmp_path / "odd.jsonl").read_text().splitlines()]
+    assert told[2]["point"] == {"x": 2}
+    assert [row["mixed"] for row in told] == [1, "one", {"a": 1}]
+    assert told[1]["tags"] == ["a"]
+
+
+def test_columns_of_any_type_are_carried_along(
+    server: ScriptedServer, predict: pn.Predict, tmp_path: Path
+) -> None:
+    """What other tools have no type for becomes text; nothing that was paid for is lost."""
+    table = pd.DataFrame({
+        "review": ["row-0", "row-1"],
+        "sparse": pd.arrays.SparseArray([0, 1]),
+        "complex": [1j, 2j],
+        "mixed": pd.Categorical([1, "one"]),
+        "period": pd.period_range("2026-01", periods=2, freq="M"),
+        "interval": pd.interval_range(0, 2),
+        "bytes": [b"\xff", b"ok"],
+        "money": [Decimal("1.10"), Decimal("2.20")],
+        "empty": [{}, {}],
+        "flag": pd.array([True, None], dtype=object),
+    })  # fmt: skip
+    for kind in ("polars", "pyarrow"):
+        made = pn.run_parallel(predict, table, result=kind, progress="none")
+        assert made.shape[0] == 2
+    df = pn.run_parallel(predict, table, progress="none")
+    back = pd.read_parquet(df.parallel.to_parquet(tmp_path / "all.parquet"))
+    assert back["empty"].tolist() == ["{}", "{}"]
+    df.parallel.to_jsonl(tmp_path / "all.jsonl")
+    first, second = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
+    assert (first["money"], first["flag"], second["flag"]) == ("1.10", True, None)
+    assert first["period"] == "2026-01"
+    df.parallel.to_csv(tmp_path / "all.csv")
+    assert pd.read_csv(tmp_path / "all.csv")["money"].tolist() == [1.1, 2.2]
+
+
+def test_a_table_that_cannot_be_made_leaves_the_frame(
+    server: ScriptedServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(df: Any) -> Any:
+        raise TypeError("no such column type")
+
+    monkeypatch.setattr("pardspy_nb.handover.as_arrow", broken)
+    with pytest.raises(pn.ParallelError, match="no such column type") as told:
+        pn.run_parallel(predict, ["row-1"], result="pyarrow", progress="none")
+    assert (told.value.df["status"] == "ok").all()
 
 
 def test_an_index_that_says_something_becomes_a_column(df: pd.DataFrame) -> None:
     assert df.parallel.to_polars()["index"].to_list() == list("abcdef")
     assert df.reset_index(drop=True).parallel.to_arrow().column_names[0] == "review"
-    with pytest.raises(ValueError, match="rename_axis"):
-        df.rename_axis("review").parallel.to_arrow()
+    assert df.rename_axis("review").parallel.to_arrow().column_names[:2] == ["review_", "review"]
+    levels = pd.MultiIndex.from_arrays([list("aabbcc"), range(6)])
+    assert df.set_axis(levels).parallel.to_arrow().column_names[:2] == ["index_0", "index_1"]
