@@ -14,7 +14,8 @@ WITH_MODEL := tests/test_local.py tests/foreign/test_embedded.py
 DSPY_NOTEBOOK := notebooks/06_dspy_modules.ipynb
 NOTEBOOKS := $(filter-out $(DSPY_NOTEBOOK),$(wildcard notebooks/*.ipynb))
 # of the kernel, the page and the package: once is enough
-ONCE := tests/test_browser.py tests/test_kernel.py tests/test_house.py tests/test_wheel.py
+ONCE := tests/test_browser.py tests/test_kernel.py tests/test_house.py tests/test_wheel.py \
+	tests/test_cluster.py tests/test_fleet.py
 BOTH_CORES := -n 2 --dist worksteal
 SMALL_MODEL := PARDSPY_MODEL=local:smollm2-135m
 
@@ -74,6 +75,7 @@ bench: $(VENV)/.test
 	$(PY) benchmarks/faults.py
 	$(PY) benchmarks/files.py
 	$(PY) benchmarks/processes.py
+	$(PY) benchmarks/scale.py
 	$(PY) benchmarks/store.py
 	$(PY) benchmarks/compare.py
 	$(PY) benchmarks/report.py

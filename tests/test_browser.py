@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server import BatchServer
 from lab import CHROMIUM, FLAGS, Lab
 from playwright.sync_api import sync_playwright
 from server import Reply, ScriptedServer
@@ -298,3 +299,62 @@ def test_the_panel_fits_520_pixels(lab: Lab, page: Any, server: ScriptedServer) 
     assert wide == []
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Stopped before the end").first.wait_for()
+
+
+def test_a_jobs_view_follows_the_provider_and_ends_as_html(
+    lab: Lab, page: Any, store_path: Path
+) -> None:
+    """It shows how things stand by itself, cancels at a click, and a saved file keeps the end."""
+    provider = BatchServer()
+    provider.start()
+    try:
+        setup = SETUP.format(url=provider.url, rows=8).replace("pn\nlm", f"pn\n{SOON}\nlm")
+        name = "job.ipynb"
+        submit = f"job = pn.submit_batch(predict, reviews, store={str(store_path)!r})"
+        path = lab.write(name, setup, submit, "job")
+        lab.open(page, name)
+        lab.run_all(page)
+        page.get_by_text(re.compile("The provider looks at the requests")).first.wait_for()
+        provider.advance()
+        provider.advance(answers=3)
+        page.get_by_text(re.compile(r"The provider is at it: 3 of 8 requests")).first.wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        eventually(lambda: provider.batches["batch_0"]["status"] == "cancelling", "it is told")
+        provider.advance()
+        page.get_by_text(re.compile(r"Cancelled: 3 of 8 requests answered")).first.wait_for()
+        assert page.get_by_role("button", name="Cancel").count() == 0
+        lab.wait_idle(page)
+        saved = lab.save(page, path)
+    finally:
+        provider.stop()
+    assert "Cancelled: 3 of 8 requests answered" in json.dumps(saved)
+    assert "widget-view" not in json.dumps(saved)
+
+
+SOON = "import pardspy_nb.jobs.job as later; later._POLL_S = 0.2"
+
+
+def test_buttons_steer_a_run_on_a_cluster(lab: Lab, page: Any, server: ScriptedServer) -> None:
+    """The same panel: Pause and Cancel reach the worker processes."""
+    server.delay_s = 0.15
+    cluster = """
+from dask.distributed import Client, LocalCluster
+client = Client(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"))
+"""
+    call = "df = pn.run_parallel(predict, reviews, max_workers=4, executor=client)"
+    lab.write("cluster.ipynb", SETUP.format(url=server.url, rows=2000) + cluster, call)
+    lab.open(page, "cluster.ipynb")
+    lab.run_all(page)
+    page.get_by_text(re.compile(r"Running: \d+ of 2,000 rows")).wait_for(timeout=40_000)
+    eventually(lambda: len(server.requests) > 12, "rows are sent", 20)
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text(re.compile("^Paused")).wait_for()
+    eventually(lambda: server.in_flight == 0, "rows in flight finish")
+    assert stays(lambda: len(server.requests), 0.6), "a row started during the pause"
+    assert server.max_in_flight == 4
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_text(re.compile("^Running")).wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
+    lab.wait_idle(page)
+    assert stays(lambda: len(server.requests), 0.4), "a row was sent after the end"

@@ -74,7 +74,8 @@ class JobView:
         if self._html is None:
             self._html = ipywidgets.HTML()
             button = ipywidgets.Button(
-                description="Cancel", icon="stop", layout={"width": "auto"},
+                description="Cancel", icon="stop",
+                layout={"width": "auto", "align_self": "flex-start"},
                 tooltip="Have the provider stop; answers are kept",
             )  # fmt: skip
             button.on_click(lambda _: self._cancel())
