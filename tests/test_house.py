@@ -88,7 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         "options", "pace", "policy", "scout",
     },
     "backend": {"adapt", "batch", "clock", "events", "hooks", "memory", "portal"},
-    "cluster.wire": {"errors", "events", "limits", "lm"},
+    "cluster.wire": {"errors", "events", "limits", "lm", "usage"},
     "cluster.shares": set(),
     "cluster.admission": {"events"},
     "cluster.sources": {"events", "hooks", "lineup", "sparing"},
@@ -167,7 +167,7 @@ ALLOWED: dict[str, set[str]] = {
         "predict", "retry", "sinks.jobview",
     },
     "jobs": {
-        "batch", "events", "frame", "jobs.job", "jobs.lines", "jobs.reading", "jobs.shelf", "lm",
+        "batch", "errors", "events", "frame", "jobs.job", "jobs.lines", "jobs.reading", "jobs.shelf", "lm",
         "memory", "modules", "options", "predict", "provenance", "run",
     },
     "sinks.jobview": {"kernel", "markup"},

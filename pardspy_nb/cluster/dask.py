@@ -46,6 +46,7 @@ _FIRST = 10  # before the user's own tasks
 _MOMENT_S, _LOOKS = 0.5, 25
 _CLUSTER = "all"  # Dask's own topic, of workers that come and go
 _sites: dict[tuple[str, str], _Hosted] = {}  # of this process, by run and worker
+_ended: deque[str] = deque(maxlen=1000)  # runs, whose tasks may come late
 
 
 class Spec(NamedTuple):
@@ -98,18 +99,20 @@ class DaskLink:
 
     async def connect(self) -> None:
         """Be connected to the scheduler."""
-        self._client = await asyncio.to_thread(self._connect)
+        await asyncio.to_thread(self._connect)
 
-    def _connect(self) -> Any:
+    def _connect(self) -> None:
         from distributed import Client
 
         client = Client(
             self._given.scheduler.address, security=self._given.security, timeout=_CONNECT_S,
             set_as_default=False, name=self._up,
         )  # fmt: skip
-        if self._closed:  # cancelled in the meantime
+        with self._lock:
+            is_late = self._closed
+            self._client = None if is_late else client
+        if is_late:  # the run was cancelled in the meantime
             client.close(timeout=_FAREWELL_S)
-        return client
 
     def open(self, fleet: Fleet) -> None:
         """See `fleet.Link`."""
@@ -143,11 +146,11 @@ class DaskLink:
             self._fleet.heard(site, report_from_bytes(dumped))
 
     def _join(self, worker: str) -> None:
-        if worker in self._sites or self._closed or self._fleet is None:
+        wanted = worker not in self._sites and not self._closed and self._fleet is not None
+        if not (wanted and self._fleet and self._fleet.joined(worker)):
             return
         self._futures[worker] = {}
         self._joined += 1
-        self._fleet.joined(worker)
         future = self._client.submit(
             host, self._spec, workers=[worker], pure=False, allow_other_workers=False, retries=0,
             key=f"pardspy-site-{self._run}-{self._joined}",
@@ -162,15 +165,15 @@ class DaskLink:
         if future.status == "error":
             self._fleet.left(worker, future.exception())
         elif future.status == "finished":  # it heard nothing for too long; its worker is there
-            self._gone(worker)
+            self._gone(worker, died=False)
             self._join(worker)
 
-    def _gone(self, worker: str) -> None:
+    def _gone(self, worker: str, *, died: bool = True) -> None:
         self._sites.pop(worker, None)
         for future in self._futures.pop(worker, {}).values():
             future.cancel()
         if self._fleet is not None:
-            self._fleet.left(worker)
+            self._fleet.left(worker, died=died)
 
     def send(self, site: str, parcel: Parcel) -> None:
         """See `fleet.Link`."""
@@ -232,7 +235,8 @@ class DaskLink:
 
     async def close(self) -> None:
         """Let go of all sites. What takes longer than a moment goes on behind the scenes."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         if self._client is None:
             return
         leaving = threading.Thread(target=self._leave, name="pardspy-farewell", daemon=True)
@@ -360,7 +364,8 @@ class _Hosted:
 
 
 def _end(run: str) -> None:
-    """End a run's sites in this process, whatever they were told."""
+    """End a run's sites in this process, whatever they were told, and have none that are late."""
+    _ended.append(run)
     for (of, _), hosted in list(_sites.items()):
         if of == run:
             hosted.is_unwanted = True
@@ -376,6 +381,7 @@ def host(spec_bytes: bytes) -> None:
     hosted = _Hosted(spec, worker)
     key, topic = (spec.run, worker.address), _down(spec.run, worker.address)
     _sites[key] = hosted
+    hosted.is_unwanted = spec.run in _ended
     client = get_client()
     secede()
     try:

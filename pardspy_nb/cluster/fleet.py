@@ -221,18 +221,22 @@ class Fleet:
 
     # -- sites --------------------------------------------------------------------------------
 
-    def joined(self, site: str) -> None:
-        """A site is there; it is sent nothing before its first report."""
-        if self._began and self._stop_reason is None:
-            self._members[site] = Member(site)
-            self._timers.later("tell", _RESHARE_S, self._tell_all)
+    def joined(self, site: str) -> bool:
+        """A site may be there soon; whether it is wanted. It is sent nothing before its first
+        report."""
+        if not self._began or self._stop_reason is not None or self._idle.is_set():
+            return False
+        self._members[site] = Member(site)
+        self._timers.later("tell", _RESHARE_S, self._tell_all)
+        return True
 
-    def left(self, site: str, error: BaseException | None = None) -> None:
-        """A site is gone: its rows go to others."""
+    def left(self, site: str, error: BaseException | None = None, *, died: bool = True) -> None:
+        """A site is gone: its rows go to others. Unless it died it ended them first."""
         member = self._members.pop(site, None)
         if member is None or not self._began:
             return
-        self._losses.count(member, self._shares.of(site))
+        if died:
+            self._losses.count(member, self._shares.of(site))
         self._shares.leave(site)
         for number, flight in member.open.items():
             self._lose(member, number, flight)
@@ -284,7 +288,7 @@ class Fleet:
         if freed or self._source.is_empty:
             self._reshare_soon()
         if report.over and (report.crash is not None or self._stop_reason is None):
-            self.left(site, report.crash)
+            self.left(site, report.crash, died=False)
         if self._entry.ask_again(member):
             self._let_in()
         self._feed(member)
