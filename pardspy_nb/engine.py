@@ -420,12 +420,9 @@ class Engine:
             )
             return
         self._settle(flight, "failed")
-        if self._failure.fail_fast:
-            self.stop("fail_fast", error, now=True)
-        elif getattr(error, "fatal", False):
-            self.stop("fatal", error, now=False)
-        elif self._failure.exceeded(self._failures, self._settled, self._total):
-            self.stop("failures", error, now=False)
+        ending = self._failure.ending(error, self._failures, self._settled, self._total)
+        if ending is not None:
+            self.stop(ending[0], error, now=ending[1])
 
     def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
         if flight.settled:

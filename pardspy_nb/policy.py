@@ -114,6 +114,17 @@ class FailurePolicy:
             return failures > limit * max(total, done)
         return done >= _MIN_ROWS_FOR_SHARE and failures > limit * done
 
+    def ending(
+        self, error: BaseException | None, failures: int, done: int, total: int | None
+    ) -> tuple[str, bool] | None:
+        """Whether a row that failed with `error` ends the run: the reason (see `RunFinished`), and
+        whether what is in flight is cancelled. None if the run goes on."""
+        if self.fail_fast:
+            return "fail_fast", True
+        if getattr(error, "fatal", False):
+            return "fatal", False
+        return ("failures", False) if self.exceeded(failures, done, total) else None
+
 
 @dataclass(frozen=True)
 class HedgePolicy:

@@ -386,7 +386,7 @@ def test_a_module_that_workers_cannot_load_says_so(client: Client) -> None:
 
 
 def test_partitions_are_run_and_written_where_they_are(
-    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path, store_path: Path
+    client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
 ) -> None:
     """The folder has the rows of `run_parallel`, in order; only figures come back."""
     table = pd.DataFrame({"review": rows(50), "stars": range(50)}, index=range(100, 150))
@@ -394,7 +394,8 @@ def test_partitions_are_run_and_written_where_they_are(
     target = tmp_path / "answers"
     server.script = lambda m, a: Reply("status", code=400) if m == 31 else Reply()
     options: dict[str, Any] = {"max_failures": None, "progress": "none"}
-    metrics = pn.run_to_parquet(predict, source, target, executor=client, **options)
+    shared = {"store": tmp_path / "shared.sqlite", "executor": client}
+    metrics = pn.run_to_parquet(predict, source, target, **shared, **options)
     assert (metrics.total, metrics.successes, metrics.failures) == (50, 49, 1)
     assert metrics.usage is not None
     assert metrics.usage.prompt_tokens == server.billed_prompt
@@ -409,7 +410,7 @@ def test_partitions_are_run_and_written_where_they_are(
     assert about["metrics"]["successes"] == 49
 
     sent = len(server.requests)
-    again = pn.run_to_parquet(predict, source, target, executor=client, **options)
+    again = pn.run_to_parquet(predict, source, target, **shared, **options)
     assert (again.cached, len(server.requests) - sent) == (49, 1)
 
 

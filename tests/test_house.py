@@ -113,6 +113,7 @@ ALLOWED: dict[str, set[str]] = {
         "memory", "modules", "options", "portal", "provenance",
     },
     "cluster.sharded": {
+        "cluster",
         "assembly", "batch", "clock", "cluster.dask", "cluster.fleet", "cluster.sources",
         "cluster.wire", "events", "frame", "ledger", "memory", "modules", "options", "parts",
         "policy", "segments",
@@ -167,8 +168,8 @@ ALLOWED: dict[str, set[str]] = {
         "predict", "retry", "sinks.jobview",
     },
     "jobs": {
-        "batch", "errors", "events", "frame", "jobs.job", "jobs.lines", "jobs.reading", "jobs.shelf", "lm",
-        "memory", "modules", "options", "predict", "provenance", "run",
+        "batch", "errors", "events", "frame", "jobs.job", "jobs.lines", "jobs.reading",
+        "jobs.shelf", "lm", "memory", "modules", "options", "predict", "provenance", "run",
     },
     "sinks.jobview": {"kernel", "markup"},
     "estimates": {

@@ -15,7 +15,7 @@ from ..options import Options
 from ..policy import FailurePolicy
 from .dask import DaskLink, Spec
 from .fleet import ClusterError, Fleet
-from .sources import RowSource
+from .sources import RowSource, Source
 
 __all__ = ["ClusterError", "OnCluster"]
 
@@ -29,7 +29,16 @@ class OnCluster:
     ) -> None:  # fmt: skip
         self._batch, self._options, self._workers = batch, options, workers
         self._memory, self._clock, self._most_ahead = memory, clock, most_ahead
-        self._link = DaskLink(options.executor, Spec.of(module, options))
+        self._link = self._linked(module, options)
+
+    def _linked(self, module: Module, options: Options) -> DaskLink:
+        return DaskLink(options.executor, Spec.of(module, options))
+
+    def _source(self, rows: Iterator[Row]) -> Source:
+        return RowSource(
+            rows, blocking=self._batch.blocking, total=self._batch.total, memory=self._memory,
+            most_ahead=self._most_ahead,
+        )  # fmt: skip
 
     async def prepare(self) -> None:
         """See `backend.Place`."""
@@ -41,14 +50,10 @@ class OnCluster:
     ) -> AsyncIterator[Fleet]:
         """See `backend.Place`."""
         batch, options = self._batch, self._options
-        source = RowSource(
-            rows, blocking=batch.blocking, total=batch.total, memory=self._memory,
-            most_ahead=self._most_ahead,
-        )  # fmt: skip
         failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(batch))
         try:
             yield Fleet(
-                source, self._link, emit, clock=self._clock, total=batch.total,
+                self._source(rows), self._link, emit, clock=self._clock, total=batch.total,
                 max_workers=self._workers, failure=failure, rpm=options.rpm, tpm=options.tpm,
                 max_cost_usd=options.max_cost_usd, memory=self._memory,
                 twins=options.hedge is not None,

@@ -423,16 +423,12 @@ class Fleet:
     def _failed(self, flight: Flight) -> None:
         """Decide what a failed row means for the run."""
         error = flight.error
-        again = flight.settled
-        self._settle(flight, "failed")
-        if again:
+        if flight.settled:  # of a part that was run again
             return
-        if self._failure.fail_fast:
-            self.stop("fail_fast", error, now=True)
-        elif getattr(error, "fatal", False):
-            self.stop("fatal", error, now=False)
-        elif self._failure.exceeded(self._failures, self._settled, self._total):
-            self.stop("failures", error, now=False)
+        self._settle(flight, "failed")
+        ending = self._failure.ending(error, self._failures, self._settled, self._total)
+        if ending is not None:
+            self.stop(ending[0], error, now=ending[1])
 
     def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
         if flight.settled:

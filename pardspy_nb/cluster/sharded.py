@@ -6,27 +6,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import frame
-from ..assembly import least_of
 from ..batch import Batch, feeding
-from ..clock import Clock
-from ..events import Event, Row
+from ..events import Row
 from ..ledger import AwayLedger
 from ..memory import Memory
 from ..modules import Module
 from ..options import Options
 from ..parts import PART_ROWS, part_of_table
-from ..policy import FailurePolicy
 from ..segments import to_arrow
+from . import OnCluster
 from .dask import DaskLink, Spec, hosted_here
-from .fleet import Fleet
-from .sources import Parcel, PartSource
+from .sources import Parcel, PartSource, Source
 from .wire import PartError, dumps, loads
 
 if TYPE_CHECKING:
@@ -177,38 +173,19 @@ def _indexed(partition: Any, position: int) -> Any:
     return partition if counts else partition.set_axis(index.tolist())
 
 
-class OnShards:
-    """A Dask cluster whose workers take partitions (see `backend.Place`)."""
+class OnShards(OnCluster):
+    """A Dask cluster whose workers take partitions, and remember answers themselves."""
 
-    def __init__(
-        self, shards: Shards, module: Module, batch: Batch, options: Options, *, workers: int,
-        memory: Memory | None, clock: Clock, most_ahead: int | None = None,
-    ) -> None:  # fmt: skip
-        self._shards, self._batch, self._options = shards, batch, options
-        self._workers, self._clock = workers, clock
+    def __init__(self, shards: Shards, *args: Any, memory: Memory | None, **more: Any) -> None:
+        self._shards = shards
+        super().__init__(*args, memory=None, **more)
+
+    def _linked(self, module: Module, options: Options) -> DaskLink:
         spec = Spec.of(module, options, remembers=True)
-        self._link = DaskLink(options.executor, spec, shards.ship)
+        return DaskLink(options.executor, spec, self._shards.ship)
 
-    async def prepare(self) -> None:
-        """See `backend.Place`."""
-        await self._link.connect()
-
-    @asynccontextmanager
-    async def engine(
-        self, rows: Iterator[Row], emit: Callable[[Event], None]
-    ) -> AsyncIterator[Fleet]:
-        """See `backend.Place`."""
-        options = self._options
-        failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(self._batch))
-        try:
-            yield Fleet(
-                PartSource(self._shards.lengths, options.samples), self._link, emit,
-                clock=self._clock, total=self._batch.total, max_workers=self._workers,
-                failure=failure, rpm=options.rpm, tpm=options.tpm,
-                max_cost_usd=options.max_cost_usd, twins=options.hedge is not None,
-            )  # fmt: skip
-        finally:
-            await self._link.close()
+    def _source(self, rows: Iterator[Row]) -> Source:
+        return PartSource(self._shards.lengths, self._options.samples)
 
 
 class ShardsLedger(AwayLedger):
