@@ -492,6 +492,10 @@ def test_a_run_over_partitions_can_be_cancelled_and_continued(
     assert not (tmp_path / "answers.partial").exists()
 
 
+def fine_of(texts: list[str]) -> Any:
+    return dd.from_pandas(pd.DataFrame({"review": texts}), npartitions=2)
+
+
 def test_bad_partitions_and_targets_are_named(
     client: Client, server: ScriptedServer, predict: pn.Predict, tmp_path: Path
 ) -> None:
@@ -502,9 +506,19 @@ def test_bad_partitions_and_targets_are_named(
     holes = dd.from_pandas(pd.DataFrame({"review": ["row-0", None, "row-2"]}), npartitions=1)
     with pytest.raises(pn.ParallelError, match="partition 0: input 'review' is missing in 1 row"):
         pn.run_to_parquet(predict, holes, tmp_path / "a", executor=client)
+
+    def breaks(part: pd.DataFrame) -> pd.DataFrame:
+        if len(part) == 2 and part["review"].iloc[0].startswith("row"):
+            raise ZeroDivisionError("of the table")
+        return part
+
+    meta = pd.DataFrame({"review": pd.Series(dtype="str")})
+    broken = fine_of(rows(4)).map_partitions(breaks, meta=meta)
+    with pytest.raises(pn.ParallelError, match="partition 0: ZeroDivisionError: of the table"):
+        pn.run_to_parquet(predict, broken, tmp_path / "a", executor=client, max_workers=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    fine = dd.from_pandas(pd.DataFrame({"review": rows(4)}), npartitions=2)
+    fine = fine_of(rows(4))
     with pytest.raises(FileExistsError, match="holds something else"):
         pn.run_to_parquet(predict, fine, tmp_path / "mine", executor=client)
     with pytest.raises(FileNotFoundError, match="no folder"):

@@ -15,6 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,7 +96,7 @@ class DaskLink:
         self._letters: deque[tuple[str, bytes]] = deque()
         self._sending, self._joined, self._received = False, 0, 0
         self._lock = threading.Lock()
-        self._up, self._closed = f"pardspy-{self._run}", False
+        self._up, self._closed, self._is_lost = f"pardspy-{self._run}", False, False
 
     async def connect(self) -> None:
         """Be connected to the scheduler."""
@@ -197,17 +198,21 @@ class DaskLink:
         error = future.exception() if future.status == "error" else None
         if parcel.is_told and future.status == "finished" and "PartError" in str(future.type):
             error = future.result()
-        if parcel.is_told and (error is None or isinstance(error, PartError)):
+        if parcel.is_told:
+            if error is not None and not isinstance(error, PartError):  # whatever the table is of
+                error = PartError("source", f"partition {parcel.number}: "
+                                            f"{type(error).__name__}: {error}")  # fmt: skip
             self._fleet.delivered(site, parcel.number, error)
-        elif error is not None and not parcel.is_told:
-            self._fleet.returned(site, parcel, error)
         elif error is not None:
-            self._fleet.left(site, error)
+            self._fleet.returned(site, parcel, error)
 
     def tell(self, site: str, orders: Orders) -> None:
         """See `fleet.Link`."""
-        if self._client.status == "closed" and self._fleet is not None:
-            self._fleet.stop("cluster", ClusterError("the scheduler is gone"), now=True)
+        if self._client.status == "closed":
+            if self._fleet is not None and not self._is_lost:
+                self._is_lost = True
+                gone = ClusterError("the cluster's scheduler is gone")
+                self._loop.call_soon(partial(self._fleet.stop, "cluster", gone, now=True))
             return
         self._write(_down(self._run, site), dumps(orders))
 
