@@ -441,7 +441,7 @@ def test_a_partition_moves_when_its_worker_dies(
     table, store = pd.DataFrame({"review": rows(80)}), tmp_path / "shared.sqlite"
     source, target = dd.from_pandas(table, npartitions=4), tmp_path / "answers"
     server.delay_s = 0.05
-    run = start_sharded(predict, source, target, client, max_workers=4, store=store)
+    run = sharded_run(predict, source, target, client, max_workers=4, store=store).start()
     until(lambda: run.metrics.successes >= 20)
     server.gate = threading.Event()
     until(lambda: server.in_flight == 4)
@@ -460,7 +460,7 @@ def test_a_partition_moves_when_its_worker_dies(
     client.wait_for_workers(2)
 
 
-def start_sharded(
+def sharded_run(
     predict: pn.Predict, source: Any, target: Path, client: Client, **options: Any
 ) -> Any:
     from pardspy_nb.modules import from_module
@@ -468,7 +468,7 @@ def start_sharded(
     from pardspy_nb.run import sharded
 
     given = Options(executor=client, progress="none", **options)
-    return sharded(from_module(predict), source, given, target).start()
+    return sharded(from_module(predict), source, given, target)
 
 
 def test_a_run_over_partitions_can_be_cancelled_and_continued(
@@ -478,7 +478,7 @@ def test_a_run_over_partitions_can_be_cancelled_and_continued(
     source = dd.from_pandas(pd.DataFrame({"review": rows(120)}), npartitions=3)
     target, store = tmp_path / "answers", tmp_path / "shared.sqlite"
     server.delay_s = 0.05
-    run = start_sharded(predict, source, target, client, max_workers=4, store=store)
+    run = sharded_run(predict, source, target, client, max_workers=4, store=store).start()
     until(lambda: run.metrics.successes >= 20)
     run.cancel()
     run.result()
@@ -507,15 +507,19 @@ def test_bad_partitions_and_targets_are_named(
     with pytest.raises(pn.ParallelError, match="partition 0: input 'review' is missing in 1 row"):
         pn.run_to_parquet(predict, holes, tmp_path / "a", executor=client)
 
+    flag = tmp_path / "flag"
+
     def breaks(part: pd.DataFrame) -> pd.DataFrame:
-        if len(part) == 2 and part["review"].iloc[0].startswith("row"):
+        if flag.exists():
             raise ZeroDivisionError("of the table")
         return part
 
     meta = pd.DataFrame({"review": pd.Series(dtype="str")})
     broken = fine_of(rows(4)).map_partitions(breaks, meta=meta)
-    with pytest.raises(pn.ParallelError, match="partition 0: ZeroDivisionError: of the table"):
-        pn.run_to_parquet(predict, broken, tmp_path / "a", executor=client, max_workers=1)
+    run = sharded_run(predict, broken, tmp_path / "a", client)
+    flag.touch()
+    with pytest.raises(pn.ParallelError, match=r"partition \d: ZeroDivisionError: of the table"):
+        run.start().result()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     fine = fine_of(rows(4))
