@@ -475,3 +475,15 @@ def test_jobs_are_listed_by_age_and_damaged_ones_are_left_out(
     (jobs[1]._shelf.path / "job.json").write_text("{")
     with pytest.warns(RuntimeWarning, match=jobs[1].id):
         assert len(pn.batch_jobs()) == 3
+
+
+def test_what_another_kernel_fetched_is_in_the_frame(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    """Also where the frame was looked at before."""
+    job = pn.submit_batch(predict, rows(3))
+    assert (job.df["status"] == "not_run").all()
+    provider.finish()
+    [other] = pn.batch_jobs()
+    other.use(predict).wait(poll_s=0.01)
+    assert (job.wait(poll_s=0.01)["status"] == "ok").all()

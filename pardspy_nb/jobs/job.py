@@ -157,7 +157,9 @@ class BatchJob:
         """While nobody else, here or in another kernel, is at this job; the state is kept, as far
         as things have come."""
         with self._lock, self._shelf.lock():
-            self._state = self._shelf.load()
+            before, self._state = self._state, self._shelf.load()
+            if self._state != before:  # another kernel was at it
+                self._frame = None
             try:
                 yield
             finally:
