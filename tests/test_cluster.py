@@ -56,9 +56,9 @@ def pids(client: Client) -> dict[str, int]:
 
 
 def open_sites() -> int:
-    from pardspy_nb.cluster import dask
+    from pardspy_nb.cluster import hosting
 
-    return len(dask._sites)
+    return len(hosting._sites)
 
 
 def test_the_frame_is_that_of_one_machine(

@@ -13,8 +13,9 @@ from ..memory import Memory
 from ..modules import Module
 from ..options import Options
 from ..policy import FailurePolicy
-from .dask import DaskLink, Spec
+from .dask import DaskLink
 from .fleet import ClusterError, Fleet
+from .hosting import Spec
 from .sources import RowSource, Source
 
 __all__ = ["ClusterError", "OnCluster"]

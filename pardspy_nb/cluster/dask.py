@@ -1,4 +1,4 @@
-"""A Dask cluster as a fleet's sites: one in each worker process. The only importer of distributed.
+"""A Dask cluster as a fleet's sites: one in each worker process (see `hosting`).
 
 Rows reach a worker as tasks, orders and reports go by the scheduler's topics: no connection but
 Dask's own is needed. A run has a client of its own, so what the user's does is left alone.
@@ -8,65 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import threading
-import time
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..clock import SystemClock
-from ..events import Row, RowFinished
-from ..memory import Memory, open_memory
-from ..modules import Module
-from ..options import Options
-from ..portal import adopt
-from ..provenance import Sources
 from .fleet import ClusterError, Fleet
-from .site import Site
+from .hosting import CONNECT_S, Spec, bring_rows, end, host, topic_of
 from .sources import Parcel
 from .wire import (
     Orders,
     PartError,
-    Report,
     dumps,
-    loads,
-    report_as_bytes,
     report_from_bytes,
 )
 
-_CONNECT_S = 30
-_ECHO_S = 0.05  # until a site that hears nothing of itself speaks again
 _FAREWELL_S = 5.0  # what a run's end lets its sites finish
 _MOST_KEPT = 2**24  # bytes of reports that the scheduler remembers
 _FIRST = 10  # before the user's own tasks
 _MOMENT_S, _LOOKS = 0.5, 25
 _CLUSTER = "all"  # Dask's own topic, of workers that come and go
-_sites: dict[tuple[str, str], _Hosted] = {}  # of this process, by run and worker
-_ended: deque[str] = deque(maxlen=1000)  # runs, whose tasks may come late
-
-
-class Spec(NamedTuple):
-    """What a site is to run. With `remembers` it has a store of its own."""
-
-    run: str
-    module: Module
-    options: Options
-    remembers: bool = False
-
-    @classmethod
-    def of(cls, module: Module, options: Options, *, remembers: bool = False) -> Spec:
-        """A new run's: of the options what is a site's business. Displays are the run's."""
-        store = options.store  # a relative path is of the directory here
-        if isinstance(store, str | Path):
-            store = Path(store).expanduser().absolute()
-        here = replace(options, executor=None, result="pandas", progress="none", truth=None,
-                       columns=None, store=store)  # fmt: skip
-        return cls(uuid.uuid4().hex[:12], module, here, remembers)
 
 
 class DaskLink:
@@ -106,7 +68,7 @@ class DaskLink:
         from distributed import Client
 
         client = Client(
-            self._given.scheduler.address, security=self._given.security, timeout=_CONNECT_S,
+            self._given.scheduler.address, security=self._given.security, timeout=CONNECT_S,
             set_as_default=False, name=self._up,
         )  # fmt: skip
         with self._lock:
@@ -214,7 +176,7 @@ class DaskLink:
                 gone = ClusterError("the cluster's scheduler is gone")
                 self._loop.call_soon(partial(self._fleet.stop, "cluster", gone, now=True))
             return
-        self._write(_down(self._run, site), dumps(orders))
+        self._write(topic_of(self._run, site), dumps(orders))
 
     def _write(self, topic: str, letter: bytes) -> None:
         with self._lock:
@@ -257,16 +219,12 @@ class DaskLink:
         tasks = [f for here in self._futures.values() for f in list(here.values())]
         with contextlib.suppress(Exception), self._client.as_current():  # what is left of a cluster
             self._client.unsubscribe_topic(_CLUSTER)
-            self._client.run(_end, self._run, on_error="ignore")
+            self._client.run(end, self._run, on_error="ignore")
             wait([*self._sites.values(), *tasks], timeout=_FAREWELL_S)
         with contextlib.suppress(Exception):
             self._client.run_on_scheduler(_forget, self._run)
         with contextlib.suppress(Exception):
             self._client.close(timeout=_FAREWELL_S)
-
-
-def _down(run: str, site: str) -> str:
-    return f"pardspy-{run}-{site}"
 
 
 def _trim(run: str, dask_scheduler: Any = None) -> None:
@@ -282,140 +240,3 @@ def _forget(run: str, dask_scheduler: Any = None) -> None:
         ended = name.startswith("Client-pardspy-") and name not in dask_scheduler.clients
         if ended or name.startswith(f"pardspy-{run}"):
             del dask_scheduler._broker._topics[name]
-
-
-# -- on a worker ----------------------------------------------------------------------------------
-
-
-class _Hosted:
-    """A site in a thread of a worker process."""
-
-    def __init__(self, spec: Spec, worker: Any) -> None:
-        self._worker, self._name = worker, worker.address
-        self._up = f"pardspy-{spec.run}"
-        self._memory = self._remembering(spec)
-        self._clock = SystemClock()
-        self._loop = self._clock.new_event_loop()
-        adopt(self._loop)
-        self.site = Site(spec.module, spec.options, self._send, clock=self._clock,
-                         memory=self._memory)  # fmt: skip
-        self.over = threading.Event()
-        self.is_unwanted = False  # the run is over
-        self._echoed = threading.Event()
-
-    @staticmethod
-    def _remembering(spec: Spec) -> Memory | None:
-        if not spec.remembers:
-            return None
-        sources = Sources(spec.module, spec.options.cache_key)
-        return open_memory(spec.options, spec.module, sources, total=None)
-
-    def listen(self, client: Any, topic: str) -> bool:
-        """Hear orders from now on. Dask does not say when a subscription holds, an echo does;
-        whether it came."""
-        client.subscribe_topic(topic, self._on_orders)
-        until = time.monotonic() + _CONNECT_S
-        while not self._echoed.wait(_ECHO_S):
-            if self.is_unwanted or time.monotonic() > until:
-                return False
-            client.log_event(topic, b"")
-        return True
-
-    def start(self) -> None:
-        """Begin; `over` is set at the end."""
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._thread,), name="pardspy-site",
-                         daemon=True).start()  # fmt: skip
-
-    def soon(self, action: Callable[..., None], *args: Any) -> None:
-        """Have something done on the site's thread."""
-        with contextlib.suppress(RuntimeError):  # it is over
-            self._loop.call_soon_threadsafe(action, *args, context=self.site.context)
-
-    def run_to_end(self, rows: Iterable[Row], keep: Callable[[RowFinished], None]) -> None:
-        """Have rows run, and wait until `keep` had all of them."""
-        rows = list(rows)
-        open_ = {row.number for row in rows}
-        settled = threading.Event()
-
-        def entered(event: RowFinished) -> None:
-            keep(event)
-            open_.discard(event.row.number)
-            if not open_:
-                settled.set()
-
-        self.soon(self.site.add, rows, entered)
-        while open_ and not settled.wait(1.0):
-            if self.over.is_set():
-                raise PartError("crashed", "the site broke down")
-
-    def _thread(self) -> None:
-        try:
-            self._loop.run_until_complete(self.site.run())
-        finally:
-            if self._memory is not None:
-                self._memory.close()
-            self.over.set()
-            self._loop.close()
-
-    def _on_orders(self, event: Any) -> None:
-        _, dumped = event
-        self._echoed.set()
-        if dumped:
-            self.soon(self.site.order, loads(dumped))
-
-    def _send(self, report: Report) -> None:
-        self._worker.log_event(self._up, (self._name, report_as_bytes(report)))
-
-
-def _end(run: str) -> None:
-    """End a run's sites in this process, whatever they were told, and have none that are late."""
-    _ended.append(run)
-    for (of, _), hosted in list(_sites.items()):
-        if of == run:
-            hosted.is_unwanted = True
-            hosted.soon(hosted.site.order, Orders(0, stop="now"))
-
-
-def host(spec_bytes: bytes) -> None:
-    """The task that holds a site: it lasts as long, and takes no thread from others."""
-    from distributed import get_client, get_worker, secede
-
-    spec: Spec = loads(spec_bytes)
-    worker = get_worker()
-    hosted = _Hosted(spec, worker)
-    key, topic = (spec.run, worker.address), _down(spec.run, worker.address)
-    _sites[key] = hosted
-    hosted.is_unwanted = spec.run in _ended
-    client = get_client()
-    secede()
-    try:
-        if hosted.listen(client, topic):
-            hosted.start()
-            hosted.over.wait()
-    finally:
-        del _sites[key]
-        client.unsubscribe_topic(topic)
-
-
-def hosted_here(run: str) -> _Hosted:
-    """The worker's site of a run. PartError if it is over."""
-    from distributed import get_worker
-
-    try:
-        return _sites[run, get_worker().address]
-    except KeyError:
-        raise PartError(
-            "cluster", "this part was lost with its worker after the run was over; run it again: "
-            "what is remembered (store=) is not asked again"
-        ) from None  # fmt: skip
-
-
-def bring_rows(run: str, rows_bytes: bytes) -> None:
-    """The task that brings rows to a worker's site."""
-    from distributed import get_worker
-
-    rows = loads(rows_bytes)
-    hosted = _sites.get((run, get_worker().address))
-    if hosted is not None:  # else the site has ended, which the run is told by itself
-        hosted.soon(hosted.site.add, rows)

@@ -21,7 +21,8 @@ from ..options import Options
 from ..parts import PART_ROWS, part_of_table
 from ..segments import to_arrow
 from . import OnCluster
-from .dask import DaskLink, Spec, hosted_here
+from .dask import DaskLink
+from .hosting import Spec, hosted_here
 from .sources import Parcel, PartSource, Source
 from .wire import PartError, dumps, loads
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +81,25 @@ def submit_batch(
     finally:
         if memory is not None:
             memory.close()
+    kept = Asked(_without_key(predict), table, options | {"store": given.store}, led)
     bodies = ((row.number, predict.request(row.inputs)) for row in sent)
+    shelf = _kept(kept, files_of(bodies, max_requests, max_bytes), {
+        "model": str(getattr(predict.lm, "model", "")), "rows": rows.total,
+        "window": completion_window, "price_factor": price_factor,
+    })  # fmt: skip
+    made = BatchJob(shelf).use(predict)
+    made.submit()
+    return made
+
+
+def _kept(asked: Asked, files: Iterable[tuple[bytes, list[int]]], about: dict[str, Any]) -> Shelf:
+    """A new job, with nothing begun yet."""
     job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
-    shelf = Shelf.of(given.store, job)
-    kept = _without_key(predict)
-    shelf.begin(Asked(kept, table, {k: v for k, v in options.items() if k != "store"}
-                      | {"store": given.store}, led))  # fmt: skip
+    shelf = Shelf.of(asked.options["store"], job)
+    shelf.begin(asked)
+    parts: list[dict[str, Any]] = []
     try:
-        parts = []
-        for number, (lines, numbers) in enumerate(files_of(bodies, max_requests, max_bytes)):
+        for number, (lines, numbers) in enumerate(files):
             shelf.put(f"requests-{number}.jsonl", lines)
             parts.append({"file": None, "batch": None, "attempt": 0, "fetched": False,
                           "rows": numbers})  # fmt: skip
@@ -97,15 +107,11 @@ def submit_batch(
         shelf.remove()
         raise
     now = time.time()
-    shelf.save({
-        "id": job, "created_at": now, "ended_at": None if parts else now, "was_begun": False,
-        "is_cancelled": False,
-        "model": str(getattr(predict.lm, "model", "")), "rows": rows.total, "parts": parts,
-        "window": completion_window, "price_factor": price_factor,
+    shelf.save(about | {
+        "id": job, "created_at": now, "ended_at": None if parts else now, "parts": parts,
+        "was_begun": False, "is_cancelled": False,
     })  # fmt: skip
-    made = BatchJob(shelf).use(predict)
-    made.submit()
-    return made
+    return shelf
 
 
 def batch_jobs(store: bool | str | Path | None = True) -> list[BatchJob]:

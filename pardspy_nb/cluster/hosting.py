@@ -1,0 +1,187 @@
+"""A site in a Dask worker: its thread, and the tasks that host it and bring it rows."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..clock import SystemClock
+from ..events import Row, RowFinished
+from ..memory import Memory, open_memory
+from ..modules import Module
+from ..options import Options
+from ..portal import adopt
+from ..provenance import Sources
+from .site import Site
+from .wire import Orders, PartError, Report, loads, report_as_bytes
+
+CONNECT_S = 30
+_ECHO_S = 0.05  # until a site that hears nothing of itself speaks again
+_sites: dict[tuple[str, str], Hosted] = {}  # of this process, by run and worker
+_ended: deque[str] = deque(maxlen=1000)  # runs, whose tasks may come late
+
+
+class Spec(NamedTuple):
+    """What a site is to run. With `remembers` it has a store of its own."""
+
+    run: str
+    module: Module
+    options: Options
+    remembers: bool = False
+
+    @classmethod
+    def of(cls, module: Module, options: Options, *, remembers: bool = False) -> Spec:
+        """A new run's: of the options what is a site's business. Displays are the run's."""
+        store = options.store  # a relative path is of the directory here
+        if isinstance(store, str | Path):
+            store = Path(store).expanduser().absolute()
+        here = replace(options, executor=None, result="pandas", progress="none", truth=None,
+                       columns=None, store=store)  # fmt: skip
+        return cls(uuid.uuid4().hex[:12], module, here, remembers)
+
+
+def topic_of(run: str, site: str) -> str:
+    """Where a site hears its orders."""
+    return f"pardspy-{run}-{site}"
+
+
+class Hosted:
+    """A site in a thread of a worker process."""
+
+    def __init__(self, spec: Spec, worker: Any) -> None:
+        self._worker, self._name = worker, worker.address
+        self._up = f"pardspy-{spec.run}"
+        self._memory = self._remembering(spec)
+        self._clock = SystemClock()
+        self._loop = self._clock.new_event_loop()
+        adopt(self._loop)
+        self.site = Site(spec.module, spec.options, self._send, clock=self._clock,
+                         memory=self._memory)  # fmt: skip
+        self.over = threading.Event()
+        self.is_unwanted = False  # the run is over
+        self._echoed = threading.Event()
+
+    @staticmethod
+    def _remembering(spec: Spec) -> Memory | None:
+        if not spec.remembers:
+            return None
+        sources = Sources(spec.module, spec.options.cache_key)
+        return open_memory(spec.options, spec.module, sources, total=None)
+
+    def listen(self, client: Any, topic: str) -> bool:
+        """Hear orders from now on. Dask does not say when a subscription holds, an echo does;
+        whether it came."""
+        client.subscribe_topic(topic, self._on_orders)
+        until = time.monotonic() + CONNECT_S
+        while not self._echoed.wait(_ECHO_S):
+            if self.is_unwanted or time.monotonic() > until:
+                return False
+            client.log_event(topic, b"")
+        return True
+
+    def start(self) -> None:
+        """Begin; `over` is set at the end."""
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._thread,), name="pardspy-site",
+                         daemon=True).start()  # fmt: skip
+
+    def soon(self, action: Callable[..., None], *args: Any) -> None:
+        """Have something done on the site's thread."""
+        with contextlib.suppress(RuntimeError):  # it is over
+            self._loop.call_soon_threadsafe(action, *args, context=self.site.context)
+
+    def run_to_end(self, rows: Iterable[Row], keep: Callable[[RowFinished], None]) -> None:
+        """Have rows run, and wait until `keep` had all of them."""
+        rows = list(rows)
+        open_ = {row.number for row in rows}
+        settled = threading.Event()
+
+        def entered(event: RowFinished) -> None:
+            keep(event)
+            open_.discard(event.row.number)
+            if not open_:
+                settled.set()
+
+        self.soon(self.site.add, rows, entered)
+        while open_ and not settled.wait(1.0):
+            if self.over.is_set():
+                raise PartError("crashed", "the site broke down")
+
+    def _thread(self) -> None:
+        try:
+            self._loop.run_until_complete(self.site.run())
+        finally:
+            if self._memory is not None:
+                self._memory.close()
+            self.over.set()
+            self._loop.close()
+
+    def _on_orders(self, event: Any) -> None:
+        _, dumped = event
+        self._echoed.set()
+        if dumped:
+            self.soon(self.site.order, loads(dumped))
+
+    def _send(self, report: Report) -> None:
+        self._worker.log_event(self._up, (self._name, report_as_bytes(report)))
+
+
+def end(run: str) -> None:
+    """End a run's sites in this process, whatever they were told, and have none that are late."""
+    _ended.append(run)
+    for (of, _), hosted in list(_sites.items()):
+        if of == run:
+            hosted.is_unwanted = True
+            hosted.soon(hosted.site.order, Orders(0, stop="now"))
+
+
+def host(spec_bytes: bytes) -> None:
+    """The task that holds a site: it lasts as long, and takes no thread from others."""
+    from distributed import get_client, get_worker, secede
+
+    spec: Spec = loads(spec_bytes)
+    worker = get_worker()
+    hosted = Hosted(spec, worker)
+    key, topic = (spec.run, worker.address), topic_of(spec.run, worker.address)
+    _sites[key] = hosted
+    hosted.is_unwanted = spec.run in _ended
+    client = get_client()
+    secede()
+    try:
+        if hosted.listen(client, topic):
+            hosted.start()
+            hosted.over.wait()
+    finally:
+        del _sites[key]
+        client.unsubscribe_topic(topic)
+
+
+def hosted_here(run: str) -> Hosted:
+    """The worker's site of a run. PartError if it is over."""
+    from distributed import get_worker
+
+    try:
+        return _sites[run, get_worker().address]
+    except KeyError:
+        raise PartError(
+            "cluster", "this part was lost with its worker after the run was over; run it again: "
+            "what is remembered (store=) is not asked again"
+        ) from None  # fmt: skip
+
+
+def bring_rows(run: str, rows_bytes: bytes) -> None:
+    """The task that brings rows to a worker's site."""
+    from distributed import get_worker
+
+    rows = loads(rows_bytes)
+    hosted = _sites.get((run, get_worker().address))
+    if hosted is not None:  # else the site has ended, which the run is told by itself
+        hosted.soon(hosted.site.add, rows)
