@@ -28,13 +28,14 @@ from .lineup import Call, Flight, Lineup
 from .overtime import Overtime
 from .policy import FailurePolicy, HedgePolicy, RetryPolicy, explain
 from .sparing import Sparing
+from .steering import Steering
 
 Ask = Callable[[Row], Awaitable[Answer]]
 _SWEEP_S = 0.05  # between looks for rows that take too long
 _SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
 
 
-class Engine:
+class Engine(Steering):
     """One run. Make it and `await run()` on a loop of `clock`; control it from that loop.
 
     Args:
@@ -73,8 +74,8 @@ class Engine:
         hedge: HedgePolicy | None = None,
         most_ahead: int | None = None,
     ) -> None:
-        self._ask, self._emit, self._clock = ask, emit, clock
-        self._total, self._workers_wanted = total, max_workers
+        super().__init__(max_workers)
+        self._ask, self._emit, self._clock, self._total = ask, emit, clock, total
         self._retry, self._failure, self._timeout_s = retry, failure, timeout_s
         self._source, self._gate_list = (rows, lanes, blocking_source), gates
         self._sparing = None if memory is None else Sparing(memory, self._settle)
@@ -85,9 +86,7 @@ class Engine:
         self._lineup: Lineup | None = None  # while the run lasts
         self._tasks: dict[asyncio.Task[None], Flight] = {}  # and the row each is at
         self._sweeper: asyncio.TimerHandle | None = None
-        self._began = self._paused = self._halted = False
-        self._stop_reason: str | None = None
-        self._stop_error: BaseException | None = None
+        self._began = False
         self._running = self._max_in_flight = 0
         self._pulled = self._failures = self._settled = 0  # rows
 
@@ -96,22 +95,7 @@ class Engine:
         """Attempts under way."""
         return self._running
 
-    # -- control (on the loop's thread; before `run` too) -------------------------------------
-
-    def set_workers(self, n: int) -> None:
-        """Change the number of rows in flight; surplus rows in flight finish first."""
-        self._workers_wanted = n
-        self._steered()
-
-    def pause(self) -> None:
-        """Start nothing new; rows in flight finish."""
-        self._paused = True
-        self._steered()
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        self._paused = False
-        self._steered()
+    # -- more control (see `Steering`) --------------------------------------------------------
 
     def drop_stragglers(self) -> None:
         """From now on cancel rows that are under way for much longer than the others took."""
@@ -122,8 +106,7 @@ class Engine:
 
     def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
         """Start nothing new, and cancel what is in flight if `now`. The first reason counts."""
-        if self._stop_reason is None:
-            self._stop_reason, self._stop_error = reason, error
+        self._note_stop(reason, error)
         if now:
             current = asyncio.current_task()
             for task in self._tasks:
@@ -145,11 +128,6 @@ class Engine:
         if self._gates is not None:
             self._gates.open()
         self._fill()
-
-    def halt(self) -> None:
-        """Start nothing new. From any thread: a module that blocks the loop keeps the other
-        controls waiting, and would be called again before they are heard."""
-        self._halted = True
 
     def ends_now(self) -> list[Event]:
         """How the rows pulled and the run would end if they ended now. Only for who gives up
@@ -222,8 +200,7 @@ class Engine:
         """The next row to make an attempt at; rows that need none are settled on the way."""
         for _ in range(_SPARED_A_TURN):
             shut = self._gates is not None and self._gates.shut
-            stopped = self._stop_reason is not None or self._halted or self._paused
-            if shut or stopped or not self._began or self._lineup is None:
+            if shut or self._is_held or not self._began or self._lineup is None:
                 return None
             flight = self._in_hand = self._lineup.take(fresh=self._may_pull())
             if flight is None:

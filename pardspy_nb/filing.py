@@ -116,7 +116,8 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
         run.start().result()
         return run.metrics
     if path.suffix.lower() != ".parquet":
-        raise ValueError(f"the target is a parquet file, and {str(path)!r} has another ending")
+        raise ValueError(f"the target is a parquet file, and {str(path)!r} has another ending; a "
+                         "folder of such files needs executor=")  # fmt: skip
     if isinstance(source, str | Path) and path.exists() and path.samefile(source):
         raise ValueError(f"{str(path)!r} cannot be read and written at the same time")
     if not path.parent.is_dir():

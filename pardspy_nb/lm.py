@@ -157,7 +157,8 @@ class LM:
     def endpoint(self) -> Endpoint:
         """Where requests go. ValueError for the embedded model, which starts its own."""
         if self._local is not None:
-            raise ValueError(f"{self!r} runs on this machine")
+            raise ValueError(f"{self!r} runs on this machine, and has no other face than "
+                             "chat completions: use run_parallel")  # fmt: skip
         return self._endpoint
 
     def without_key(self) -> LM:

@@ -179,6 +179,8 @@ class Options:
                 f"executor must be a dask.distributed.Client, got {type(self.executor).__name__}"
                 + ("; pass Client(cluster)" if hasattr(self.executor, "scheduler") else "")
             )
+        if getattr(self.executor, "status", "") in ("closed", "closing"):
+            raise ValueError("executor is a client that is closed: make another Client(…)")
         if getattr(self.executor, "asynchronous", False):
             raise TypeError("executor must not be an asynchronous client: pass a Client(address), "
                             "also to arun_parallel")  # fmt: skip

@@ -50,6 +50,17 @@ def until(condition: Any, timeout_s: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+def stays(value: Any, seconds: float = 0.5) -> bool:
+    """Whether a figure stays what it is: of other processes only time can tell."""
+    before = value()
+    time.sleep(seconds)
+    return bool(value() == before)
+
+
+def workers(client: Client) -> set[str]:
+    return set(client.scheduler_info(n_workers=-1)["workers"])
+
+
 def pids(client: Client) -> dict[str, int]:
     found: dict[str, int] = client.run(os.getpid)
     return found
@@ -171,13 +182,13 @@ def test_a_killed_worker_costs_only_its_rows_in_flight(
     server.delay_s = 0.1
     run = pn.start_parallel(predict, rows(200), executor=client, max_workers=10, progress="none")
     until(lambda: run.metrics.successes >= 60)
-    victim = next(iter(pids(client).values()))
+    address, victim = next(iter(pids(client).items()))
     server.gate = threading.Event()  # what is in flight stays in flight
     until(lambda: server.in_flight == 10)
-    time.sleep(0.2)  # what was answered has arrived
+    until(lambda: run.metrics.successes == len(server.requests) - 10)  # the rest has arrived
     done = set(run.df.index[run.df["status"] == "ok"])
     os.kill(victim, signal.SIGKILL)
-    time.sleep(0.3)
+    until(lambda: address not in workers(client))
     server.gate.set()
     df = run.result()
 
@@ -214,20 +225,16 @@ def test_cancel_reaches_all_processes(
     server.delay_s = 0.05
     run = pn.start_parallel(predict, rows(500), executor=client, max_workers=8, store=None)
     until(lambda: run.metrics.successes >= 40)
-    began = time.monotonic()
     run.cancel()
     df = run.result()
-    assert time.monotonic() - began < 3
     counts = df["status"].value_counts()
     assert counts["ok"] >= 40
     assert counts["failed"] == 0
     assert counts["not_run"] > 200
     assert len(df) == 500
-    time.sleep(0.3)
-    sent = len(server.requests)
-    time.sleep(0.5)
-    assert len(server.requests) == sent
-    until(lambda: not any(client.run(open_sites).values()))
+    assert len(server.requests) < 300
+    until(lambda: not any(client.run(open_sites).values()))  # nobody is left who could send
+    until(lambda: server.in_flight == 0)
 
 
 def test_pause_reaches_all_processes(
@@ -238,10 +245,9 @@ def test_pause_reaches_all_processes(
     until(lambda: run.metrics.successes >= 20)
     run.pause()
     until(lambda: server.in_flight == 0)
-    time.sleep(0.2)
-    sent = len(server.requests)
-    time.sleep(0.5)
-    assert len(server.requests) == sent < 300
+    until(lambda: run.metrics.successes == len(server.requests))
+    assert stays(lambda: len(server.requests))
+    assert len(server.requests) < 300
     run.resume()
     assert (run.result()["status"] == "ok").all()
     assert len(server.requests) == 300
@@ -361,6 +367,10 @@ def test_what_cannot_go_to_a_cluster_is_refused_before_anything_is_sent(
         pn.run_parallel(talks, rows(2), executor=client, max_workers=1)
     with pytest.raises(TypeError, match=r"Client\(cluster\)"):
         pn.run_parallel(predict, rows(2), executor=client.cluster)
+    closed = Client(client.scheduler.address, set_as_default=False)
+    closed.close()
+    with pytest.raises(ValueError, match="client that is closed"):
+        pn.run_parallel(predict, rows(2), executor=closed)
     with pytest.raises(TypeError, match=r"dask\.distributed\.Client, got str"):
         pn.run_parallel(predict, rows(2), executor="tcp://127.0.0.1:8786")
     lock = threading.Lock()
@@ -445,9 +455,10 @@ def test_a_partition_moves_when_its_worker_dies(
     until(lambda: run.metrics.successes >= 20)
     server.gate = threading.Event()
     until(lambda: server.in_flight == 4)
-    time.sleep(0.3)
-    os.kill(next(iter(pids(client).values())), signal.SIGKILL)
-    time.sleep(0.2)
+    until(lambda: run.metrics.successes == len(server.requests) - 4)
+    address, victim = next(iter(pids(client).items()))
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: address not in workers(client))
     server.gate.set()
     run.result()
     metrics = run.metrics
@@ -577,7 +588,8 @@ def test_a_pause_under_a_limit_is_over_when_it_is(
                             store=None, progress="none", **limit)  # fmt: skip
     until(lambda: run.metrics.successes >= 2)
     run.pause()
-    time.sleep(1.0)
+    until(lambda: run.metrics.successes == len(server.requests))
+    assert stays(lambda: len(server.requests))  # what waits is let in by then, or never
     run.resume()
     until(lambda: run.done)
     assert (run.result()["status"] == "ok").all()
@@ -649,7 +661,7 @@ def test_second_requests_are_counted(
     """`hedge` on a cluster: whoever is asked twice is in the figures, and nothing else is."""
     slow = {70, 90}
     server.latency_s = lambda marker: (
-        3.0 if marker in slow and server.attempts[marker] == 1 else 0.02
+        30.0 if marker in slow and server.attempts[marker] == 1 else 0.02
     )
     seen: list[Any] = []
     df = pn.run_parallel(predict, rows(120), executor=client, hedge=0.9, max_workers=8,
@@ -659,7 +671,7 @@ def test_second_requests_are_counted(
     assert metrics.not_run == 0
     assert metrics.duplicates == kinds["AttemptLost"] >= 2
     assert kinds["RowStarted"] == 120 + metrics.duplicates
-    assert metrics.elapsed_s < 3
+    assert df.loc[70, "latency_ms"] < 30_000  # the second one's answer
 
 
 def test_partitions_that_cannot_be_written_end_the_run(

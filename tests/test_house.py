@@ -77,7 +77,10 @@ ALLOWED: dict[str, set[str]] = {
     "adapt": {"events", "policy"},
     "gates": {"events", "hooks"},
     "sparing": {"events", "hooks", "lineup"},
-    "engine": {"clock", "events", "gates", "hooks", "lineup", "overtime", "policy", "sparing"},
+    "steering": set(),
+    "engine": {
+        "clock", "events", "gates", "hooks", "lineup", "overtime", "policy", "sparing", "steering",
+    },
     "recipes": {"events", "modules", "predict"},
     "memory": {
         "errors", "events", "modules", "options", "provenance", "recipes", "store.file", "usage",
@@ -106,7 +109,7 @@ ALLOWED: dict[str, set[str]] = {
     "cluster.fleet": {
         "clock", "cluster.entry", "cluster.losses", "cluster.member", "cluster.shares",
         "cluster.sources", "cluster.timers", "cluster.wire", "errors", "events", "hooks",
-        "lineup", "policy",
+        "lineup", "policy", "steering",
     },
     "cluster.hosting": {
         "clock", "cluster.site", "cluster.wire", "events", "memory", "modules", "options",

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from batch_server import BatchServer
-from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply
+from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
 
@@ -310,7 +309,7 @@ def test_what_no_batch_can_do_is_refused_before_anything_is_sent(
     talks = pn.Predict(signature, lm, history=pn.History())
     assert "without a history" in words(talks, rows(2))
     local = pn.Predict(signature, pn.LM("local:smollm2-135m"))
-    assert "runs on this machine" in words(local, rows(2), error=ValueError)
+    assert "use run_parallel" in words(local, rows(2), error=ValueError)
     assert "beside the store" in words(predict, rows(2), error=ValueError, store=None)
     assert "give a number" in words(predict, rows(2), error=ValueError, repeat="until decided")
     header = pn.LM("m", base_url=provider.url, extra_headers={"Authorization": "Bearer sk"})
@@ -383,7 +382,7 @@ def test_two_kernels_begin_each_batch_once(
             thread = threading.Thread(target=other.use(predict).refresh)
             looked.append(thread)
             thread.start()
-            time.sleep(0.3)
+            thread.join(0.3)  # it would be through by then, were it let in
         return create(self, *args)
 
     monkeypatch.setattr(Provider, "create", slowly)
@@ -487,3 +486,14 @@ def test_what_another_kernel_fetched_is_in_the_frame(
     [other] = pn.batch_jobs()
     other.use(predict).wait(poll_s=0.01)
     assert (job.wait(poll_s=0.01)["status"] == "ok").all()
+
+
+def test_an_endpoint_without_a_batch_api_says_so(
+    server: ScriptedServer, signature: pn.Signature
+) -> None:
+    lm = pn.LM("m", base_url=server.url, api_key=KEY)
+    with pytest.raises(pn.LMError, match="has no batch API"):
+        pn.submit_batch(pn.Predict(signature, lm), rows(2))
+    [job] = pn.batch_jobs()
+    job.forget()
+    assert pn.batch_jobs() == []

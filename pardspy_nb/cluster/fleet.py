@@ -29,6 +29,7 @@ from ..events import (
 from ..hooks import Memory
 from ..lineup import Flight
 from ..policy import FailurePolicy
+from ..steering import Steering
 from .entry import Entry
 from .losses import Losses, WorkerLostError
 from .member import RATE_S, Member
@@ -62,7 +63,7 @@ class Link(Protocol):
         """Bring orders to a site."""
 
 
-class Fleet:
+class Fleet(Steering):
     """Runs a source's rows at the sites of a link: a `hooks.Runner`.
 
     Args:
@@ -79,41 +80,26 @@ class Fleet:
         tpm: float | None = None, max_cost_usd: float | None = None, memory: Memory | None = None,
         twins: bool = False,
     ) -> None:  # fmt: skip
+        super().__init__(max_workers)
         self._most_there = 2 if twins else 1  # attempts at a row at once
         self._source, self._link, self._emit, self._clock = source, link, emit, clock
-        self._total, self._workers, self._failure = total, max_workers, failure
-        self._memory = memory
+        self._total, self._failure, self._remembers = total, failure, memory is not None
         self._members: dict[str, Member] = {}
         self._shares, self._losses, self._timers = Shares(), Losses(), Timers()
         self._entry = Entry(rpm, tpm, max_cost_usd, self._members, self._shares.of, self._let_in)
         self._keeping: set[asyncio.Task[None]] = set()
-        self._paused = self._dropping = self._began = self._halted = self._now = False
-        self._stop_reason: str | None = None
-        self._stop_error: BaseException | None = None
+        self._dropping = self._began = self._now = False
         self._failures = self._settled = self._running = self._max_in_flight = 0
         self._most_workers = max_workers
 
-    # -- control (on the loop's thread; before `run` too): see `hooks.Steerable` ----------------
-
-    def set_workers(self, n: int) -> None:
-        self._workers = n
-        self._steered()
-
-    def pause(self) -> None:
-        self._paused = True
-        self._steered()
-
-    def resume(self) -> None:
-        self._paused = False
-        self._steered()
+    # -- more control (see `Steering` and `hooks.Steerable`) ----------------------------------
 
     def drop_stragglers(self) -> None:
         self._dropping = True
         self._steered()
 
     def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
-        if self._stop_reason is None:
-            self._stop_reason, self._stop_error = reason, error
+        self._note_stop(reason, error)
         self._now = self._now or now
         if now and self._began:
             self._timers.later("cancel", _CANCEL_S, self._settle_all)
@@ -122,10 +108,6 @@ class Fleet:
     def release(self, number: int) -> None:
         self._source.release(number)
         self._feed_all()
-
-    def halt(self) -> None:
-        """See `hooks.Runner`."""
-        self._halted = True
 
     def ends_now(self) -> list[Event]:
         """See `hooks.Runner`."""
@@ -145,9 +127,11 @@ class Fleet:
         return self._loop.time() - self._start if self._began else 0.0
 
     def _steered(self) -> None:
-        self._most_workers = max(self._most_workers, self._workers)
+        self._most_workers = max(self._most_workers, self._workers_wanted)
         if self._began:
-            steered = RunSteered(self._workers, self._paused, self._dropping, self._stop_reason)
+            steered = RunSteered(
+                self._workers_wanted, self._paused, self._dropping, self._stop_reason
+            )
             self._emit(steered)
             self._reshare()
             self._tell_all()
@@ -402,7 +386,7 @@ class Fleet:
             self._feed_all()
 
     def _succeeded(self, flight: Flight, answer: Answer) -> None:
-        if self._memory is None or answer.cached:
+        if not self._remembers or answer.cached:
             self._settle(flight, "ok", answer)
             return
         task = self._loop.create_task(self._keep(flight, answer))
@@ -442,7 +426,7 @@ class Fleet:
         self._source.settled(flight, status, answer, self._stop_reason is not None)
 
     def _let_in(self) -> None:
-        if self._paused or self._halted or self._stop_reason or not self._began:
+        if self._is_held or not self._began:
             return
         try:
             granted = self._entry.let_in()
@@ -483,8 +467,10 @@ class Fleet:
     def _reshare(self) -> None:
         more = not self._source.is_empty and self._stop_reason is None
         ready = [m for m in self._members.values() if m.ready]
-        wanted = {m.name: self._workers if more else self._most_there * len(m.open) for m in ready}
-        for site in self._shares.split(self._workers, wanted):
+        wanted = {
+            m.name: self._workers_wanted if more else self._most_there * len(m.open) for m in ready
+        }
+        for site in self._shares.split(self._workers_wanted, wanted):
             self._tell(self._members[site])
             if self._entry.ask_again(self._members[site]):
                 self._let_in()
@@ -499,7 +485,7 @@ class Fleet:
 
     def _feed(self, member: Member) -> None:
         """Send a site rows while it has room for some."""
-        if self._stop_reason is not None or self._halted or self._paused or not self._began:
+        if self._is_held or not self._began:
             return
         room = self._room(member)
         if room <= 0 or member.name not in self._members:

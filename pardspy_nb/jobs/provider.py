@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import LMError
+from ..errors import LMError, ModelNotFoundError
 from ..lm import LM
 from ..policy import RetryPolicy
 from ..portal import run_sync
@@ -51,7 +51,11 @@ class Provider:
 
     def upload(self, name: str, lines: bytes) -> str:
         """Bring a file of requests; its id."""
-        made = self._call(lambda c: c.files.create(file=(name, lines), purpose="batch"))
+        try:
+            made = self._call(lambda c: c.files.create(file=(name, lines), purpose="batch"))
+        except ModelNotFoundError as error:
+            raise LMError(f"{self._endpoint.url} has no batch API (no /files): use run_parallel; "
+                          "job.forget() removes the job") from error  # fmt: skip
         return str(made.id)
 
     def create(self, file: str, job: str, part: int, attempt: int, window: str) -> Batch:
