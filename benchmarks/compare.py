@@ -44,9 +44,17 @@ def python_of(client: str) -> str:
         print(f"installing {' '.join(PEERS[client])} …", flush=True)
         subprocess.run([OUR_PYTHON, "-m", "venv", str(python.parent.parent)], check=True)
         subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             *PEERS[client]], check=True,
-        )  # fmt: skip
+            [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                *PEERS[client],
+            ],
+            check=True,
+        )
     return str(python)
 
 
@@ -55,9 +63,10 @@ class Server:
 
     def __init__(self, delay_ms: float, *more: str) -> None:
         self._process = subprocess.Popen(
-            [OUR_PYTHON, str(HERE / "server.py"), str(delay_ms), *more], stdout=subprocess.PIPE,
+            [OUR_PYTHON, str(HERE / "server.py"), str(delay_ms), *more],
+            stdout=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+        )
         assert self._process.stdout is not None
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
@@ -76,11 +85,19 @@ def run(client: str, server: Server, rows: int, in_flight: int) -> dict[str, Any
     server.stats()
     try:
         done = subprocess.run(
-            [python_of(client), str(HERE / "clients" / f"{client}.py"), f"{server.url}/v1",
-             str(rows), str(in_flight)],
-            capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
+            [
+                python_of(client),
+                str(HERE / "clients" / f"{client}.py"),
+                f"{server.url}/v1",
+                str(rows),
+                str(in_flight),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=True,
             env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
-        )  # fmt: skip
+        )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         print(f"{client}: {error}", file=sys.stderr)
         return None
@@ -92,16 +109,19 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
     keys = ("cpu_ms", "rows_per_s", "in_flight")
     middle = {key: statistics.median(r[key] for r in runs) for key in keys}
     return middle | {
-        "runs": len(runs), "right": all(r["right"] == r["rows"] for r in runs),
-        "cpu_ms_from": min(r["cpu_ms"] for r in runs), "cpu_ms_to": max(r["cpu_ms"] for r in runs),
-    }  # fmt: skip
+        "runs": len(runs),
+        "right": all(r["right"] == r["rows"] for r in runs),
+        "cpu_ms_from": min(r["cpu_ms"] for r in runs),
+        "cpu_ms_to": max(r["cpu_ms"] for r in runs),
+    }
 
 
 def versions() -> dict[str, str]:
     """What each client is, by the package that names it."""
     packages = {"ours": "pardspy_nb", "openai_loop": "openai", "aiohttp_loop": "aiohttp"}
-    packages |= {client: wanted[0].partition("==")[0].partition("[")[0]
-                 for client, wanted in PEERS.items()}  # fmt: skip
+    packages |= {
+        client: wanted[0].partition("==")[0].partition("[")[0] for client, wanted in PEERS.items()
+    }
     found = {}
     for client, package in packages.items():
         program = f"import importlib.metadata as m; print(m.version({package!r}))"
@@ -127,10 +147,12 @@ def main(rounds: int) -> None:
         server.stop()
         results[name] = {client: medians(of) for client, of in runs.items() if of}
     about = {
-        "date": dt.date.today().isoformat(), "python": platform.python_version(),
+        "date": dt.date.today().isoformat(),
+        "python": platform.python_version(),
         "machine": f"{platform.system()}, {os.cpu_count()} cores, {platform.machine()}",
-        "versions": versions(), "rounds": rounds,
-    }  # fmt: skip
+        "versions": versions(),
+        "rounds": rounds,
+    }
     target = HERE.parent / "docs" / "benchmarks.json"
     target.write_text(json.dumps(about | {"settings": results}, indent=1) + "\n")
 

@@ -44,9 +44,15 @@ def engine_alone(n: int) -> float:
 
     async def main() -> None:
         await Engine(
-            iter(rows), nothing, emit, clock=SystemClock(), total=n, max_workers=WORKERS,
-            retry=RetryPolicy(), failure=FailurePolicy(),
-        ).run()  # fmt: skip
+            iter(rows),
+            nothing,
+            emit,
+            clock=SystemClock(),
+            total=n,
+            max_workers=WORKERS,
+            retry=RetryPolicy(),
+            failure=FailurePolicy(),
+        ).run()
 
     cpu = time.process_time()
     asyncio.run(main())
@@ -92,14 +98,22 @@ def main(rounds: int) -> None:
     for kind in KINDS:
         for n in SIZES:
             runs = [
-                json.loads(subprocess.run([sys.executable, __file__, "one", kind, str(n)],
-                                          capture_output=True, text=True, check=True).stdout)
+                json.loads(
+                    subprocess.run(
+                        [sys.executable, __file__, "one", kind, str(n)],
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    ).stdout
+                )
                 for _ in range(rounds)
-            ]  # fmt: skip
+            ]
             us = [r["us"] for r in runs]
             mb = statistics.median(r["mb"] for r in runs)
-            print(f"{kind:>24}, {n:>7,} rows: {statistics.median(us):5.1f} us CPU a row "
-                  f"({min(us):.1f} to {max(us):.1f}), {mb:+.0f} MB with the rows")  # fmt: skip
+            print(
+                f"{kind:>24}, {n:>7,} rows: {statistics.median(us):5.1f} us CPU a row "
+                f"({min(us):.1f} to {max(us):.1f}), {mb:+.0f} MB with the rows"
+            )
 
 
 if __name__ == "__main__":

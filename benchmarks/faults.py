@@ -30,9 +30,14 @@ def measure(**options: object) -> tuple[float, int, int]:
         lm = pn.LM("mock", base_url=f"{server.url}/v1", api_key="none", price=(1, 4))
         began = time.perf_counter()
         df = pn.run_parallel(
-            pn.Predict(SIGNATURE, lm), [review(i) for i in range(ROWS)], max_workers=IN_FLIGHT,
-            store=None, progress="none", max_attempts=8, **options,
-        )  # fmt: skip
+            pn.Predict(SIGNATURE, lm),
+            [review(i) for i in range(ROWS)],
+            max_workers=IN_FLIGHT,
+            store=None,
+            progress="none",
+            max_attempts=8,
+            **options,
+        )
         took_s = time.perf_counter() - began
         requests = server.stats()["requests"]
     finally:

@@ -89,8 +89,12 @@ def measure(rows: int, folder: Path) -> dict[str, float]:
             assert reason == f"because of row-{i}", "each row its own answer"
             number += 1
     assert number == rows
-    return {"rows": rows, "us": cpu / rows * 1e6, "rows_per_s": rows / wall,
-            "mb": max(peak_mb) - start_mb}  # fmt: skip
+    return {
+        "rows": rows,
+        "us": cpu / rows * 1e6,
+        "rows_per_s": rows / wall,
+        "mb": max(peak_mb) - start_mb,
+    }
 
 
 def main(rows: int) -> None:

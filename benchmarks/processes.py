@@ -21,10 +21,17 @@ ROWS, IN_FLIGHT = 8000, 128
 def rows_per_s(processes: int) -> float:
     """Of all processes together; each tells its own time, without its imports."""
     server = Server(5)
-    command = [OUR_PYTHON, str(HERE / "clients" / "ours.py"), f"{server.url}/v1",
-               str(ROWS // processes), str(IN_FLIGHT // processes)]  # fmt: skip
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                text=True) for _ in range(processes)]  # fmt: skip
+    command = [
+        OUR_PYTHON,
+        str(HERE / "clients" / "ours.py"),
+        f"{server.url}/v1",
+        str(ROWS // processes),
+        str(IN_FLIGHT // processes),
+    ]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(processes)
+    ]
     found = [json.loads(p.communicate()[0].strip().splitlines()[-1]) for p in running]
     server.stop()
     assert all(f["right"] == f["rows"] for f in found)

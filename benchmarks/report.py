@@ -9,20 +9,28 @@ from typing import Any
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- from benchmarks.json -->", "<!-- until here -->"
 NAMES = {
-    "ours": "**pardspy_nb**", "aiohttp_loop": "aiohttp by hand", "curator_llm": "Curator",
-    "openai_loop": "bare `AsyncOpenAI` loop", "langchain_batch": "LangChain `batch`",
+    "ours": "**pardspy_nb**",
+    "aiohttp_loop": "aiohttp by hand",
+    "curator_llm": "Curator",
+    "openai_loop": "bare `AsyncOpenAI` loop",
+    "langchain_batch": "LangChain `batch`",
     "chatlas_parallel": "chatlas `parallel_chat_structured`",
-    "litellm_batch": "litellm `batch_completion`", "dspy_parallel": "`dspy.Parallel`",
-}  # fmt: skip
+    "litellm_batch": "litellm `batch_completion`",
+    "dspy_parallel": "`dspy.Parallel`",
+}
 
 
 def table(about: dict[str, Any]) -> str:
     lines = []
     for name, found in about["settings"].items():
         yardstick = found["openai_loop"]["cpu_ms"]
-        lines += [f"### {name}", "", "| | CPU ms a row | (lowest to highest) | × bare client | "
-                  "rows/s | really in flight | answers right |",
-                  "|---|---:|---:|---:|---:|---:|---|"]  # fmt: skip
+        lines += [
+            f"### {name}",
+            "",
+            "| | CPU ms a row | (lowest to highest) | × bare client | "
+            "rows/s | really in flight | answers right |",
+            "|---|---:|---:|---:|---:|---:|---|",
+        ]
         for client, r in sorted(found.items(), key=lambda item: item[1]["cpu_ms"]):
             lines.append(
                 f"| {NAMES[client]} ({about['versions'][client]}) | {r['cpu_ms']:.2f} | "
@@ -42,8 +50,10 @@ def plot(about: dict[str, Any]) -> None:
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, len(about["settings"]), figsize=(11, 3.6), sharey=True)
-    order = sorted(NAMES, key=lambda c: -next(iter(about["settings"].values()))
-                   .get(c, {"cpu_ms": 99})["cpu_ms"])  # fmt: skip
+    order = sorted(
+        NAMES,
+        key=lambda c: -next(iter(about["settings"].values())).get(c, {"cpu_ms": 99})["cpu_ms"],
+    )
     for ax, (name, found) in zip(axes, about["settings"].items(), strict=True):
         shown = [c for c in order if c in found]
         values = [found[c]["cpu_ms"] for c in shown]

@@ -56,10 +56,12 @@ def measured(rounds: int) -> None:
 
     import pardspy_nb as pn
 
-    signature = (pn.Signature("Analyze customer review sentiment")
-                 .add_input("review", str, "Customer review text")
-                 .add_class_output("sentiment", ["positive", "neutral", "negative"])
-                 .add_output("reason", str))  # fmt: skip
+    signature = (
+        pn.Signature("Analyze customer review sentiment")
+        .add_input("review", str, "Customer review text")
+        .add_class_output("sentiment", ["positive", "neutral", "negative"])
+        .add_output("reason", str)
+    )
     server = Server(5)
     predict = pn.Predict(signature, pn.LM("m", base_url=f"{server.url}/v1", api_key="k"))
     texts = [f"row-{i} is a review" for i in range(8000)]
@@ -72,8 +74,9 @@ def measured(rounds: int) -> None:
         }
         for name, (module, data, workers) in cases.items():
             through_a_cluster(client, module, data, max_workers=workers)  # pays for imports
-            runs = [through_a_cluster(client, module, data, max_workers=workers)
-                    for _ in range(rounds)]  # fmt: skip
+            runs = [
+                through_a_cluster(client, module, data, max_workers=workers) for _ in range(rounds)
+            ]
             shown = {key: f"{statistics.median(r[key] for r in runs):,.0f}" for key in runs[0]}
             print(name, shown, flush=True)
     server.stop()
@@ -101,8 +104,9 @@ def simulated() -> None:
             f"{outcome.use:.0%} in use till then; at most "
             f"{world.max_in_flight:,} in flight, {world.most_in(60):,} requests in a minute, "
             f"{sum(world.asked.values()) - rows:,} rows asked twice, {world.deaths} deaths, "
-            f"{world.messages / rows:.2f} messages a row", flush=True,
-        )  # fmt: skip
+            f"{world.messages / rows:.2f} messages a row",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

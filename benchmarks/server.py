@@ -29,12 +29,23 @@ def answer_to(body: bytes) -> bytes:
     found = ROW.search(body)
     number = int(found.group(1)) if found else 0
     content = json.dumps({"sentiment": label_of(number), "reason": f"because of row-{number}"})
-    return json.dumps({
-        "id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1, "model": "mock",
-        "choices": [{"index": 0, "finish_reason": "stop", "logprobs": None,
-                     "message": {"role": "assistant", "content": content, "refusal": None}}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
-    }).encode()  # fmt: skip
+    return json.dumps(
+        {
+            "id": f"chatcmpl-{number}",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "mock",
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "logprobs": None,
+                    "message": {"role": "assistant", "content": content, "refusal": None},
+                }
+            ],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+        }
+    ).encode()
 
 
 def fault_of(number: int, attempt: int) -> int:
@@ -97,8 +108,9 @@ class Chat(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(
                 b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-                % (status, len(body)) + body
-            )  # fmt: skip
+                % (status, len(body))
+                + body
+            )
 
 
 async def main(delay_ms: float) -> None:

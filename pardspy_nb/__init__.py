@@ -54,14 +54,30 @@ if TYPE_CHECKING:
 
 # imported when first used: what not every notebook needs should not cost every notebook
 _LATER = {
-    "store": "store", "diff": "diffs", "Estimate": "estimates", "Interval": "interval",
-    "Comparison": "comparisons", "compare": "comparisons", "Evaluation": "evaluations",
-    "evaluate": "evaluations", "plot_calibration": "plots", "plot_confusion": "plots",
-    "estimate": "estimates", "plot_counts": "plots", "plot_latency": "plots",
-    "plot_timeline": "plots", "Preview": "previews", "preview": "previews",
-    "run_to_parquet": "filing", "Program": "program", "BestOfN": "sampling", "Refine": "sampling",
-    "BatchJob": "jobs", "batch_jobs": "jobs", "submit_batch": "jobs",
-}  # fmt: skip
+    "store": "store",
+    "diff": "diffs",
+    "Estimate": "estimates",
+    "Interval": "interval",
+    "Comparison": "comparisons",
+    "compare": "comparisons",
+    "Evaluation": "evaluations",
+    "evaluate": "evaluations",
+    "plot_calibration": "plots",
+    "plot_confusion": "plots",
+    "estimate": "estimates",
+    "plot_counts": "plots",
+    "plot_latency": "plots",
+    "plot_timeline": "plots",
+    "Preview": "previews",
+    "preview": "previews",
+    "run_to_parquet": "filing",
+    "Program": "program",
+    "BestOfN": "sampling",
+    "Refine": "sampling",
+    "BatchJob": "jobs",
+    "batch_jobs": "jobs",
+    "submit_batch": "jobs",
+}
 
 __version__ = "0.1.0"
 

@@ -111,6 +111,7 @@ class ParallelAccessor:
 
     def _result(self) -> pd.DataFrame:
         if "status" not in self._df.columns:
-            raise ValueError("this frame is not the result of a run; make one with "
-                             "df.parallel.run(module)")  # fmt: skip
+            raise ValueError(
+                "this frame is not the result of a run; make one with df.parallel.run(module)"
+            )
         return self._df

@@ -65,8 +65,9 @@ class AnswerParser:
         if finish_reason == "length":
             raise TruncatedOutputError(
                 "the answer was cut at max_tokens; raise LM(max_tokens=…) or ask for less",
-                usage=usage, text=text,
-            )  # fmt: skip
+                usage=usage,
+                text=text,
+            )
         if finish_reason == "content_filter":
             raise RefusedOutputError(
                 "the endpoint's content filter stopped the answer", usage=usage

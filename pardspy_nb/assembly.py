@@ -25,9 +25,16 @@ class Here:
     """This process as a place for attempts (see `backend.Place`)."""
 
     def __init__(
-        self, module: Module, batch: Batch, options: Options, *, workers: int,
-        memory: Memory | None, clock: Clock, most_ahead: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        module: Module,
+        batch: Batch,
+        options: Options,
+        *,
+        workers: int,
+        memory: Memory | None,
+        clock: Clock,
+        most_ahead: int | None = None,
+    ) -> None:
         self._module, self._batch, self._options = module, batch, options
         self._workers, self._memory, self._clock = workers, memory, clock
         self._most_ahead = most_ahead
@@ -44,12 +51,20 @@ class Here:
         options, least = self._options, least_of(self._batch)
         async with calling(self._module) as caller:
             yield assembled(
-                self._module, options, caller, rows, emit, clock=self._clock,
-                total=self._batch.total, max_workers=self._workers,
+                self._module,
+                options,
+                caller,
+                rows,
+                emit,
+                clock=self._clock,
+                total=self._batch.total,
+                max_workers=self._workers,
                 failure=FailurePolicy(options.max_failures, options.fail_fast, least),
-                blocking_source=self._batch.blocking, memory=self._memory,
-                gates=limits_of(self._module, options, caller), most_ahead=self._most_ahead,
-            )  # fmt: skip
+                blocking_source=self._batch.blocking,
+                memory=self._memory,
+                gates=limits_of(self._module, options, caller),
+                most_ahead=self._most_ahead,
+            )
 
 
 async def prepare(module: Module) -> None:
@@ -100,18 +115,37 @@ def cap_answers(module: Module, options: Options) -> None:
 
 
 def assembled(
-    module: Module, options: Options, caller: Caller, rows: Iterator[Row],
-    emit: Callable[[Event], None], *, clock: Clock, total: int | None, max_workers: int,
-    failure: FailurePolicy, gates: Sequence[Gate], blocking_source: bool = False,
-    memory: Memory | None = None, most_ahead: int | None = None,
-) -> Engine:  # fmt: skip
+    module: Module,
+    options: Options,
+    caller: Caller,
+    rows: Iterator[Row],
+    emit: Callable[[Event], None],
+    *,
+    clock: Clock,
+    total: int | None,
+    max_workers: int,
+    failure: FailurePolicy,
+    gates: Sequence[Gate],
+    blocking_source: bool = False,
+    memory: Memory | None = None,
+    most_ahead: int | None = None,
+) -> Engine:
     """An engine for a module and its options."""
     lms = [lm for lm in module.lms if isinstance(lm, LM)]
     return Engine(
-        rows, caller.ask, emit, clock=clock, total=total, max_workers=max_workers,
-        retry=RetryPolicy(options.max_attempts), failure=failure,
-        timeout_s=options.timeout_s or module.timeout_s, lanes=module.lanes,
-        blocking_source=blocking_source, memory=memory,
-        gates=[*gates, Scout(lambda: all(lm.is_known for lm in lms))], most_ahead=most_ahead,
+        rows,
+        caller.ask,
+        emit,
+        clock=clock,
+        total=total,
+        max_workers=max_workers,
+        retry=RetryPolicy(options.max_attempts),
+        failure=failure,
+        timeout_s=options.timeout_s or module.timeout_s,
+        lanes=module.lanes,
+        blocking_source=blocking_source,
+        memory=memory,
+        gates=[*gates, Scout(lambda: all(lm.is_known for lm in lms))],
+        most_ahead=most_ahead,
         hedge=None if options.hedge is None else HedgePolicy(options.hedge),
-    )  # fmt: skip
+    )

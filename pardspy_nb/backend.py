@@ -54,9 +54,16 @@ class Backend:
     """
 
     def __init__(
-        self, place: Place, batch: Batch, *, workers: int, adapts: bool, memory: Memory | None,
-        looks_ahead: bool, clock: Clock,
-    ) -> None:  # fmt: skip
+        self,
+        place: Place,
+        batch: Batch,
+        *,
+        workers: int,
+        adapts: bool,
+        memory: Memory | None,
+        looks_ahead: bool,
+        clock: Clock,
+    ) -> None:
         self._place, self._batch, self._memory, self._clock = place, batch, memory, clock
         self._named = batch.names_rest
         self._auto = AutoWorkers(workers, _most_workers()) if adapts else None
@@ -75,8 +82,9 @@ class Backend:
     def start(self) -> None:
         """Begin, with a copy of the caller's context."""
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._thread,), name="pardspy-run",
-                         daemon=True).start()  # fmt: skip
+        threading.Thread(
+            target=context.run, args=(self._thread,), name="pardspy-run", daemon=True
+        ).start()
 
     def drain(self) -> list[Event]:
         """The events since the last time. For one thread at a time."""

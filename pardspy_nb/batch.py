@@ -145,8 +145,10 @@ def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) ->
     if len(set(names)) < len(names):
         raise ValueError("the DataFrame has columns of the same name")
     if unknown := [n for n in columns if n not in inputs.fields and not inputs.open]:
-        raise ValueError(f"columns= names inputs the module does not take: {unknown}; it takes "
-                         f"{list(inputs.fields)}")  # fmt: skip
+        raise ValueError(
+            f"columns= names inputs the module does not take: {unknown}; it takes "
+            f"{list(inputs.fields)}"
+        )
     if absent := [c for c in columns.values() if c not in names]:
         raise ValueError(f"columns= names columns the DataFrame lacks: {absent}; it has {names}")
     taken = list(inputs.fields) + [n for n in names if inputs.open and n not in inputs.fields]
@@ -217,8 +219,9 @@ def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, repeat: int) 
         _check_names(row.keys(), inputs, f"row {position}")
     for name in names:
         _check_values(name, (row.get(name) for row in rows), inputs)
-    return Batch(_samples(rows, repeat), len(rows) * repeat, names, repeat=repeat,
-                 positions=len(rows))  # fmt: skip
+    return Batch(
+        _samples(rows, repeat), len(rows) * repeat, names, repeat=repeat, positions=len(rows)
+    )
 
 
 def _from_stream(rows: Iterator[Any], inputs: Inputs, repeat: int) -> Batch:
@@ -258,8 +261,16 @@ def _from_columns(
     if len(names) == 1:
         name = names[0]
         rows = ({name: value} for value in columns[name])
-    return Batch(_samples(rows, repeat), length * repeat, names, table, index, repeat=repeat,
-                 columns=columns, positions=length)  # fmt: skip
+    return Batch(
+        _samples(rows, repeat),
+        length * repeat,
+        names,
+        table,
+        index,
+        repeat=repeat,
+        columns=columns,
+        positions=length,
+    )
 
 
 def _samples(rows: Iterable[Mapping[str, Any]], repeat: int, first: int = 0) -> Iterator[Row]:
@@ -279,8 +290,9 @@ def _check_names(names: Iterable[str], inputs: Inputs, where: str = "the input")
     if missing or unknown:
         problems = [f"lacks {missing}"] if missing else []
         problems += [f"has unknown {unknown}"] if unknown else []
-        raise ValueError(f"{where} {' and '.join(problems)}; the module takes "
-                         f"{list(inputs.fields)}")  # fmt: skip
+        raise ValueError(
+            f"{where} {' and '.join(problems)}; the module takes {list(inputs.fields)}"
+        )
 
 
 def _is_missing(value: Any) -> bool:

@@ -53,9 +53,11 @@ class Budget:
             return 0.0
         if self._reserved:
             return UNTIL_ONE_LEAVES
-        held = f", up to ${self.held_usd:.6g} held for attempts that may be billed" if (
-            self.held_usd
-        ) else ""  # fmt: skip
+        held = (
+            f", up to ${self.held_usd:.6g} held for attempts that may be billed"
+            if (self.held_usd)
+            else ""
+        )
         raise BudgetError(
             f"of max_cost_usd={self._limit_usd:g}, ${self.spent_usd:.6g} is spent{held}; the next "
             f"request could cost ${bound.cost_usd:.6g} (at most {bound.prompt_tokens:,} prompt "
@@ -104,8 +106,10 @@ def refuse_unknown(module: Module) -> None:
             "before it does; it works for Predict and its kin"
         )
     if any(field.value_type is Image for field in module.inputs.fields.values()):
-        raise ValueError("max_cost_usd cannot be kept where rows hold an image: nobody can tell "
-                         "what it costs before it is sent")  # fmt: skip
+        raise ValueError(
+            "max_cost_usd cannot be kept where rows hold an image: nobody can tell "
+            "what it costs before it is sent"
+        )
     for lm in module.lms:
         own = isinstance(lm, LM) and lm.identity is None  # asks in a way of its own
         if not hasattr(lm, "worst_case") or (own and type(lm).worst_case is LM.worst_case):

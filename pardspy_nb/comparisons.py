@@ -53,8 +53,16 @@ class Comparison(pd.DataFrame):
         quality = ["accuracy", "95 %", "macro F1", "kappa"] if judged else []
         lines = []
         for name, row in self.iterrows():
-            good = [f"{row['accuracy']:.1%}", f"{100 * row['low']:.0f}–{row['high']:.0%}",
-                    f"{row['macro_f1']:.2f}", f"{row['kappa']:.2f}"] if judged else []  # fmt: skip
+            good = (
+                [
+                    f"{row['accuracy']:.1%}",
+                    f"{100 * row['low']:.0f}–{row['high']:.0%}",
+                    f"{row['macro_f1']:.2f}",
+                    f"{row['kappa']:.2f}",
+                ]
+                if judged
+                else []
+            )
             times = [
                 milliseconds(None if pd.isna(row[p]) else row[p]) for p in ("p50_ms", "p90_ms")
             ]
@@ -129,13 +137,21 @@ def compare(
 def _line(df: pd.DataFrame, evaluation: Evaluation | None) -> dict[str, Any]:
     metrics = metrics_of(df)
     usage = total([metrics.usage, metrics.saved])
-    line: dict[str, Any] = {"rows": metrics.total, "ok": metrics.successes,
-                            "failed": metrics.failures}  # fmt: skip
+    line: dict[str, Any] = {
+        "rows": metrics.total,
+        "ok": metrics.successes,
+        "failed": metrics.failures,
+    }
     if evaluation is not None:
         right = evaluation.correct
         share = wilson(int(right.sum()), len(right))
-        values = (share.expected, share.low, share.high, evaluation.figure("macro_f1"),
-                  evaluation.kappa)  # fmt: skip
+        values = (
+            share.expected,
+            share.low,
+            share.high,
+            evaluation.figure("macro_f1"),
+            evaluation.kappa,
+        )
         line |= dict(zip(_QUALITY, values, strict=True))
     return line | {
         "cost_usd": usage.cost_usd if usage else None,
@@ -151,9 +167,12 @@ def _tests(
 ) -> pd.DataFrame:
     pairs = list(itertools.combinations(frames, 2))
     if not evaluations:
-        return pd.DataFrame([
-            {"a": a, "b": b, "agreement": _agreement(frames[a], frames[b], pred)} for a, b in pairs
-        ])  # fmt: skip
+        return pd.DataFrame(
+            [
+                {"a": a, "b": b, "agreement": _agreement(frames[a], frames[b], pred)}
+                for a, b in pairs
+            ]
+        )
     tests = pd.DataFrame([_mcnemar(a, b, evaluations) for a, b in pairs])
     tests["p_holm"] = _holm(tests["p_value"].tolist())
     return tests
@@ -170,8 +189,16 @@ def _mcnemar(a: str, b: str, evaluations: Mapping[str, Evaluation]) -> dict[str,
     p_value = float(binomtest(only_a, differ).pvalue) if differ else 1.0
     shift = (only_a - only_b) / n
     half = Z * math.sqrt(max(0.0, differ - (only_a - only_b) ** 2 / n)) / n
-    return {"a": a, "b": b, "only_a": only_a, "only_b": only_b, "difference": shift,
-            "low": shift - half, "high": shift + half, "p_value": p_value}  # fmt: skip
+    return {
+        "a": a,
+        "b": b,
+        "only_a": only_a,
+        "only_b": only_b,
+        "difference": shift,
+        "low": shift - half,
+        "high": shift + half,
+        "p_value": p_value,
+    }
 
 
 def _holm(p_values: list[float]) -> list[float]:
@@ -185,8 +212,9 @@ def _holm(p_values: list[float]) -> list[float]:
 
 
 def _agreement(left: pd.DataFrame, right: pd.DataFrame, pred: str | None) -> float:
-    name = pred or next((n for n in left if isinstance(left[n].dtype, pd.CategoricalDtype)
-                         and n != "status"), None)  # fmt: skip
+    name = pred or next(
+        (n for n in left if isinstance(left[n].dtype, pd.CategoricalDtype) and n != "status"), None
+    )
     if name is None:
         raise ValueError("pred= names the output to compare")
     a, b = (df[name].astype(object).reset_index(drop=True) for df in (left, right))

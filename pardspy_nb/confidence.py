@@ -37,8 +37,10 @@ def columns_for(fields: Mapping[str, Field]) -> dict[str, Field]:
                 added = f"{name}_{suffix}"
                 found[added] = Field(added, kind, optional=True)
     if not found:
-        raise ValueError("confidence is of class outputs, and the signature has none: "
-                         "add_class_output(name, labels)")  # fmt: skip
+        raise ValueError(
+            "confidence is of class outputs, and the signature has none: "
+            "add_class_output(name, labels)"
+        )
     if clash := [name for name in found if name in fields]:
         raise ValueError(f"confidence adds columns {clash}, which the signature has already")
     return found
@@ -166,9 +168,10 @@ class _Walk:
                 return frozenset()
         said = (before + piece).decode("utf-8", "ignore").lstrip().casefold()
         return frozenset(
-            label for spelled, label in self._spelled
+            label
+            for spelled, label in self._spelled
             if label in left and (spelled.startswith(said) or _begins(said, spelled))
-        )  # fmt: skip
+        )
 
 
 def _begins(said: str, spelled: str) -> bool:

@@ -133,5 +133,6 @@ def until_decided(batch: Batch, rule: UntilDecided, outputs: Mapping[str, Field]
     if batch.total == 0:
         return replace(batch, repeat=rule.most)
     deciding = Deciding(batch.rows, rule.most, output, batch.positions)
-    return replace(batch, rows=deciding, total=None, blocking=True, repeat=rule.most,
-                   listener=deciding)  # fmt: skip
+    return replace(
+        batch, rows=deciding, total=None, blocking=True, repeat=rule.most, listener=deciding
+    )

@@ -77,10 +77,15 @@ def _columns(
     about = before.attrs.get("pardspy", {})
     inputs = about.get("inputs", [])
     declared = about.get("signature", {}).get("outputs", {})
-    outputs = list(columns) if columns is not None else [
-        name for name in given
-        if name != "sample" and (name in declared if declared else name not in inputs)
-    ]  # fmt: skip
+    outputs = (
+        list(columns)
+        if columns is not None
+        else [
+            name
+            for name in given
+            if name != "sample" and (name in declared if declared else name not in inputs)
+        ]
+    )
     if missing := [name for name in outputs if name not in before or name not in after]:
         raise ValueError(f"not in both frames: {missing}")
     if not outputs:

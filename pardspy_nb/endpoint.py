@@ -86,13 +86,17 @@ class Endpoint:
 
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
         if self not in clients:
-            clients[self] = self.make() if self.make else openai.AsyncOpenAI(
-                base_url=self.url,
-                api_key=self._key(),
-                max_retries=0,  # the engine retries and counts
-                timeout=None,  # the engine's wall clock is the only one
-                http_client=openai.DefaultAioHttpClient(timeout=None, verify=load()),
-            )  # fmt: skip
+            clients[self] = (
+                self.make()
+                if self.make
+                else openai.AsyncOpenAI(
+                    base_url=self.url,
+                    api_key=self._key(),
+                    max_retries=0,  # the engine retries and counts
+                    timeout=None,  # the engine's wall clock is the only one
+                    http_client=openai.DefaultAioHttpClient(timeout=None, verify=load()),
+                )
+            )
         return clients[self]
 
     async def _direct(self, path: str) -> Direct:

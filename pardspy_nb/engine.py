@@ -160,9 +160,13 @@ class Engine(Steering):
         self._idle = asyncio.Event()
         rows, lanes, blocking = self._source
         self._lineup = lineup = Lineup(
-            rows, self._loop, lanes=lanes, blocking=blocking, wake=self._fill,
+            rows,
+            self._loop,
+            lanes=lanes,
+            blocking=blocking,
+            wake=self._fill,
             broke=lambda error: self.stop("source", error, now=False),
-        )  # fmt: skip
+        )
         if self._gate_list:
             self._gates = Gates(self._gate_list, self._loop.call_later, self._fill)
         self._began = True
@@ -178,10 +182,13 @@ class Engine(Steering):
         elapsed = self._loop.time() - self._start
         self._emit(
             RunFinished(
-                self._stop_reason or "done", self._stop_error, elapsed, self._max_in_flight,
+                self._stop_reason or "done",
+                self._stop_error,
+                elapsed,
+                self._max_in_flight,
                 self._clock.utc_s(),
             )
-        )  # fmt: skip
+        )
 
     def _fill(self) -> None:
         """Start workers while there is work for them; notice the end."""

@@ -155,22 +155,30 @@ def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal:
     if not any(f.status == "ok" for f in settled):
         used = [None for _ in settled]  # failures say nothing about answers
     times = [
-        u.latency_ms / 1e3 if f.origin and u
-        else 0.0 if math.isnan(f.latency_ms) else f.latency_ms / 1e3
+        u.latency_ms / 1e3
+        if f.origin and u
+        else 0.0
+        if math.isnan(f.latency_ms)
+        else f.latency_ms / 1e3
         for f, u in zip(settled, used, strict=True)
-    ]  # fmt: skip
+    ]
     to_ask = rows - remembered - equal
     time_s = _sum_of(times, to_ask)
     failed = sum(f.status == "failed" for f in settled)
     workers = min(workers, max(1, to_ask))
     return Estimate(
-        rows=rows, remembered=remembered, equal=equal, to_ask=to_ask, pilot=df,
+        rows=rows,
+        remembered=remembered,
+        equal=equal,
+        to_ask=to_ask,
+        pilot=df,
         pilot_cost_usd=run.metrics.usage.cost_usd if run.metrics.usage else None,
         tokens=_sum_of([u.total_tokens if u else None for u in used], to_ask),
         cost_usd=_sum_of([u.cost_usd if u else None for u in used], to_ask),
         time_s=time_s and Interval(*(s / workers for s in time_s)),
-        failure_rate=wilson(failed, len(settled)), workers=workers,
-    )  # fmt: skip
+        failure_rate=wilson(failed, len(settled)),
+        workers=workers,
+    )
 
 
 def _used(f: Record) -> Usage | None:
@@ -201,6 +209,8 @@ def _t(freedom: int) -> float:
         return exact[freedom]
     z, v = Z, freedom
     return (
-        z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )  # fmt: skip
+    )

@@ -15,8 +15,13 @@ from .truths import by_index
 
 _BINS = 10
 _SHARES = ("precision", "recall", "f1")
-_TITLES = {"macro_f1": "macro F1", "kappa": "Cohen's kappa", "ece": "calibration error",
-           "brier": "Brier score", "majority": "always the most frequent"}  # fmt: skip
+_TITLES = {
+    "macro_f1": "macro F1",
+    "kappa": "Cohen's kappa",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "majority": "always the most frequent",
+}
 
 
 class Evaluation(pd.DataFrame):
@@ -79,10 +84,13 @@ class Evaluation(pd.DataFrame):
         ]
         labels = list(self.confusion.index)
         each = [
-            [str(label), *(_share(self.figure(m, label)) for m in _SHARES),
-             f"{self.figure('support', label):,.0f}"]
+            [
+                str(label),
+                *(_share(self.figure(m, label)) for m in _SHARES),
+                f"{self.figure('support', label):,.0f}",
+            ]
             for label in labels
-        ]  # fmt: skip
+        ]
         crossed = [
             [str(true), *(f"{n:,}" for n in self.confusion.loc[true])]
             for true in self.confusion.index
@@ -90,14 +98,18 @@ class Evaluation(pd.DataFrame):
         return markup.box(
             [
                 markup.figures(shown),
-                markup.pictures([
-                    markup.table(["label", *_SHARES, "rows"], each),
-                    markup.table(["true \\ predicted", *map(str, self.confusion.columns)], crossed),
-                ]),
+                markup.pictures(
+                    [
+                        markup.table(["label", *_SHARES, "rows"], each),
+                        markup.table(
+                            ["true \\ predicted", *map(str, self.confusion.columns)], crossed
+                        ),
+                    ]
+                ),
                 markup.faint("Of the rows with an answer; intervals of 95 % (Wilson)."),
             ],
             markup.BLUE,
-        )  # fmt: skip
+        )
 
 
 def _share(value: float) -> str:
@@ -285,8 +297,9 @@ def _calibration(sure: Any, right: Any) -> tuple[pd.DataFrame | None, list[tuple
         here = place == at
         if here.any():
             share = wilson(int(right[here].sum()), int(here.sum()))
-            rows.append((float(sure[here].mean()), share.expected, int(here.sum()),
-                         share.low, share.high))  # fmt: skip
+            rows.append(
+                (float(sure[here].mean()), share.expected, int(here.sum()), share.low, share.high)
+            )
     bins = pd.DataFrame(rows, columns=["confidence", "accuracy", "n", "low", "high"])
     ece = float((bins["n"] / n * (bins["confidence"] - bins["accuracy"]).abs()).sum())
     brier = float(np.mean((sure - right) ** 2))

@@ -16,11 +16,24 @@ if TYPE_CHECKING:
 
 # The columns `run_parallel` writes beside inputs and outputs, in their order.
 RESERVED = (
-    "sample", "status", "error_type", "error", "repaired", "attempts", "cached", "latency_ms",
-    "queued_ms", "waited_ms", "started_at", "prompt_tokens", "completion_tokens",
-    "total_tokens", "cost_usd",
-    "model", "finish_reason",
-)  # fmt: skip
+    "sample",
+    "status",
+    "error_type",
+    "error",
+    "repaired",
+    "attempts",
+    "cached",
+    "latency_ms",
+    "queued_ms",
+    "waited_ms",
+    "started_at",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cost_usd",
+    "model",
+    "finish_reason",
+)
 
 
 MARKS = " \t\r\n\"'`*_.,;:!?()[]“”‘’"  # what may surround a label in a text
@@ -71,13 +84,17 @@ class Field:
         try:
             self.adapter  # noqa: B018 - built now so that a bad type is refused here
         except PydanticSchemaGenerationError:
-            raise TypeError(f"field {self.name!r} has type {self.type!r}, which is no data type; "
-                            "use str, int, float, bool, datetime, Literal, Enum, list, dict or a "
-                            "pydantic model") from None  # fmt: skip
+            raise TypeError(
+                f"field {self.name!r} has type {self.type!r}, which is no data type; "
+                "use str, int, float, bool, datetime, Literal, Enum, list, dict or a "
+                "pydantic model"
+            ) from None
         labels = self.labels or ()
         if None in labels or len(set(labels)) < len(labels):
-            raise ValueError(f"the labels of field {self.name!r} must differ and none may be None: "
-                             f"{list(labels)}; use optional=True for no label")  # fmt: skip
+            raise ValueError(
+                f"the labels of field {self.name!r} must differ and none may be None: "
+                f"{list(labels)}; use optional=True for no label"
+            )
         for alias, label in self.aliases.items():
             if label not in (self.labels or ()):
                 raise ValueError(

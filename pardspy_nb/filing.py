@@ -116,8 +116,10 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
         run.start().result()
         return run.metrics
     if path.suffix.lower() != ".parquet":
-        raise ValueError(f"the target is a parquet file, and {str(path)!r} has another ending; a "
-                         "folder of such files needs executor=")  # fmt: skip
+        raise ValueError(
+            f"the target is a parquet file, and {str(path)!r} has another ending; a "
+            "folder of such files needs executor="
+        )
     if isinstance(source, str | Path) and path.exists() and path.samefile(source):
         raise ValueError(f"{str(path)!r} cannot be read and written at the same time")
     if not path.parent.is_dir():
@@ -125,8 +127,11 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     parts = Parts(source, described.inputs, repeat=given.samples, columns=given.columns)
     frame.check_names(parts.columns, described.outputs)
     run = Run(
-        described, parts.batch, given, ledger=partial(FileLedger, parts, path),
+        described,
+        parts.batch,
+        given,
+        ledger=partial(FileLedger, parts, path),
         most_ahead=_PARTS_AHEAD * parts.tasks,
-    )  # fmt: skip
+    )
     run.start().result()
     return run.metrics

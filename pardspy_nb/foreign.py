@@ -17,8 +17,13 @@ from .prices import Rate, rate_of
 from .usage import Usage, record
 
 _TRANSIENT = ("LMTransportError", "LMTimeoutError", "LMServerError", "LMRateLimitError")
-_HOPELESS = ("LMAuthError", "LMBillingError", "LMNotConfiguredError", "LMUnsupportedModelError",
-             "LMConfigurationError")  # fmt: skip
+_HOPELESS = (
+    "LMAuthError",
+    "LMBillingError",
+    "LMNotConfiguredError",
+    "LMUnsupportedModelError",
+    "LMConfigurationError",
+)
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,15 @@ class _Dspy:
             getattr(type(lm), "aforward", None) is only_sync for lm in self._lms
         )
         name = type(self._module).__name__
-        return Foreign(name, inputs, is_open, outputs, self._lms, is_async,
-                       self._ask_async if is_async else self._ask)  # fmt: skip
+        return Foreign(
+            name,
+            inputs,
+            is_open,
+            outputs,
+            self._lms,
+            is_async,
+            self._ask_async if is_async else self._ask,
+        )
 
     def _fields(self) -> tuple[dict[str, Field], bool, dict[str, Field]]:
         import inspect
@@ -173,8 +185,15 @@ class _Counted:
         calls = [(lm, entry) for lm, of in self._tracker.usage_data.items() for entry in of]
         for lm, entry in calls:
             details = entry.get("prompt_tokens_details") or {}
-            record(_used(lm, entry.get("prompt_tokens"), entry.get("completion_tokens"),
-                         entry.get("total_tokens"), details.get("cached_tokens")))  # fmt: skip
+            record(
+                _used(
+                    lm,
+                    entry.get("prompt_tokens"),
+                    entry.get("completion_tokens"),
+                    entry.get("total_tokens"),
+                    details.get("cached_tokens"),
+                )
+            )
         if error[1] is not None:
             _explain(error[1])
         elif not calls:
@@ -238,8 +257,15 @@ def _langchain(runnable: Any) -> Foreign:
     # in threads where that can be: LangChain shares one async client between event loops, and
     # what one loop leaves behind breaks the calls of the next
     is_async = _is_only_async(runnable)
-    return Foreign(type(runnable).__name__, inputs, is_open, outputs, [], is_async,
-                   ask_async if is_async else ask)  # fmt: skip
+    return Foreign(
+        type(runnable).__name__,
+        inputs,
+        is_open,
+        outputs,
+        [],
+        is_async,
+        ask_async if is_async else ask,
+    )
 
 
 def _is_only_async(runnable: Any) -> bool:
@@ -266,8 +292,15 @@ class _Metered:
     def __exit__(self, *_: object) -> None:
         for model, used in self._counter.usage_metadata.items():
             details = used.get("input_token_details") or {}
-            record(_used(model, used.get("input_tokens"), used.get("output_tokens"),
-                         used.get("total_tokens"), details.get("cache_read")))  # fmt: skip
+            record(
+                _used(
+                    model,
+                    used.get("input_tokens"),
+                    used.get("output_tokens"),
+                    used.get("total_tokens"),
+                    details.get("cache_read"),
+                )
+            )
 
     def answer(self, result: Any) -> Answer:
         """A runnable's result."""

@@ -42,8 +42,10 @@ def as_table(data: Any) -> Any:
     if isinstance(data, str | Path):
         reader = _READERS.get(Path(data).suffix.lower())
         if reader is None:
-            raise ValueError(f"cannot read {str(data)!r}: a path ends in {', '.join(_READERS)}; "
-                             "one input goes as {'name': value}")  # fmt: skip
+            raise ValueError(
+                f"cannot read {str(data)!r}: a path ends in {', '.join(_READERS)}; "
+                "one input goes as {'name': value}"
+            )
         return reader(data)
     arrow = not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__")
     if arrow and hasattr(data, "columns"):  # a table of pyarrow or polars, not a column
@@ -314,13 +316,22 @@ def _class_outputs(df: pd.DataFrame) -> list[str]:
 def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the run was set to, as far as it says something."""
     options = about.get("options", {})
-    names = ("max_workers", "max_failures", "max_attempts", "repeat", "timeout_s", "fail_fast",
-             "only_successful", "max_cost_usd")  # fmt: skip
+    names = (
+        "max_workers",
+        "max_failures",
+        "max_attempts",
+        "repeat",
+        "timeout_s",
+        "fail_fast",
+        "only_successful",
+        "max_cost_usd",
+    )
     shown = [("model", about.get("model")), ("module", about.get("module"))]
     shown += [(n, options.get(n)) for n in names]
     if options and options.get("max_failures") is None:
         shown.append(("max_failures", "any number"))
     return [
-        (name, str(value)) for name, value in shown
+        (name, str(value))
+        for name, value in shown
         if not (value is None or value is False or (name == "repeat" and value == 1))
-    ]  # fmt: skip
+    ]

@@ -12,8 +12,12 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NEEDS = {"pandas": (), "pyarrow": ("pyarrow",), "polars": ("polars", "pyarrow"),
-          "dask": ("dask", "distributed")}  # fmt: skip
+_NEEDS = {
+    "pandas": (),
+    "pyarrow": ("pyarrow",),
+    "polars": ("polars", "pyarrow"),
+    "dask": ("dask", "distributed"),
+}
 
 
 def check_kind(kind: str) -> None:

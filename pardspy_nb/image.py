@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 # how files of the kinds that endpoints take begin
-_KINDS = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"),
-          (b"BM", "bmp"))  # fmt: skip
+_KINDS = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+)
 
 
 class Image:
@@ -41,8 +45,10 @@ class Image:
         elif isinstance(source, bytes):
             _kind(source, "these bytes")
         elif not callable(getattr(source, "save", None)):
-            raise ValueError(f"a {type(source).__name__} is no image: give a path, a URL, the "
-                             "bytes of a file, or a PIL image")  # fmt: skip
+            raise ValueError(
+                f"a {type(source).__name__} is no image: give a path, a URL, the "
+                "bytes of a file, or a PIL image"
+            )
 
     @property
     def _is_url(self) -> bool:

@@ -52,9 +52,16 @@ class Ledger:
     """
 
     def __init__(
-        self, module: Module, batch: Batch, options: Options, sources: Sources, *, workers: int,
-        remembers: bool, control: Callable[[Callable[[Steerable], None]], None],
-    ) -> None:  # fmt: skip
+        self,
+        module: Module,
+        batch: Batch,
+        options: Options,
+        sources: Sources,
+        *,
+        workers: int,
+        remembers: bool,
+        control: Callable[[Callable[[Steerable], None]], None],
+    ) -> None:
         self._module, self._batch, self._options = module, batch, options
         self._sources, self._workers, self._remembers = sources, workers, remembers
         self._control = control
@@ -62,9 +69,12 @@ class Ledger:
         self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
         self.tally = Tally(
-            batch.total, labels, batch.index, max_cost_usd=options.max_cost_usd,
+            batch.total,
+            labels,
+            batch.index,
+            max_cost_usd=options.max_cost_usd,
             truths=truths_of(options.truth, batch, module.outputs),
-        )  # fmt: skip
+        )
         self.records = Records(batch.columns)
         self.end: RunFinished | None = None
 
@@ -91,9 +101,8 @@ class Ledger:
         is_settled = self._settled()
         for event in ends:
             fresh = (
-                not is_settled(event.row.number) if isinstance(event, RowFinished)
-                else not self.end
-            )  # fmt: skip
+                not is_settled(event.row.number) if isinstance(event, RowFinished) else not self.end
+            )
             self.add([event] if fresh else [])
 
     def _settled(self) -> Callable[[int], bool]:
@@ -120,7 +129,8 @@ class Ledger:
     def _about(self, **more: Any) -> dict[str, Any]:
         """What the run's result says of the run."""
         return provenance(
-            self._module, self._options,
+            self._module,
+            self._options,
             run=self.run,
             inputs=self._batch.names,
             workers=self.tally.max_workers or self._workers,
@@ -129,7 +139,7 @@ class Ledger:
             started_at=_iso(self._started_at),
             finished_at=None if self.end is None else _iso(self.end.at),
             **more,
-        )  # fmt: skip
+        )
 
     def result(self, df: Any) -> Any:
         """What the user gets for the run's frame. ParallelError if it cannot be made of it."""
@@ -139,8 +149,9 @@ class Ledger:
         except Exception as error:
             raise ParallelError(
                 f"the rows are done, and in this error's .df; they could not be made a {kind} "
-                f"table: {type(error).__name__}: {error}", df=df,
-            ) from error  # fmt: skip
+                f"table: {type(error).__name__}: {error}",
+                df=df,
+            ) from error
 
     def summary(self, df: Any) -> Summary:
         """The run at a glance; `df` is its frame."""
@@ -214,9 +225,11 @@ class AwayLedger(Ledger):
     def _about_file(self, **more: Any) -> dict[str, Any]:
         """What a file says of the run."""
         return self._about(
-            outputs=list(self._module.outputs), metrics=self.tally.metrics().to_dict(),
-            sources=self._sources.known, **more,
-        )  # fmt: skip
+            outputs=list(self._module.outputs),
+            metrics=self.tally.metrics().to_dict(),
+            sources=self._sources.known,
+            **more,
+        )
 
     def frame(self, *, selected: bool = False) -> Any:
         """No rows, in the run's columns: they are elsewhere."""

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _HEADERS = (  # (limit, remaining, time until all is there again)
-    "x-ratelimit-limit-{}", "x-ratelimit-remaining-{}", "x-ratelimit-reset-{}",
-)  # fmt: skip
+    "x-ratelimit-limit-{}",
+    "x-ratelimit-remaining-{}",
+    "x-ratelimit-reset-{}",
+)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MINUTE_S, _LONGER_S = 60.0, 600.0

@@ -35,10 +35,30 @@ class Flight:
     """A row under way: what must survive from one attempt to the next."""
 
     __slots__ = (
-        "admitted", "attempts", "began", "calls", "dropped", "error", "failed_at", "followers",
-        "held_at", "key", "latency_s", "looked_up", "out_since", "outages", "queued_s", "row",
-        "settled", "started_at", "twinned", "twins", "usage", "waited_s", "won",
-    )  # fmt: skip
+        "admitted",
+        "attempts",
+        "began",
+        "calls",
+        "dropped",
+        "error",
+        "failed_at",
+        "followers",
+        "held_at",
+        "key",
+        "latency_s",
+        "looked_up",
+        "out_since",
+        "outages",
+        "queued_s",
+        "row",
+        "settled",
+        "started_at",
+        "twinned",
+        "twins",
+        "usage",
+        "waited_s",
+        "won",
+    )
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -86,12 +106,17 @@ class Flight:
         """The event of its end."""
         tried = self.attempts > 0
         return RowFinished(
-            self.row, status, answer, self.error, self.attempts,
+            self.row,
+            status,
+            answer,
+            self.error,
+            self.attempts,
             self.latency_s * 1e3 if tried else None,
             self.queued_s * 1e3 if tried else None,
             self.waited_s * 1e3 if tried else None,
-            self.started_at, self.usage,
-        )  # fmt: skip
+            self.started_at,
+            self.usage,
+        )
 
     def billed(self, answer: Answer) -> Answer:
         """The row's answer with the usage of all its attempts."""

@@ -157,8 +157,10 @@ class LM:
     def endpoint(self) -> Endpoint:
         """Where requests go. ValueError for the embedded model, which starts its own."""
         if self._local is not None:
-            raise ValueError(f"{self!r} runs on this machine, and has no other face than "
-                             "chat completions: use run_parallel")  # fmt: skip
+            raise ValueError(
+                f"{self!r} runs on this machine, and has no other face than "
+                "chat completions: use run_parallel"
+            )
         return self._endpoint
 
     def without_key(self) -> LM:
@@ -311,8 +313,14 @@ class LM:
         model = str(answer.get("model") or self.model)
         told = choice.get("logprobs")
         tokens = told.get("content") if isinstance(told, dict) else None
-        return Completion(text, usage, model, choice.get("finish_reason"), refusal,
-                          tokens if isinstance(tokens, list) else None)  # fmt: skip
+        return Completion(
+            text,
+            usage,
+            model,
+            choice.get("finish_reason"),
+            refusal,
+            tokens if isinstance(tokens, list) else None,
+        )
 
     def _usage(self, reported: Any, latency_ms: float) -> Usage:
         reported = reported if isinstance(reported, dict) else {}

@@ -83,9 +83,14 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return "–"
     return (
-        f"{value:.2g} ms" if value < 10 else f"{value:.0f} ms" if value < 1000
-        else f"{value / 1e3:.3g} s" if value < 100_000 else duration(value / 1e3)
-    )  # fmt: skip
+        f"{value:.2g} ms"
+        if value < 10
+        else f"{value:.0f} ms"
+        if value < 1000
+        else f"{value / 1e3:.3g} s"
+        if value < 100_000
+        else duration(value / 1e3)
+    )
 
 
 def text(parts: Iterable[str], style: str = "") -> str:
@@ -183,9 +188,12 @@ def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
     )
     words = ", ".join(
         f"{name} {milliseconds(value)}"
-        for name, value in (("p50", latency.p50_ms), ("p90", latency.p90_ms),
-                            ("p99", latency.p99_ms))
-    )  # fmt: skip
+        for name, value in (
+            ("p50", latency.p50_ms),
+            ("p90", latency.p90_ms),
+            ("p99", latency.p99_ms),
+        )
+    )
     end = milliseconds(top) + (f", slowest {milliseconds(slowest)}" if slowest > top else "")
     marks = "".join(
         f'<path d="M{300 * min(value, top) / top:.1f} 0V48" stroke="{GREY}" stroke-width="2" '

@@ -50,9 +50,15 @@ class Memory:
     """
 
     def __init__(
-        self, store: Store | None, module: Module, cache_key: str | None, sources: Sources, *,
-        dedupe: bool, total: int | None,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store | None,
+        module: Module,
+        cache_key: str | None,
+        sources: Sources,
+        *,
+        dedupe: bool,
+        total: int | None,
+    ) -> None:
         self.store, self._sources = store, sources
         self._recipes = recipes_of(module, cache_key)
         self._in_words = bool(module.predicts)  # whether an answer's text is all of it
@@ -131,11 +137,15 @@ class Memory:
         if kept.source not in self._sources.known and self.store is not None:
             about = self.store.about(kept.source)
             self._sources.known[kept.source] = json.loads(about or "{}")
-        used = Usage(kept.prompt_tokens, kept.completion_tokens, kept.total_tokens, kept.cost_usd,
-                     kept.latency_ms or 0.0)  # fmt: skip
+        used = Usage(
+            kept.prompt_tokens,
+            kept.completion_tokens,
+            kept.total_tokens,
+            kept.cost_usd,
+            kept.latency_ms or 0.0,
+        )
         origin = Origin(used, kept.source, kept.at_utc_s)
-        return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin,
-                      repaired)  # fmt: skip
+        return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin, repaired)
 
     def shared(self, row: Row, answer: Answer) -> Answer:
         """See `hooks.Memory`."""
@@ -162,11 +172,18 @@ class Memory:
 
         usage = answer.usage or _UNKNOWN
         kept = Kept(
-            _text(met.words) or "", text, _text(answer.model), _text(answer.finish_reason),
-            _count(usage.prompt_tokens), _count(usage.completion_tokens),
-            _count(usage.total_tokens), _real(usage.cost_usd), _real(usage.latency_ms),
-            self._sources.of(row.number), time.time(),
-        )  # fmt: skip
+            _text(met.words) or "",
+            text,
+            _text(answer.model),
+            _text(answer.finish_reason),
+            _count(usage.prompt_tokens),
+            _count(usage.completion_tokens),
+            _count(usage.total_tokens),
+            _real(usage.cost_usd),
+            _real(usage.latency_ms),
+            self._sources.of(row.number),
+            time.time(),
+        )
         await self.store.put(key, kept)
         if self._looks_ahead:
             self._since.add(key)  # what was looked up before does not know

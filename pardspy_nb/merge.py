@@ -47,9 +47,11 @@ def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
     df.attrs["pardspy"] = about | _brought_up_to_date(about, later, taken, asked)
     metrics = _both(before, _of_rows(df), later["metrics"])
     df.attrs["pardspy"] |= {
-        "metrics": metrics.to_dict(), "rows": len(df), "order": order_of(df),
+        "metrics": metrics.to_dict(),
+        "rows": len(df),
+        "order": order_of(df),
         "outputs": list(dict.fromkeys([*about.get("outputs", []), *later["outputs"]])),
-    }  # fmt: skip
+    }
 
 
 def _added(old: pd.Series, new: pd.Series) -> pd.Series:

@@ -161,9 +161,11 @@ class Caller:
     """Makes attempts at rows. `close` it afterwards."""
 
     def __init__(
-        self, modules: Sequence[Any], factory: Callable[[int], Any] | None,
+        self,
+        modules: Sequence[Any],
+        factory: Callable[[int], Any] | None,
         loop: asyncio.AbstractEventLoop,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._modules, self._factory, self._loop = modules, factory, loop
         self._made: dict[int, Any] = {}  # by a factory, for rows about to be asked
         self._pool = DaemonPool(loop)
@@ -220,8 +222,14 @@ def from_instances(instances: Sequence[Any]) -> Module:
         if describe(other, other).inputs.fields.keys() != described.inputs.fields.keys():
             raise ValueError("the instances take different inputs")
     lms = [lm for m in instances for lm in _lms(m)]
-    return replace(described, source=instances, lanes=len(instances), lms=lms, talks=False,
-                    _instances=tuple(instances))  # fmt: skip
+    return replace(
+        described,
+        source=instances,
+        lanes=len(instances),
+        lms=lms,
+        talks=False,
+        _instances=tuple(instances),
+    )
 
 
 def agreed(modules: Collection[Module]) -> dict[str, Field]:
@@ -256,15 +264,33 @@ def describe(module: Any, source: Any) -> Module:
     signature: Any = getattr(module, "signature", None)
     if isinstance(signature, Signature) and callable(getattr(module, "acall", None)):
         columns = getattr(module, "columns", signature.outputs)
-        return Module(name, Inputs(signature.inputs), columns, source,
-                      timeout_s=getattr(module, "timeout_s", None), lms=_lms(module),
-                      talks=isinstance(getattr(module, "history", None), History))  # fmt: skip
+        return Module(
+            name,
+            Inputs(signature.inputs),
+            columns,
+            source,
+            timeout_s=getattr(module, "timeout_s", None),
+            lms=_lms(module),
+            talks=isinstance(getattr(module, "history", None), History),
+        )
     if isinstance(module, Composite):
-        return Module(name, module.inputs, module.outputs, source, lms=module.lms,
-                      waits=module.waits, talks=module.talks)  # fmt: skip
+        return Module(
+            name,
+            module.inputs,
+            module.outputs,
+            source,
+            lms=module.lms,
+            waits=module.waits,
+            talks=module.talks,
+        )
     if (foreign := adapt(module)) is not None:
-        return Module(foreign.name, Inputs(foreign.inputs, foreign.open), foreign.outputs, source,
-                      lms=foreign.lms)  # fmt: skip
+        return Module(
+            foreign.name,
+            Inputs(foreign.inputs, foreign.open),
+            foreign.outputs,
+            source,
+            lms=foreign.lms,
+        )
     function = getattr(module, "acall", module)
     if not callable(function) or isinstance(module, type):
         raise TypeError(
@@ -354,8 +380,10 @@ def _call_of(module: Any, pool: DaemonPool) -> Call:
 
 def _confident(module: Any) -> Any:
     if not _is_plain(module):
-        raise ValueError(f"confidence is told by Predict and its kin, not by {shortened(module)}: "
-                         "give it to the Predict inside")  # fmt: skip
+        raise ValueError(
+            f"confidence is told by Predict and its kin, not by {shortened(module)}: "
+            "give it to the Predict inside"
+        )
     return module if module.is_confident else module.varied(confidence=True)
 
 
@@ -391,9 +419,11 @@ def _answer(result: Any, counted: Any) -> Answer:
 def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
     outputs = dict(result)
     if clash := [name for name in RESERVED if name in outputs]:
-        raise ModuleOutputError(f"the module returned {clash}, the names of result columns; "
-                                "rename them", usage=counted)  # fmt: skip
+        raise ModuleOutputError(
+            f"the module returned {clash}, the names of result columns; rename them", usage=counted
+        )
     if odd := [name for name in outputs if not isinstance(name, str)]:
-        raise ModuleOutputError(f"the module returned keys that are no strings: {odd}",
-                                usage=counted)  # fmt: skip
+        raise ModuleOutputError(
+            f"the module returned keys that are no strings: {odd}", usage=counted
+        )
     return Answer(outputs, counted)

@@ -33,15 +33,18 @@ class UntilDecided:
 
     def __post_init__(self) -> None:
         if not isinstance(self.most, int) or isinstance(self.most, bool) or self.most < 2:
-            raise ValueError(f"most must be a whole number of samples of at least 2, got "
-                             f"{self.most!r}")  # fmt: skip
+            raise ValueError(
+                f"most must be a whole number of samples of at least 2, got {self.most!r}"
+            )
 
     def output(self, outputs: Mapping[str, Field]) -> str:
         """The output that is voted on. ValueError where that is not clear."""
         classes = [name for name, field in outputs.items() if field.labels is not None]
         if self.of is None and len(classes) != 1:
-            raise ValueError(f"which output decides? The module has the class outputs {classes}: "
-                             "repeat=pn.UntilDecided(of='…')")  # fmt: skip
+            raise ValueError(
+                f"which output decides? The module has the class outputs {classes}: "
+                "repeat=pn.UntilDecided(of='…')"
+            )
         if self.of is not None and outputs and self.of not in outputs:
             raise ValueError(f"repeat: there is no output {self.of!r}; there are {list(outputs)}")
         return self.of or classes[0]
@@ -136,8 +139,10 @@ class Options:
         if limit is not None and not (
             (_is_int(limit) and limit >= 0) or (isinstance(limit, float) and 0 < limit < 1)
         ):
-            raise ValueError(f"max_failures must be a count (0, 1, …), a share between 0 and 1, "
-                             f"or None for any number; got {limit!r}")  # fmt: skip
+            raise ValueError(
+                f"max_failures must be a count (0, 1, …), a share between 0 and 1, "
+                f"or None for any number; got {limit!r}"
+            )
         if self.timeout_s is not None and not (_is_number(self.timeout_s) and self.timeout_s > 0):
             raise ValueError(
                 f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}"
@@ -145,15 +150,17 @@ class Options:
         if not isinstance(self.confidence, bool):
             raise ValueError(f"confidence must be True or False, got {self.confidence!r}")
         if isinstance(self.truth, bool | int | float | bytes):
-            raise ValueError(f"truth names the column of the true labels, or holds them; got "
-                             f"{self.truth!r}")  # fmt: skip
+            raise ValueError(
+                f"truth names the column of the true labels, or holds them; got {self.truth!r}"
+            )
         for name in ("rpm", "tpm"):
             limit = getattr(self, name)
             if limit is not None and not (_is_number(limit) and limit > 0):
                 raise ValueError(f"{name} must be a number a minute above 0, got {limit!r}")
         if self.hedge is not None and not (_is_number(self.hedge) and 0 < self.hedge < 1):
-            raise ValueError(f"hedge must be a quantile between 0 and 1 such as 0.95, got "
-                             f"{self.hedge!r}")  # fmt: skip
+            raise ValueError(
+                f"hedge must be a quantile between 0 and 1 such as 0.95, got {self.hedge!r}"
+            )
         if not isinstance(self.store, bool | str | Path | None):
             raise ValueError(f"store must be True, a path, or None for nowhere; got {self.store!r}")
         if self.cache_key is not None and not (isinstance(self.cache_key, str) and self.cache_key):
@@ -164,12 +171,15 @@ class Options:
         if self.on_budget not in ("raise", "return"):
             raise ValueError(f"on_budget must be 'raise' or 'return', got {self.on_budget!r}")
         if not callable(self.progress) and self.progress not in ("auto", "widget", "tqdm", "none"):
-            raise ValueError("progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
-                             f"an event; got {self.progress!r}")  # fmt: skip
+            raise ValueError(
+                "progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
+                f"an event; got {self.progress!r}"
+            )
 
         if self.result not in ("pandas", "polars", "pyarrow", "dask"):
-            raise ValueError("result must be 'pandas', 'polars', 'pyarrow' or 'dask'; got "
-                             f"{self.result!r}")  # fmt: skip
+            raise ValueError(
+                f"result must be 'pandas', 'polars', 'pyarrow' or 'dask'; got {self.result!r}"
+            )
         if self.result == "dask" and self.executor is None:
             raise ValueError("result='dask' needs executor=, a dask.distributed.Client")
         if self.executor is not None and not (
@@ -182,8 +192,10 @@ class Options:
         if getattr(self.executor, "status", "") in ("closed", "closing"):
             raise ValueError("executor is a client that is closed: make another Client(…)")
         if getattr(self.executor, "asynchronous", False):
-            raise TypeError("executor must not be an asynchronous client: pass a Client(address), "
-                            "also to arun_parallel")  # fmt: skip
+            raise TypeError(
+                "executor must not be an asynchronous client: pass a Client(address), "
+                "also to arun_parallel"
+            )
 
     @property
     def until_decided(self) -> UntilDecided | None:
@@ -229,10 +241,11 @@ def takes_options(function: F) -> F:
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     more = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default,
-                          annotation=f.type)
+        inspect.Parameter(
+            f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type
+        )
         for f in fields(Options)
-    ]  # fmt: skip
+    ]
     function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
     return function
 

@@ -22,18 +22,23 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
     """
     listed = list(pairs) if isinstance(pairs, Sequence) and not isinstance(pairs, str) else None
     if listed is None or not all(isinstance(p, tuple | list) and len(p) == 2 for p in listed):
-        raise TypeError("give the rows: run_parallel(module, inputs); without inputs the module is "
-                        "a list of pairs, [(module, inputs), …]")  # fmt: skip
+        raise TypeError(
+            "give the rows: run_parallel(module, inputs); without inputs the module is "
+            "a list of pairs, [(module, inputs), …]"
+        )
     if not listed:
         raise ValueError("the list of pairs is empty")
     described = {id(m): describe(m, m) for m, _ in listed}
     each = [described[id(m)] for m, _ in listed]
-    rows = [_inputs_of_pair(i, of, given) for i, (of, (_, given)) in
-            enumerate(zip(each, listed, strict=True))]  # fmt: skip
+    rows = [
+        _inputs_of_pair(i, of, given)
+        for i, (of, (_, given)) in enumerate(zip(each, listed, strict=True))
+    ]
     talks = [id(m) for m, _ in listed if described[id(m)].talks]
     if len(set(talks)) < len(talks) or (talks and samples > 1):
-        raise ValueError("a module with a history would serve two rows at once: give each pair "
-                         "its own")  # fmt: skip
+        raise ValueError(
+            "a module with a history would serve two rows at once: give each pair its own"
+        )
     fields: dict[str, Field] = {}
     for of in each:
         for name, taken in of.inputs.fields.items():
@@ -43,12 +48,13 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
     module = Module(
         each[0].name if len(described) == 1 else "pairs",
         Inputs(fields, any(of.inputs.open for of in each)),
-        agreed(described.values()), tuple(modules),
+        agreed(described.values()),
+        tuple(modules),
         waits=any(of.waits for of in each),
         timeout_s=max((of.timeout_s for of in each if of.timeout_s is not None), default=None),
         lms=list({id(lm): lm for of in each for lm in of.lms}.values()),
         _instances=tuple(modules),
-    )  # fmt: skip
+    )
     return module, rows
 
 
@@ -60,6 +66,8 @@ def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]
     missing = [n for n in module.inputs.required if n not in inputs]
     unknown = [n for n in inputs if n not in module.inputs.fields and not module.inputs.open]
     if missing or unknown:
-        raise ValueError(f"pair {place}: {module.name} takes {list(module.inputs.fields)}; missing "
-                         f"{missing}, unknown {unknown}")  # fmt: skip
+        raise ValueError(
+            f"pair {place}: {module.name} takes {list(module.inputs.fields)}; missing "
+            f"{missing}, unknown {unknown}"
+        )
     return inputs

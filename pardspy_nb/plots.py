@@ -53,9 +53,13 @@ def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     groups = [(f"ok ({len(ok)})", ok, _BLUE), (f"failed ({len(failed)})", failed, _ORANGE)]
     groups = [group for group in groups if len(group[1])]
     if groups:
-        ax.hist([g["latency_ms"] for _, g, _ in groups], bins=min(40, max(8, len(ran) // 4)),
-                stacked=True, color=[c for *_, c in groups],
-                label=[n for n, *_ in groups])  # fmt: skip
+        ax.hist(
+            [g["latency_ms"] for _, g, _ in groups],
+            bins=min(40, max(8, len(ran) // 4)),
+            stacked=True,
+            color=[c for *_, c in groups],
+            label=[n for n, *_ in groups],
+        )
     else:
         ax.text(0.5, 0.5, "no calls to time", transform=ax.transAxes, ha="center", va="center")
     top = ax.get_ylim()[1]
@@ -149,11 +153,13 @@ def plot_calibration(
     ax = _axes(ax)
     ax.plot([0, 1], [0, 1], color=_GREY, lw=1, ls=(0, (4, 3)))
     spread = [bins["accuracy"] - bins["low"], bins["high"] - bins["accuracy"]]
-    ax.errorbar(bins["confidence"], bins["accuracy"], yerr=spread, fmt="o-", color=_BLUE,
-                capsize=3, lw=1.2)  # fmt: skip
+    ax.errorbar(
+        bins["confidence"], bins["accuracy"], yerr=spread, fmt="o-", color=_BLUE, capsize=3, lw=1.2
+    )
     for x, y, n in zip(bins["confidence"], bins["high"], bins["n"], strict=True):
-        ax.annotate(f"{n:,}", (x, y), (0, 3), textcoords="offset points", ha="center",
-                    fontsize="small")  # fmt: skip
+        ax.annotate(
+            f"{n:,}", (x, y), (0, 3), textcoords="offset points", ha="center", fontsize="small"
+        )
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.12)
     _finish(

@@ -147,8 +147,14 @@ class Predict:
             sure = {} if start is None or not tokens else distributions(text, start, tokens, fields)
             outputs |= as_columns(sure, outputs, fields)
             text = json.dumps([text, sure])
-        return Answer(outputs, completion.usage, completion.model, completion.finish_reason,
-                      text, repaired=repaired)  # fmt: skip
+        return Answer(
+            outputs,
+            completion.usage,
+            completion.model,
+            completion.finish_reason,
+            text,
+            repaired=repaired,
+        )
 
     @property
     def _form(self) -> dict[str, Any]:
@@ -335,10 +341,14 @@ def _sent_back(error: InvalidOutputError, signature: Signature) -> str:
     """What was wrong with an earlier answer, in the same message as the inputs: some models take
     no two messages of one role in a row."""
     said = (error.text or "")[:_SHOWN_BACK]
-    lines = ["An earlier answer to this could not be used.", f"It was: {said}" if said else "",
-             f"What was wrong: {error}",
-             "Answer again with one JSON object with the keys "
-             + ", ".join(signature.outputs) + ", and nothing else."]  # fmt: skip
+    lines = [
+        "An earlier answer to this could not be used.",
+        f"It was: {said}" if said else "",
+        f"What was wrong: {error}",
+        "Answer again with one JSON object with the keys "
+        + ", ".join(signature.outputs)
+        + ", and nothing else.",
+    ]
     if isinstance(error, TruncatedOutputError):
         lines.append("Be much shorter.")
     return "\n".join(filter(None, lines))

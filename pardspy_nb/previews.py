@@ -65,8 +65,10 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
     described, given = from_module(module), Options.of(options)
     described = described.with_confidence() if given.confidence else described
     if not described.can_be_bounded:
-        raise TypeError(f"what {described.name!r} sends cannot be seen before it does; preview "
-                        "works for Predict and its kin")  # fmt: skip
+        raise TypeError(
+            f"what {described.name!r} sends cannot be seen before it does; preview "
+            "works for Predict and its kin"
+        )
     batch = read(inputs, described, given)
     requests = [described.source.request(row.inputs) for row in islice(batch.rows, n)]
     if not requests:

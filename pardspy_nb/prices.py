@@ -40,8 +40,10 @@ def rate_of(model: str, url: str, price: Price | None = None) -> Rate | None:
     """
     if price is not None:
         if len(price) not in (2, 3) or not all(p >= 0 for p in price):
-            raise ValueError(f"price= is (USD per 1M prompt tokens, USD per 1M completion tokens"
-                             f"[, USD per 1M cached prompt tokens]); got {price!r}")  # fmt: skip
+            raise ValueError(
+                f"price= is (USD per 1M prompt tokens, USD per 1M completion tokens"
+                f"[, USD per 1M cached prompt tokens]); got {price!r}"
+            )
         prompt, completion, cached = (p / _MTOK for p in (*price, price[0])[:3])
         return Rate(prompt, completion, cached)
     provider, _, name = model.rpartition("/")
@@ -58,16 +60,20 @@ def _from_table(name: str, where: dict[str, Any]) -> Rate:
     from genai_prices.types import TieredPrices
 
     def table(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> float:
-        usage = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens,
-                      cache_read_tokens=cached_tokens)  # fmt: skip
+        usage = Usage(
+            input_tokens=prompt_tokens,
+            output_tokens=completion_tokens,
+            cache_read_tokens=cached_tokens,
+        )
         return float(calc_price(usage, name, **where).total_price)
 
     found = calc_price(Usage(input_tokens=0, output_tokens=0), name, **where)
     by_the_hour = isinstance(found.model.prices, list) and len(found.model.prices) > 1
     tiers = any(isinstance(p, TieredPrices) for p in vars(found.model_price).values())
     per_call = table(0, 0, 0) > 0
-    rate = Rate(table(_MTOK, 0, 0) / _MTOK, table(0, _MTOK, 0) / _MTOK,
-                table(_MTOK, 0, _MTOK) / _MTOK)  # fmt: skip
+    rate = Rate(
+        table(_MTOK, 0, 0) / _MTOK, table(0, _MTOK, 0) / _MTOK, table(_MTOK, 0, _MTOK) / _MTOK
+    )
     return rate._replace(table=table) if by_the_hour or tiers or per_call else rate
 
 

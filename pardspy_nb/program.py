@@ -74,6 +74,7 @@ def _optional(field: Field) -> Field:
 
 def _taken(name: str, inputs: Inputs, values: Mapping[str, Any]) -> dict[str, Any]:
     if missing := [n for n in inputs.required if n not in values]:
-        raise ValueError(f"{name} needs {missing}; the row and the modules before it give "
-                         f"{list(values)}")  # fmt: skip
+        raise ValueError(
+            f"{name} needs {missing}; the row and the modules before it give {list(values)}"
+        )
     return {n: v for n, v in values.items() if inputs.open or n in inputs.fields}

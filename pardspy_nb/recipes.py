@@ -85,8 +85,9 @@ class _Vouched:
             warnings.warn(
                 f"rows are not remembered: output {odd!r} is a {type(outputs[odd]).__name__}, "
                 "which JSON does not give back as it was; return strings, numbers, lists and dicts",
-                RuntimeWarning, stacklevel=2,
-            )  # fmt: skip
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return None
 
     def _dumped(self, name: str, value: Any) -> Any:
@@ -101,9 +102,10 @@ class _Vouched:
         outputs = json.loads(text)
         return {
             name: self._outputs[name].adapter.validate_python(value)
-            if name in self._outputs and value is not None else value
+            if name in self._outputs and value is not None
+            else value
             for name, value in outputs.items()
-        }, None  # fmt: skip
+        }, None
 
 
 def _name(module: Module, one: Any) -> list[Any]:

@@ -123,9 +123,15 @@ class Records:
             here = {name: column[place] for name, column in self.outputs.items()}
             outputs = {name: value for name, value in here.items() if value is not ABSENT}
         return Record(
-            self.numbers[place], self._inputs_at(place), status, outputs, self.usages[place],
-            self.errors.get(place), self.origins.get(place), self.latency_ms[place],
-        )  # fmt: skip
+            self.numbers[place],
+            self._inputs_at(place),
+            status,
+            outputs,
+            self.usages[place],
+            self.errors.get(place),
+            self.origins.get(place),
+            self.latency_ms[place],
+        )
 
     def inputs_of(self, name: str, places: Sequence[int]) -> list[Any]:
         """One input of the rows at these places; None where a row has none of that name."""

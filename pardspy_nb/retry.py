@@ -56,13 +56,21 @@ def retry_failed(
     if not at:
         return df
     _check_outputs(df, described, about)
-    batch = again(_inputs(df, at, described, about, given), described.inputs, at,
-                  _samples(df, at), given.columns)  # fmt: skip
+    batch = again(
+        _inputs(df, at, described, about, given),
+        described.inputs,
+        at,
+        _samples(df, at),
+        given.columns,
+    )
     # without `dedupe` equal rows are told apart by their order, which is another one here
     store = given.store if given.dedupe else None
     truth = _truth(df, at, given)
-    run = Run(described, batch, replace(given, repeat=1, truth=truth, return_all=True,
-                                        only_successful=False, store=store))  # fmt: skip
+    run = Run(
+        described,
+        batch,
+        replace(given, repeat=1, truth=truth, return_all=True, only_successful=False, store=store),
+    )
     try:
         rows = run.start().result()
     except ParallelError as stopped:
@@ -119,5 +127,6 @@ def _check_outputs(df: Any, module: Module, about: Any) -> None:
     if written is None:
         return
     if clash := [n for n in module.outputs if n in carried and n not in written]:
-        raise ValueError(f"the frame has columns {clash} of its own, which this module writes; "
-                         "rename them")  # fmt: skip
+        raise ValueError(
+            f"the frame has columns {clash} of its own, which this module writes; rename them"
+        )

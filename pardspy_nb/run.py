@@ -79,11 +79,15 @@ class Run:
                 "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
             )
         if module.talks and options.executor is not None:
-            raise ValueError("this module has a history, which would stay on the workers: it "
-                             "cannot be run with executor=")  # fmt: skip
+            raise ValueError(
+                "this module has a history, which would stay on the workers: it "
+                "cannot be run with executor="
+            )
         if options.hedge is not None and module.lanes:
-            raise ValueError("hedge asks a row twice at once, and an instance of from_instances "
-                             "serves one row at a time; use from_factory")  # fmt: skip
+            raise ValueError(
+                "hedge asks a row twice at once, and an instance of from_instances "
+                "serves one row at a time; use from_factory"
+            )
         if options.max_cost_usd is not None:
             refuse_unknown(module)
         sources = Sources(module, options.cache_key)
@@ -91,20 +95,34 @@ class Run:
         memory = open_memory(options, module, sources, total=total)
         clock = clock or SystemClock()
         where = (place or _place_for(options))(
-            module, self._batch, options, workers=self._workers, memory=memory, clock=clock,
+            module,
+            self._batch,
+            options,
+            workers=self._workers,
+            memory=memory,
+            clock=clock,
             most_ahead=most_ahead,
-        )  # fmt: skip
+        )
         # rows of busy lanes wait, and what was looked up for them would be out of date
         looks_ahead = not self._batch.blocking and module.lanes is None
         self._backend = Backend(
-            where, self._batch, workers=self._workers, adapts=self._adapts, memory=memory,
-            looks_ahead=looks_ahead, clock=clock,
-        )  # fmt: skip
+            where,
+            self._batch,
+            workers=self._workers,
+            adapts=self._adapts,
+            memory=memory,
+            looks_ahead=looks_ahead,
+            clock=clock,
+        )
         self._ledger = ledger(
-            module, self._batch, options, sources, workers=self._workers,
+            module,
+            self._batch,
+            options,
+            sources,
+            workers=self._workers,
             remembers=memory is not None and memory.store is not None,
             control=self._backend.control,
-        )  # fmt: skip
+        )
         self._drain = threading.RLock()
         self._watchers = Watchers()
         self._waits: kernel.Waits = "blocking"
@@ -228,8 +246,12 @@ class Run:
                 place, seen = seen, seen + 1
                 if records.is_ok(place):
                     row = records.at(place)
-                    yield Prediction(row.outputs or {}, inputs=row.inputs, usage=row.usage,
-                                     module_name=self._module.name)  # fmt: skip
+                    yield Prediction(
+                        row.outputs or {},
+                        inputs=row.inputs,
+                        usage=row.usage,
+                        module_name=self._module.name,
+                    )
             if done:
                 self._finish()
                 return
@@ -362,8 +384,9 @@ def read(data: Any, module: Module, options: Options) -> Batch:
     frame.check_columns(table, module.outputs)
     rule = options.until_decided
     repeat = 1 if rule is not None else options.samples
-    batch = expand(table, module.inputs, batch_key=options.batch_key, repeat=repeat,
-                   columns=options.columns)  # fmt: skip
+    batch = expand(
+        table, module.inputs, batch_key=options.batch_key, repeat=repeat, columns=options.columns
+    )
     return batch if rule is None else until_decided(batch, rule, module.outputs)
 
 
@@ -382,8 +405,13 @@ def sharded(module: Module, inputs: Any, options: Options, folder: Path | None) 
 
     module = module.with_confidence() if options.confidence else module
     shards = Shards(inputs, module, options, folder)
-    return Run(module, shards.batch, options, ledger=partial(ShardsLedger, shards),
-               place=partial(OnShards, shards))  # fmt: skip
+    return Run(
+        module,
+        shards.batch,
+        options,
+        ledger=partial(ShardsLedger, shards),
+        place=partial(OnShards, shards),
+    )
 
 
 @takes_options

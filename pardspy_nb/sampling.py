@@ -62,8 +62,13 @@ class BestOfN(Composite):
             if not good:
                 raise next(m for m in made if isinstance(m, Exception))
         best = max(good, key=lambda outputs: outputs["score"])  # of equals the first
-        return Prediction(best, inputs=inputs, usage=total(calls), completions=good,
-                          module_name=type(self).__name__)  # fmt: skip
+        return Prediction(
+            best,
+            inputs=inputs,
+            usage=total(calls),
+            completions=good,
+            module_name=type(self).__name__,
+        )
 
     def _enough(self, made: list[dict[str, Any] | Exception]) -> bool:
         last = made[-1] if made else None
@@ -95,9 +100,13 @@ class Refine(Composite):
     """
 
     def __init__(
-        self, predict: Predict, n: int = 3, score: Score | None = None, *,
+        self,
+        predict: Predict,
+        n: int = 3,
+        score: Score | None = None,
+        *,
         threshold: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not isinstance(predict, Predict):
             raise TypeError(f"Refine shows a Predict its earlier answers; {predict!r} is none")
         self._predict = predict
@@ -133,8 +142,13 @@ class Refine(Composite):
             if not made:
                 raise failed
         best = max(made, key=lambda outputs: outputs["score"])
-        return Prediction(best, inputs=inputs, usage=total(calls), completions=made,
-                          module_name=type(self).__name__)  # fmt: skip
+        return Prediction(
+            best,
+            inputs=inputs,
+            usage=total(calls),
+            completions=made,
+            module_name=type(self).__name__,
+        )
 
 
 async def _all(samples: list[Awaitable[Any]]) -> list[Any]:
@@ -193,8 +207,10 @@ async def _judged(
         result = await result
     value, words = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not hasattr(value, "__float__"):
-        raise TypeError(f"score returned {result!r}; it must return a number, or a number and what "
-                        "to do better, in words")  # fmt: skip
+        raise TypeError(
+            f"score returned {result!r}; it must return a number, or a number and what "
+            "to do better, in words"
+        )
     if math.isnan(float(value)):
         raise ValueError("score returned nan, which is neither better nor worse than anything")
     return float(value), words

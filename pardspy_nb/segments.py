@@ -175,8 +175,10 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
         try:
             columns.append(column.cast(field.type))
         except pa.ArrowException:  # lists, structs and the like, as text
-            spelled = [v if v is None or isinstance(v, str) else json.dumps(v, default=str)
-                       for v in column.to_pylist()]  # fmt: skip
+            spelled = [
+                v if v is None or isinstance(v, str) else json.dumps(v, default=str)
+                for v in column.to_pylist()
+            ]
             columns.append(pa.array(spelled, field.type))
     return pa.table(columns, schema=schema)
 

@@ -12,9 +12,17 @@ from typing import Any, ClassVar, Literal
 from .fields import Field, FieldInfo
 
 _STRING_TYPES: dict[str, Any] = {
-    "str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict,
-    "datetime": dt.datetime, "Literal": Literal, "Any": Any, "None": None,
-}  # fmt: skip
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+    "datetime": dt.datetime,
+    "Literal": Literal,
+    "Any": Any,
+    "None": None,
+}
 
 
 class Signature:
@@ -165,8 +173,9 @@ def as_signature(signature: Any) -> Signature:
     if not isinstance(signature, Signature):
         raise TypeError(f"expected a Signature, got {type(signature).__name__}")
     if not signature.inputs or not signature.outputs:
-        raise ValueError("a signature needs at least one input and one output (add_input, "
-                         "add_output)")  # fmt: skip
+        raise ValueError(
+            "a signature needs at least one input and one output (add_input, add_output)"
+        )
     return signature
 
 

@@ -63,17 +63,27 @@ class Summary:
         usage, latency = m.usage, m.latency
         shown = [("rows", f"{m.total:,}"), ("ok", f"{m.successes:,}")]
         shown += [("failed", f"{m.failures:,}")]
-        others = (("cached", m.cached), ("cancelled", m.cancelled), ("not run", m.not_run),
-                  ("asked twice", m.duplicates), ("repaired", m.repaired))  # fmt: skip
+        others = (
+            ("cached", m.cached),
+            ("cancelled", m.cancelled),
+            ("not run", m.not_run),
+            ("asked twice", m.duplicates),
+            ("repaired", m.repaired),
+        )
         shown += [(name, f"{n:,}") for name, n in others if n]
         shown += markup.accuracies(m.judged)
         shown += [("saved", saved(m.saved))] if m.cached else []
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
         shown += [("tokens", number(usage.total_tokens if usage else None))]
         shown += [("cost", dollars(usage.cost_usd) if usage else "–")]
-        times = (("min", latency.min_ms), ("avg", latency.avg_ms), ("p50", latency.p50_ms),
-                 ("p90", latency.p90_ms), ("p99", latency.p99_ms),
-                 ("max", latency.max_ms))  # fmt: skip
+        times = (
+            ("min", latency.min_ms),
+            ("avg", latency.avg_ms),
+            ("p50", latency.p50_ms),
+            ("p90", latency.p90_ms),
+            ("p99", latency.p99_ms),
+            ("max", latency.max_ms),
+        )
         return shown + [(f"{n} latency", milliseconds(v)) for n, v in times if v is not None]
 
     def _repr_html_(self) -> str:
@@ -86,16 +96,18 @@ class Summary:
             [
                 markup.note(state, colour=colour, spoken=True),
                 markup.figures(self.figures),
-                markup.pictures([
-                    *filter(None, [markup.histogram(self.latencies_ms)]),
-                    *(markup.label_counts(name, of) for name, of in self.counts.items()),
-                ]),
+                markup.pictures(
+                    [
+                        *filter(None, [markup.histogram(self.latencies_ms)]),
+                        *(markup.label_counts(name, of) for name, of in self.counts.items()),
+                    ]
+                ),
                 markup.error_list(self.groups),
                 markup.faint(_RETRY) if self.groups else "",
                 markup.faint(", ".join(f"{name} {text}" for name, text in self.settings)),
             ],
             markup.ORANGE if self.notice or self.metrics.failures else markup.GREEN,
-        )  # fmt: skip
+        )
 
     def __repr__(self) -> str:
         if self.trouble:

@@ -25,8 +25,10 @@ def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[st
     if not isinstance(truth, Mapping):
         classes = [name for name, field in outputs.items() if field.labels is not None]
         if len(classes) != 1:
-            raise ValueError(f"truth is of which output? The module has the class outputs {classes}"
-                             ": truth={'…': 'column'}")  # fmt: skip
+            raise ValueError(
+                f"truth is of which output? The module has the class outputs {classes}"
+                ": truth={'…': 'column'}"
+            )
         truth = {classes[0]: truth}
     if outputs and (unknown := [name for name in truth if name not in outputs]):
         raise ValueError(f"truth names {unknown}; the module has {list(outputs)}")

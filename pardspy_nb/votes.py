@@ -52,8 +52,9 @@ def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
     voted[column] = pd.array(chosen, dtype=kind)
     voted["votes"] = votes
     voted["agreement"] = pd.array(np.where(given, most / np.maximum(votes, 1), np.nan), "Float64")
-    voted["entropy"] = pd.array(np.where(given, np.abs(-(shares * logs).sum(axis=1)), np.nan),
-                                "Float64")  # fmt: skip
+    voted["entropy"] = pd.array(
+        np.where(given, np.abs(-(shares * logs).sum(axis=1)), np.nan), "Float64"
+    )
     tied = (counts.to_numpy() == most[:, None]).sum(axis=1) > 1
     voted["tied"] = given & tied
     return voted

@@ -55,10 +55,17 @@ class BatchServer(ScriptedServer):
             return _refusal("the file is too large", "file")
         made = f"file-{len(self.files)}"
         self.files[made] = content
-        return web.json_response({
-            "id": made, "object": "file", "bytes": len(content), "created_at": 1,
-            "filename": upload.filename, "purpose": "batch", "status": "processed",
-        })  # fmt: skip
+        return web.json_response(
+            {
+                "id": made,
+                "object": "file",
+                "bytes": len(content),
+                "created_at": 1,
+                "filename": upload.filename,
+                "purpose": "batch",
+                "status": "processed",
+            }
+        )
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=self.files[request.match_info["id"]])
@@ -73,11 +80,17 @@ class BatchServer(ScriptedServer):
             return _refusal("no such file", "input_file_id")
         made = f"batch_{len(self.batches)}"
         self.batches[made] = {
-            "id": made, "object": "batch", "endpoint": body["endpoint"], "errors": None,
-            "input_file_id": body["input_file_id"], "completion_window": "24h",
-            "status": "validating", "created_at": len(self.batches), "metadata": body["metadata"],
+            "id": made,
+            "object": "batch",
+            "endpoint": body["endpoint"],
+            "errors": None,
+            "input_file_id": body["input_file_id"],
+            "completion_window": "24h",
+            "status": "validating",
+            "created_at": len(self.batches),
+            "metadata": body["metadata"],
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
-        }  # fmt: skip
+        }
         if self.breaks:
             self.breaks -= 1
             assert request.transport is not None
@@ -90,11 +103,15 @@ class BatchServer(ScriptedServer):
         after = request.query.get("after")
         start = 1 + next((i for i, b in enumerate(latest) if b["id"] == after), -1)
         page = latest[start : start + 2]
-        return web.json_response({
-            "object": "list", "data": page, "has_more": start + 2 < len(latest),
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-        })  # fmt: skip
+        return web.json_response(
+            {
+                "object": "list",
+                "data": page,
+                "has_more": start + 2 < len(latest),
+                "first_id": page[0]["id"] if page else None,
+                "last_id": page[-1]["id"] if page else None,
+            }
+        )
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self.batches[request.match_info["id"]])
@@ -143,11 +160,17 @@ class BatchServer(ScriptedServer):
         if problem is not None:
             code, message, line = problem
             batch["status"] = "failed"
-            batch["errors"] = {"object": "list", "data": [
-                {"code": code, "message": message, "line": line, "param": None}]}  # fmt: skip
+            batch["errors"] = {
+                "object": "list",
+                "data": [{"code": code, "message": message, "line": line, "param": None}],
+            }
             return
-        batch |= {"status": "in_progress", "_open": [json.loads(x) for x in lines],
-                  "_output": [], "_errors": []}  # fmt: skip
+        batch |= {
+            "status": "in_progress",
+            "_open": [json.loads(x) for x in lines],
+            "_output": [],
+            "_errors": [],
+        }
         batch["request_counts"]["total"] = len(lines)
 
     def _answer_some(self, batch: dict[str, Any], answers: int | None) -> bool:
@@ -172,21 +195,36 @@ class BatchServer(ScriptedServer):
         self.billed_prompt += PROMPT_TOKENS
         self.billed_completion += COMPLETION_TOKENS
         body = {
-            "id": "x", "object": "chat.completion", "model": asked["body"]["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {
-                "role": "assistant", "content": content_for(reply.kind, marker)}}],
-            "usage": {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": COMPLETION_TOKENS,
-                      "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS},
-        }  # fmt: skip
+            "id": "x",
+            "object": "chat.completion",
+            "model": asked["body"]["model"],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": content_for(reply.kind, marker)},
+                }
+            ],
+            "usage": {
+                "prompt_tokens": PROMPT_TOKENS,
+                "completion_tokens": COMPLETION_TOKENS,
+                "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+            },
+        }
         return line | {"response": {"status_code": 200, "request_id": "r", "body": body}}
 
     def _end(self, batch: dict[str, Any], code: str = "", message: str = "") -> None:
         """Write the files; what is open is told to have expired, or not told of at all."""
         left = [
-            {"id": "x", "custom_id": asked["custom_id"], "response": None,
-             "error": {"code": code, "message": message}}
-            for asked in batch["_open"] if code
-        ]  # fmt: skip
+            {
+                "id": "x",
+                "custom_id": asked["custom_id"],
+                "response": None,
+                "error": {"code": code, "message": message},
+            }
+            for asked in batch["_open"]
+            if code
+        ]
         output, errors = batch["_output"], [*batch["_errors"], *left]
         for name, lines in (("output", output), ("error", errors)):
             if lines:

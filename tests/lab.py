@@ -15,9 +15,14 @@ from typing import Any
 import nbformat
 
 FLAGS = [
-    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
 
@@ -34,17 +39,30 @@ class Lab:
             '{"fetchNews": "false", "checkForUpdates": false}'
         )
         environment = os.environ | {
-            "JUPYTER_CONFIG_DIR": str(config), "JUPYTER_DATA_DIR": str(folder / "data"),
-            "JUPYTERLAB_SETTINGS_DIR": str(config / "s"), "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTER_CONFIG_DIR": str(config),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTERLAB_SETTINGS_DIR": str(config / "s"),
+            "IPYTHONDIR": str(folder / "ipython"),
             "JUPYTERLAB_WORKSPACES_DIR": str(config / "w"),
             "PARDSPY_STORE": str(folder / "answers.sqlite"),
-        }  # fmt: skip
+        }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0",
-             "--allow-root", "--expose-app-in-browser", f"--IdentityProvider.token={token}",
-             f"--ServerApp.root_dir={folder}"],
-            stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--ip=127.0.0.1",
+                "--port=0",
+                "--allow-root",
+                "--expose-app-in-browser",
+                f"--IdentityProvider.token={token}",
+                f"--ServerApp.root_dir={folder}",
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
@@ -60,14 +78,26 @@ class Lab:
         name = f"ipykernel-{ipykernel}"
         packages = self.folder / name
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--no-deps", "--target", str(packages), f"ipykernel=={ipykernel}"],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--target",
+                str(packages),
+                f"ipykernel=={ipykernel}",
+            ],
             check=True,
-        )  # fmt: skip
+        )
         spec = {
             "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            "display_name": name, "language": "python", "env": {"PYTHONPATH": str(packages)},
-        }  # fmt: skip
+            "display_name": name,
+            "language": "python",
+            "env": {"PYTHONPATH": str(packages)},
+        }
         folder = self.folder / "data" / "kernels" / name
         folder.mkdir(parents=True)
         (folder / "kernel.json").write_text(json.dumps(spec))

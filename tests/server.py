@@ -154,12 +154,18 @@ class ScriptedServer:
             return web.Response(text="<html>oops</html>", content_type="text/html")
         content = reply.more.get("content") or content_for(kind, marker, reply.more.get("label"))
         answer: dict[str, Any] = {
-            "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
-            "choices": [{
-                "index": 0, "finish_reason": "length" if kind == "length" else "stop",
-                "message": {"role": "assistant", "content": content},
-            }],
-        }  # fmt: skip
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "length" if kind == "length" else "stop",
+                    "message": {"role": "assistant", "content": content},
+                }
+            ],
+        }
         if "logprobs" in reply.more and body.get("logprobs"):
             answer["choices"][0]["logprobs"] = {"content": reply.more["logprobs"]}
         if kind == "refusal":
@@ -170,10 +176,11 @@ class ScriptedServer:
             self.billed_completion += completion
             self.billed_cached += cached
             answer["usage"] = {
-                "prompt_tokens": prompt, "completion_tokens": completion,
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
                 "total_tokens": int(prompt) + completion,
                 "prompt_tokens_details": {"cached_tokens": cached},
-            }  # fmt: skip
+            }
         answered = web.json_response(answer, headers=self.answer_headers)
         if self.compress:
             answered.enable_compression()

@@ -186,9 +186,14 @@ class Outcome:
 
 
 def simulate(
-    world: World, rows: int, *, max_workers: int, rpm: float | None = None,
-    on_event: Callable[[Event, Fleet], None] | None = None, **options: Any,
-) -> Outcome:  # fmt: skip
+    world: World,
+    rows: int,
+    *,
+    max_workers: int,
+    rpm: float | None = None,
+    on_event: Callable[[Event, Fleet], None] | None = None,
+    **options: Any,
+) -> Outcome:
     """Run so many rows over a world's sites."""
     clock = VirtualClock()
     loop = clock.new_event_loop()
@@ -217,9 +222,16 @@ def simulate(
     link = SimulatedLink(world, given, clock)
     failure = FailurePolicy(given.max_failures, given.fail_fast)
     fleet = Fleet(
-        RowSource(source(), blocking=False, total=rows), link, emit, clock=clock, total=rows,
-        max_workers=max_workers, failure=failure, rpm=rpm, twins=given.hedge is not None,
-    )  # fmt: skip
+        RowSource(source(), blocking=False, total=rows),
+        link,
+        emit,
+        clock=clock,
+        total=rows,
+        max_workers=max_workers,
+        failure=failure,
+        rpm=rpm,
+        twins=given.hedge is not None,
+    )
 
     async def main() -> None:
         await fleet.run()
@@ -227,5 +239,13 @@ def simulate(
 
     loop.run_until_complete(main())
     loop.close()
-    return Outcome(world, rows, counts["ok"], counts["failed"], end[0].elapsed_s, max_workers,
-                   end[0].reason, ends)  # fmt: skip
+    return Outcome(
+        world,
+        rows,
+        counts["ok"],
+        counts["failed"],
+        end[0].elapsed_s,
+        max_workers,
+        end[0].reason,
+        ends,
+    )

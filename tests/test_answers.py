@@ -24,9 +24,11 @@ def read(signature: pn.Signature, text: str) -> tuple[dict[str, Any], str | None
 
 @pytest.fixture
 def label_only() -> pn.Signature:
-    return pn.Signature("Label").add_input("review").add_class_output(
-        "sentiment", ["good", "very good", "bad"], aliases={"great": "very good"}
-    )  # fmt: skip
+    return (
+        pn.Signature("Label")
+        .add_input("review")
+        .add_class_output("sentiment", ["good", "very good", "bad"], aliases={"great": "very good"})
+    )
 
 
 # -- forms ---------------------------------------------------------------------------------------
@@ -34,9 +36,12 @@ def label_only() -> pn.Signature:
 
 @pytest.mark.parametrize(
     ("refuses", "form"),
-    [(set(), "json_schema"), ({"json_schema"}, "json_object"),
-     ({"json_schema", "json_object"}, "text")],
-)  # fmt: skip
+    [
+        (set(), "json_schema"),
+        ({"json_schema"}, "json_object"),
+        ({"json_schema", "json_object"}, "text"),
+    ],
+)
 def test_the_form_an_endpoint_takes_is_found_out_once_and_not_once_a_row(
     predict: pn.Predict, server: ScriptedServer, refuses: set[str], form: str
 ) -> None:
@@ -79,8 +84,10 @@ def test_other_refusals_are_the_rows_own(predict: pn.Predict, server: ScriptedSe
 def test_a_row_that_is_too_long_teaches_nothing_about_forms(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:
-    told = ("This model's maximum context length is 128000 tokens. However, your messages resulted "
-            "in 150000 tokens (including 76 in the response_format schemas.)")  # fmt: skip
+    told = (
+        "This model's maximum context length is 128000 tokens. However, your messages resulted "
+        "in 150000 tokens (including 76 in the response_format schemas.)"
+    )
     server.script = lambda marker, attempt: (
         Reply("status", code=400, message=told) if marker == 1 else Reply()
     )
@@ -223,10 +230,17 @@ def test_what_is_optional_is_not_lost_with_half_an_answer() -> None:
 
 @pytest.mark.parametrize(
     ("text", "label"),
-    [("Very good!", "very good"), ("It is a good one.", "good"), ("great", "very good"),
-     ("not bad", None), ("good or bad", None), ("It isn't good", None), ("fine", None),
-     ("goodness", None)],
-)  # fmt: skip
+    [
+        ("Very good!", "very good"),
+        ("It is a good one.", "good"),
+        ("great", "very good"),
+        ("not bad", None),
+        ("good or bad", None),
+        ("It isn't good", None),
+        ("fine", None),
+        ("goodness", None),
+    ],
+)
 def test_prose_counts_where_it_names_one_label_and_denies_nothing(
     label_only: pn.Signature, text: str, label: str | None
 ) -> None:
@@ -252,10 +266,19 @@ def test_of_several_answers_the_last_that_fits_counts(signature: pn.Signature, t
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("score: .5", 0.5), ("score: 3.", 3.0), ("Score = -2", -2.0), ("score: 3 or 4", None),
-     ("score: 3\nscore: 4", None), ('{"score": 3 or 4}', None), ('{"score": 5%}', None),
-     ('{"score": 4 (of 5)}', None), ('{"score": 1e3 000}', None), ("{'score': 4,}", 4.0)],
-)  # fmt: skip
+    [
+        ("score: .5", 0.5),
+        ("score: 3.", 3.0),
+        ("Score = -2", -2.0),
+        ("score: 3 or 4", None),
+        ("score: 3\nscore: 4", None),
+        ('{"score": 3 or 4}', None),
+        ('{"score": 5%}', None),
+        ('{"score": 4 (of 5)}', None),
+        ('{"score": 1e3 000}', None),
+        ("{'score': 4,}", 4.0),
+    ],
+)
 def test_numbers_are_read_whole_or_not_at_all(text: str, value: float | None) -> None:
     signature = pn.Signature("S").add_input("r").add_output("score", float)
     if value is None:
@@ -280,11 +303,19 @@ def test_labels_that_deny_are_read_like_the_others() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Hello" + "\n" * 50000, "```" + " " * 50000, "```" + "a" * 50000, "*" * 50000,
-     "sentiment: a a" + " " * 50000 + "b", "{" * 50000 + "}" * 50000, '{"a":' * 3000,
-     '{"a":' * 3000 + "1" + "}" * 3000, "x" * 200_000,
-     '{"sentiment": ' + "[" * 5000 + "]" * 5000 + ",}"],
-)  # fmt: skip
+    [
+        "Hello" + "\n" * 50000,
+        "```" + " " * 50000,
+        "```" + "a" * 50000,
+        "*" * 50000,
+        "sentiment: a a" + " " * 50000 + "b",
+        "{" * 50000 + "}" * 50000,
+        '{"a":' * 3000,
+        '{"a":' * 3000 + "1" + "}" * 3000,
+        "x" * 200_000,
+        '{"sentiment": ' + "[" * 5000 + "]" * 5000 + ",}",
+    ],
+)
 def test_no_text_holds_up_the_others_or_breaks_the_reading(
     signature: pn.Signature, label_only: pn.Signature, text: str
 ) -> None:
@@ -422,28 +453,58 @@ THREE = Literal["positive", "neutral", "negative"]
     ("tokens", "expected"),
     [
         # one token decides; what is no label does not count: 0.6, 0.2, 0.1 of 0.9
-        ([token('{"x": "'), token("positive", 0.6, negative=0.2, neutral=0.1, happy=0.1),
-          token('"}')], (0.6 / 0.9, 0.1 / 0.9, 0.2 / 0.9)),
+        (
+            [
+                token('{"x": "'),
+                token("positive", 0.6, negative=0.2, neutral=0.1, happy=0.1),
+                token('"}'),
+            ],
+            (0.6 / 0.9, 0.1 / 0.9, 0.2 / 0.9),
+        ),
         # the quote belongs to the label's token; the reason says "positive", too
-        ([token('{"reason":"positive",'), token('"x":'),
-          token('"pos', 0.5, _neg=0.25, _neutral=0.25), token("itive", 0.9, ing=0.1),
-          token('"}')], (0.5, 0.25, 0.25)),
+        (
+            [
+                token('{"reason":"positive",'),
+                token('"x":'),
+                token('"pos', 0.5, _neg=0.25, _neutral=0.25),
+                token("itive", 0.9, ing=0.1),
+                token('"}'),
+            ],
+            (0.5, 0.25, 0.25),
+        ),
         # two labels share a first token: 0.3 for positive, then 0.7 times 0.8 and 0.2
-        ([token('{"x":"'), token("ne", 0.7, positive=0.3), token("gative", 0.8, utral=0.2),
-          token('"}')], (0.3, 0.7 * 0.2, 0.7 * 0.8)),
+        (
+            [
+                token('{"x":"'),
+                token("ne", 0.7, positive=0.3),
+                token("gative", 0.8, utral=0.2),
+                token('"}'),
+            ],
+            (0.3, 0.7 * 0.2, 0.7 * 0.8),
+        ),
         # two ways to cut the same label
-        ([token('{"x":"'), token("positive", 0.5, pos=0.1, negative=0.4), token('"}')],
-         (0.6, 0.0, 0.4)),
+        (
+            [token('{"x":"'), token("positive", 0.5, pos=0.1, negative=0.4), token('"}')],
+            (0.6, 0.0, 0.4),
+        ),
         # what leads to two labels is shared out as the rest is
-        ([token('{"x":"'), token("positive", 0.5, ne=0.2, negative=0.2, neutral=0.1),
-          token('"}')], (0.5, 0.1 + 0.2 / 3, 0.2 + 0.4 / 3)),
+        (
+            [
+                token('{"x":"'),
+                token("positive", 0.5, ne=0.2, negative=0.2, neutral=0.1),
+                token('"}'),
+            ],
+            (0.5, 0.1 + 0.2 / 3, 0.2 + 0.4 / 3),
+        ),
         # nothing tells which of the two it leads to
         ([token('{"x":"'), token("positive", 0.5, ne=0.5), token('"}')], (0.5, None, None)),
         # a token that was forced by the mask has a small probability of its own
-        ([token(' {"x":"'), token("negative", 0.001, joy=0.99, positive=0.003), token('"}')],
-         (0.75, 0.0, 0.25)),
+        (
+            [token(' {"x":"'), token("negative", 0.001, joy=0.99, positive=0.003), token('"}')],
+            (0.75, 0.0, 0.25),
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_distribution_is_that_of_the_logprobs_by_hand(
     tokens: list[dict[str, Any]], expected: tuple[float | None, ...]
 ) -> None:
@@ -455,10 +516,19 @@ def test_the_distribution_is_that_of_the_logprobs_by_hand(
 
 
 SLOPPY = [
-    ["a"], [None], [{"token": 3}], [{"bytes": [300]}], [{"bytes": 10**12}], [{"logprob": "x"}],
-    [{"logprob": float("nan")}], [{"top_logprobs": 5}], [{"top_logprobs": [None]}],
-    [{"top_logprobs": {"a": -1}}], {"a": 1}, "abc",
-]  # fmt: skip
+    ["a"],
+    [None],
+    [{"token": 3}],
+    [{"bytes": [300]}],
+    [{"bytes": 10**12}],
+    [{"logprob": "x"}],
+    [{"logprob": float("nan")}],
+    [{"top_logprobs": 5}],
+    [{"top_logprobs": [None]}],
+    [{"top_logprobs": {"a": -1}}],
+    {"a": 1},
+    "abc",
+]
 
 
 @pytest.mark.parametrize("tokens", SLOPPY, ids=repr)
@@ -477,18 +547,21 @@ def test_logprobs_in_no_shape_leave_the_answer_alone(
 
 
 def test_a_label_that_begins_another_and_numbers_and_aliases() -> None:
-    longer = [token('{"x":"'), token("very", 0.9), token(" good", 0.8), token('"', 0.4),
-              token("}")]  # fmt: skip
+    longer = [token('{"x":"'), token("very", 0.9), token(" good", 0.8), token('"', 0.4), token("}")]
     labels = Literal["very good", "very good indeed"]
     longer[3]["top_logprobs"].append(token(" indeed", 0.1))
-    assert spread(longer, labels) == {"very good": pytest.approx(0.8),
-                                      "very good indeed": pytest.approx(0.2)}  # fmt: skip
+    assert spread(longer, labels) == {
+        "very good": pytest.approx(0.8),
+        "very good indeed": pytest.approx(0.2),
+    }
     numbers = [token('{"x": '), token("1", 0.5), token("}", 0.75), token("\n")]
     numbers[1]["top_logprobs"].append(token("2", 0.5))
     numbers[2]["top_logprobs"].append(token("0", 0.25))
     assert spread(numbers, Literal[1, 2, 10]) == {
-        "1": pytest.approx(0.375), "2": pytest.approx(0.5), "10": pytest.approx(0.125),
-    }  # fmt: skip
+        "1": pytest.approx(0.375),
+        "2": pytest.approx(0.5),
+        "10": pytest.approx(0.125),
+    }
 
 
 @pytest.mark.parametrize(
@@ -512,8 +585,11 @@ def test_confidence_is_never_made_up(tokens: list[dict[str, Any]]) -> None:
 def sure(server: ScriptedServer) -> Callable[..., None]:
     def answer(p: float) -> None:
         said = '{"sentiment": "negative", "reason": "r"}'
-        tokens = [token('{"sentiment": "'), token("negative", p, positive=(1 - p) / 2),
-                  token('", "reason": "r"}')]  # fmt: skip
+        tokens = [
+            token('{"sentiment": "'),
+            token("negative", p, positive=(1 - p) / 2),
+            token('", "reason": "r"}'),
+        ]
         server.script = lambda marker, attempt: Reply(content=said, logprobs=tokens)
 
     return answer
@@ -530,13 +606,18 @@ def test_confidence_is_two_columns_which_the_store_keeps(
     )
     df = pn.run_parallel(predict, ["row-0", "row-1"], **options)
     assert list(df.columns[1:5]) == [
-        "sentiment", "reason", "sentiment_confidence", "sentiment_probabilities",
-    ]  # fmt: skip
+        "sentiment",
+        "reason",
+        "sentiment_confidence",
+        "sentiment_probabilities",
+    ]
     assert str(df["sentiment_confidence"].dtype) == "Float64"
     assert df["sentiment_confidence"].tolist() == [pytest.approx(0.8 / 0.9)] * 2
     assert df["sentiment_probabilities"][0] == {
-        "positive": pytest.approx(1 / 9), "neutral": 0.0, "negative": pytest.approx(8 / 9),
-    }  # fmt: skip
+        "positive": pytest.approx(1 / 9),
+        "neutral": 0.0,
+        "negative": pytest.approx(8 / 9),
+    }
     assert server.requests[0]["logprobs"] is True
     sure(0.5)
     again = pn.run_parallel(predict, ["row-0", "row-1"], **options)
@@ -599,9 +680,11 @@ def test_images_go_as_parts_beside_the_text(
     assert parts[0][0] == {"type": "text", "text": "question: row-0?\nphoto: (image 1)"}
     data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     assert [p[1]["image_url"] for p in parts] == [
-        {"url": data}, {"url": data}, {"url": "https://example.org/b.jpg"},
+        {"url": data},
+        {"url": data},
+        {"url": "https://example.org/b.jpg"},
         {"url": data, "detail": "low"},
-    ]  # fmt: skip
+    ]
     assert pn.run_parallel(look, table, progress="none")["cached"].all()
     path.write_bytes(PNG + b"\0")  # another image under the same name
     assert pn.run_parallel(look, table.iloc[:1], progress="none")["cached"].tolist() == [False]

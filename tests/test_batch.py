@@ -29,12 +29,19 @@ AB = [{"review": "a"}, {"review": "b"}]
 @pytest.mark.parametrize(
     "data",
     [
-        ["a", "b"], ("a", "b"), pd.Series(["a", "b"]), np.array(["a", "b"]),
-        {"review": ["a", "b"]}, {"review": pd.Series(["a", "b"])}, {"_batch": AB}, AB, iter(AB),
+        ["a", "b"],
+        ("a", "b"),
+        pd.Series(["a", "b"]),
+        np.array(["a", "b"]),
+        {"review": ["a", "b"]},
+        {"review": pd.Series(["a", "b"])},
+        {"_batch": AB},
+        AB,
+        iter(AB),
         pd.DataFrame({"review": ["a", "b"], "other": [1, 2]}),
     ],
     ids=lambda d: type(d).__name__,
-)  # fmt: skip
+)
 def test_every_shape_gives_the_same_rows(data: Any) -> None:
     assert inputs_of(data) == AB
 

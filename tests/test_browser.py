@@ -121,9 +121,12 @@ def test_an_old_kernel_says_so_and_its_background_runs_have_working_buttons(
     server.gate = threading.Event()
     kernel = lab.add_kernel("6.31.0")
     lab.write(
-        "old.ipynb", SETUP.format(url=server.url, rows=30), CALLS["blocking"],
-        CALLS["background"], kernel=kernel,
-    )  # fmt: skip
+        "old.ipynb",
+        SETUP.format(url=server.url, rows=30),
+        CALLS["blocking"],
+        CALLS["background"],
+        kernel=kernel,
+    )
     lab.open(page, "old.ipynb")
     lab.run_cell(page, 0)
     lab.run_cell(page, 1)
@@ -146,9 +149,11 @@ def test_finish_without_stragglers_keeps_all_but_the_slowest(
     server.delay_s = 0.05
     server.script = lambda marker, attempt: Reply("stall" if marker in (3, 7) else "ok")
     lab.write(
-        "stragglers.ipynb", SETUP.format(url=server.url, rows=40), CALLS["blocking"],
+        "stragglers.ipynb",
+        SETUP.format(url=server.url, rows=40),
+        CALLS["blocking"],
         "print(list(df.index[df['status'] == 'cancelled']), set(df['status']))",
-    )  # fmt: skip
+    )
     lab.open(page, "stragglers.ipynb")
     lab.run_all(page)
     page.get_by_text("Running: 38 of 40 rows").wait_for(timeout=30_000)
@@ -165,9 +170,11 @@ def test_interrupt_returns_the_frame_and_the_same_cell_continues(
     server.script = lambda marker, attempt: Reply("stall" if marker >= 8 else "ok")
     name = f"interrupt-{waits}.ipynb"
     lab.write(
-        name, SETUP.format(url=server.url, rows=40), CALLS[waits],
+        name,
+        SETUP.format(url=server.url, rows=40),
+        CALLS[waits],
         "print(int((df['status'] == 'ok').sum()), 'are ok,', int(df['cached'].sum()), 'cached')",
-    )  # fmt: skip
+    )
     lab.open(page, name)
     lab.run_all(page)
     page.get_by_text("Running: 8 of 40 rows").wait_for(timeout=30_000)
@@ -197,10 +204,11 @@ def test_what_stays_is_static_html_in_the_saved_file_and_in_the_reopened_page(
         Reply("status", code=400, message="<script>alert(1)</script>") if marker == 5 else Reply()
     )
     path = lab.write(
-        "saved.ipynb", SETUP.format(url=server.url, rows=40),
+        "saved.ipynb",
+        SETUP.format(url=server.url, rows=40),
         "df = pn.run_parallel(predict, reviews, max_workers=4, max_failures=3)",
         "print(len(df))",
-    )  # fmt: skip
+    )
     lab.open(page, "saved.ipynb")
     lab.run_all(page)
     page.get_by_text("Running: 0 of 40 rows").wait_for(timeout=30_000)  # live, while it runs
@@ -241,11 +249,14 @@ def test_two_background_runs_keep_to_their_own_panels(
     """And a handle shows its panel again where it is the cell's value."""
     server.gate = threading.Event()
     lab.write(
-        "two.ipynb", SETUP.format(url=server.url, rows=30),
+        "two.ipynb",
+        SETUP.format(url=server.url, rows=30),
         "a = pn.start_parallel(predict, reviews, max_workers=2, store=None)",
         "b = pn.start_parallel(predict, reviews[:20], max_workers=2, store=None)",
-        "a", "print(len(a.df), a.metrics.total)", "a.result(), b.result(); b",
-    )  # fmt: skip
+        "a",
+        "print(len(a.df), a.metrics.total)",
+        "a.result(), b.result(); b",
+    )
     lab.open(page, "two.ipynb")
     for cell in range(5):  # each returns at once
         lab.run_cell(page, cell)
@@ -284,8 +295,11 @@ def test_the_panel_fits_520_pixels(lab: Lab, page: Any, server: ScriptedServer) 
     server.script = lambda marker, attempt: (
         Reply("status", code=400, message=long) if marker == 0 else Reply("stall")
     )
-    lab.write("narrow.ipynb", SETUP.format(url=server.url, rows=1234),
-              "run = pn.start_parallel(predict, reviews, max_failures=None)")  # fmt: skip
+    lab.write(
+        "narrow.ipynb",
+        SETUP.format(url=server.url, rows=1234),
+        "run = pn.start_parallel(predict, reviews, max_failures=None)",
+    )
     page.set_viewport_size({"width": 520, "height": 900})
     lab.open(page, "narrow.ipynb")
     lab.run_all(page)

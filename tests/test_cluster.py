@@ -211,8 +211,7 @@ def test_a_row_that_kills_workers_fails_and_the_others_do_not(client: Client) ->
             os._exit(1)
         return i
 
-    df = pn.run_parallel(deadly, {"i": range(12)}, executor=client, max_workers=1,
-                         max_failures=1)  # fmt: skip
+    df = pn.run_parallel(deadly, {"i": range(12)}, executor=client, max_workers=1, max_failures=1)
     assert df.loc[df["status"] != "ok", "i"].tolist() == [5]
     assert df.loc[5, "error_type"] == "WorkerLostError"
     client.wait_for_workers(2)
@@ -261,8 +260,9 @@ def test_a_budget_is_that_of_all_processes(
     predict = pn.Predict(signature, lm)
     server.delay_s = 0.02
     with pytest.raises(pn.BudgetExceeded) as stopped:
-        pn.run_parallel(predict, rows(400), executor=client, max_workers=8, store=None,
-                        max_cost_usd=0.8)  # fmt: skip
+        pn.run_parallel(
+            predict, rows(400), executor=client, max_workers=8, store=None, max_cost_usd=0.8
+        )
     billed_usd = (server.billed_prompt + server.billed_completion) * 100 / 1e6
     assert 0.5 < billed_usd <= 0.8
     df = stopped.value.df
@@ -280,14 +280,16 @@ def test_failures_add_up_over_processes(
     )
     server.delay_s = 0.02
     with pytest.raises(pn.TooManyFailures) as stopped:
-        pn.run_parallel(predict, rows(400), executor=client, max_workers=4, max_failures=6,
-                        store=None)  # fmt: skip
+        pn.run_parallel(
+            predict, rows(400), executor=client, max_workers=4, max_failures=6, store=None
+        )
     counts = stopped.value.df["status"].value_counts()
     assert 7 <= counts["failed"] <= 7 + 4  # those in flight finish
     assert counts["not_run"] > 300
     with pytest.raises(pn.FailFast):
-        pn.run_parallel(predict, rows(400), executor=client, max_workers=4, fail_fast=True,
-                        store=None)  # fmt: skip
+        pn.run_parallel(
+            predict, rows(400), executor=client, max_workers=4, fail_fast=True, store=None
+        )
 
 
 def test_remembered_rows_are_not_sent_anywhere(
@@ -430,14 +432,17 @@ def test_answers_can_stay_on_the_cluster(
     """`result="dask"`: a Dask DataFrame in the columns and types of the frame."""
     table = pd.DataFrame({"review": rows(30)})
     table.to_parquet(tmp_path / "in.parquet")
-    there = pn.run_parallel(predict, tmp_path / "in.parquet", executor=client, result="dask",
-                            store=None)  # fmt: skip
+    there = pn.run_parallel(
+        predict, tmp_path / "in.parquet", executor=client, result="dask", store=None
+    )
     here = pn.run_parallel(predict, table, store=None)
     assert there.dtypes.drop("review").to_dict() == here.dtypes.drop("review").to_dict()
     pd.testing.assert_frame_equal(frame_of(here), frame_of(there.compute()))
     assert there["sentiment"].value_counts().compute().to_dict() == {
-        "positive": 10, "neutral": 10, "negative": 10,
-    }  # fmt: skip
+        "positive": 10,
+        "neutral": 10,
+        "negative": 10,
+    }
     ddf = dd.from_pandas(table, npartitions=3)
     df = pn.run_parallel(predict, ddf, executor=client, store=None)
     pd.testing.assert_frame_equal(frame_of(here), frame_of(df))
@@ -570,8 +575,9 @@ if __name__ == "__main__":
     print(df["point"].tolist(), df["error_type"].tolist()[3])
 """
     )
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True,
-                          timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "Point(x=4)" in done.stdout
@@ -584,8 +590,15 @@ def test_a_pause_under_a_limit_is_over_when_it_is(
 ) -> None:
     """Whatever asked to be let in while it lasted is let in afterwards."""
     lm = pn.LM("m", base_url=server.url, api_key="k", price=(1.0, 1.0), max_tokens=20)
-    run = pn.start_parallel(pn.Predict(signature, lm), rows(12), executor=client, max_workers=2,
-                            store=None, progress="none", **limit)  # fmt: skip
+    run = pn.start_parallel(
+        pn.Predict(signature, lm),
+        rows(12),
+        executor=client,
+        max_workers=2,
+        store=None,
+        progress="none",
+        **limit,
+    )
     until(lambda: run.metrics.successes >= 2)
     run.pause()
     until(lambda: run.metrics.successes == len(server.requests))
@@ -602,9 +615,14 @@ def test_equal_rows_of_a_partition_do_not_wait_for_each_other(
     server.script = lambda m, a: Reply("status", code=500) if a == 1 else Reply()
     table = pd.DataFrame({"review": rows(6) * 8})
     metrics = pn.run_to_parquet(
-        predict, dd.from_pandas(table, npartitions=1), tmp_path / "out", executor=client,
-        rpm=6000, max_workers=8, store=tmp_path / "s.sqlite",
-    )  # fmt: skip
+        predict,
+        dd.from_pandas(table, npartitions=1),
+        tmp_path / "out",
+        executor=client,
+        rpm=6000,
+        max_workers=8,
+        store=tmp_path / "s.sqlite",
+    )
     assert (metrics.successes, metrics.cached) == (48, 42)
 
 
@@ -631,11 +649,19 @@ def test_what_cannot_go_over_is_that_rows_failure(client: Client) -> None:
         return {"made": 1}
 
     kinds = ["fine", "lock", "fine", "unloadable", Unsendable(), "fine", Unloadable(), "fine"]
-    df = pn.run_parallel(answer, {"kind": kinds}, executor=client, max_failures=None,
-                         progress="none")  # fmt: skip
+    df = pn.run_parallel(
+        answer, {"kind": kinds}, executor=client, max_failures=None, progress="none"
+    )
     assert df["status"].tolist() == [
-        "ok", "failed", "ok", "failed", "failed", "ok", "failed", "ok",
-    ]  # fmt: skip
+        "ok",
+        "failed",
+        "ok",
+        "failed",
+        "failed",
+        "ok",
+        "failed",
+        "ok",
+    ]
     assert set(df["error_type"].dropna()) == {"TransferError"}
     assert "not me" in df.loc[4, "error"]
 
@@ -664,8 +690,15 @@ def test_second_requests_are_counted(
         30.0 if marker in slow and server.attempts[marker] == 1 else 0.02
     )
     seen: list[Any] = []
-    df = pn.run_parallel(predict, rows(120), executor=client, hedge=0.9, max_workers=8,
-                         store=None, progress=seen.append)  # fmt: skip
+    df = pn.run_parallel(
+        predict,
+        rows(120),
+        executor=client,
+        hedge=0.9,
+        max_workers=8,
+        store=None,
+        progress=seen.append,
+    )
     metrics = df.parallel.metrics
     kinds = Counter(type(event).__name__ for event in seen)
     assert metrics.not_run == 0
@@ -744,8 +777,9 @@ def test_a_site_that_heard_nothing_for_too_long_is_hosted_again(
     client.run(impatient, 0.4)
     try:
         server.delay_s = 0.2
-        df = pn.run_parallel(predict, rows(40), executor=client, max_workers=4, store=None,
-                             progress="none")  # fmt: skip
+        df = pn.run_parallel(
+            predict, rows(40), executor=client, max_workers=4, store=None, progress="none"
+        )
     finally:
         client.run(impatient, 60.0)
     assert (df["status"] == "ok").all()

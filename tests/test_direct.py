@@ -67,9 +67,11 @@ def test_azure_and_other_clients_go_their_own_way(
     made: list[Any] = []
 
     def azure() -> openai.AsyncAzureOpenAI:
-        made.append(openai.AsyncAzureOpenAI(
-            base_url=server.url, api_key="azure-key", api_version="2026-01-01", max_retries=0
-        ))  # fmt: skip
+        made.append(
+            openai.AsyncAzureOpenAI(
+                base_url=server.url, api_key="azure-key", api_version="2026-01-01", max_retries=0
+            )
+        )
         return made[-1]
 
     lm = pn.LM("my-deployment", client=azure)
@@ -78,9 +80,10 @@ def test_azure_and_other_clients_go_their_own_way(
     assert {h["api-key"] for h in server.headers} == {"azure-key"}
     assert len(made) <= 3, "one for each event loop, and one to know its URL"
     server.script = lambda marker, attempt: (
-        Reply("status", code=429, headers={"retry-after-ms": "20"}) if attempt == 2 else
-        Reply("status", code=400, message="no azure-key here")
-    )  # fmt: skip
+        Reply("status", code=429, headers={"retry-after-ms": "20"})
+        if attempt == 2
+        else Reply("status", code=400, message="no azure-key here")
+    )
     df = pn.run_parallel(pn.Predict(signature, lm), reviews[:1], max_failures=None, **QUIET)
     assert df["attempts"].tolist() == [2]
     assert "azure-key" not in df["error"][0]

@@ -289,9 +289,15 @@ def test_durations_are_for_people(seconds: float | None, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("ms", "words"),
-    [(None, "–"), (0.523, "0.52 ms"), (87.4, "87 ms"), (6412, "6.41 s"), (999.9, "1000 ms"),
-     (125_000, "2 min 5 s")],
-)  # fmt: skip
+    [
+        (None, "–"),
+        (0.523, "0.52 ms"),
+        (87.4, "87 ms"),
+        (6412, "6.41 s"),
+        (999.9, "1000 ms"),
+        (125_000, "2 min 5 s"),
+    ],
+)
 def test_latencies_are_for_people(ms: float | None, words: str) -> None:
     assert markup.milliseconds(ms) == words
 

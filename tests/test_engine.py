@@ -55,10 +55,16 @@ def run(
     clock = VirtualClock()
     loop = clock.new_event_loop()
     engine = Engine(
-        rows(n) if source is None else source, call, events.append, clock=clock, total=n,
-        max_workers=workers, retry=retry or RetryPolicy(rand=lambda: 1.0),
-        failure=failure or FailurePolicy(None), **more,
-    )  # fmt: skip
+        rows(n) if source is None else source,
+        call,
+        events.append,
+        clock=clock,
+        total=n,
+        max_workers=workers,
+        retry=retry or RetryPolicy(rand=lambda: 1.0),
+        failure=failure or FailurePolicy(None),
+        **more,
+    )
     if control:
         loop.call_soon(control, engine, loop)
     try:
@@ -197,8 +203,10 @@ def test_fail_fast_cancels_what_is_in_flight_at_once() -> None:
 
     events = run(9, call, workers=3, failure=FailurePolicy(None, fail_fast=True))
     assert {n: r.status for n, r in finished(events).items()} == {
-        0: "cancelled", 1: "failed", 2: "cancelled",
-    }  # fmt: skip
+        0: "cancelled",
+        1: "failed",
+        2: "cancelled",
+    }
     end = events[-1]
     assert isinstance(end, RunFinished)
     assert (end.reason, end.elapsed_s) == ("fail_fast", 1)
@@ -356,9 +364,15 @@ def test_steering_before_the_run_holds_from_its_first_row() -> None:
     loop = clock.new_event_loop()
     events: list[Event] = []
     engine = Engine(
-        rows(3), one_second, events.append, clock=clock, total=3, max_workers=1,
-        retry=RetryPolicy(), failure=FailurePolicy(None),
-    )  # fmt: skip
+        rows(3),
+        one_second,
+        events.append,
+        clock=clock,
+        total=3,
+        max_workers=1,
+        retry=RetryPolicy(),
+        failure=FailurePolicy(None),
+    )
     engine.set_workers(3)
     engine.pause()
     loop.call_later(10, engine.resume)
@@ -412,8 +426,12 @@ def test_a_straggler_may_wait_for_a_retry_and_a_cancelled_row_is_not_tried_again
     events = run(5, call, workers=3, control=control)
     done = finished(events)
     assert {n: r.status for n, r in done.items()} == {
-        0: "cancelled", 1: "cancelled", 2: "ok", 3: "ok", 4: "ok",
-    }  # fmt: skip
+        0: "cancelled",
+        1: "cancelled",
+        2: "ok",
+        3: "ok",
+        4: "ok",
+    }
     assert [done[0].attempts, done[1].attempts] == [1, 1]
     end = events[-1]
     assert isinstance(end, RunFinished)
@@ -503,9 +521,14 @@ def test_equal_rows_share_a_failure_too_and_each_counts() -> None:
         raise ValueError("hopeless") if row.inputs["kind"] else Flaky()
 
     events = run(
-        8, call, source=alike(8, 2), memory=Keyed(), failure=FailurePolicy(7), workers=2,
+        8,
+        call,
+        source=alike(8, 2),
+        memory=Keyed(),
+        failure=FailurePolicy(7),
+        workers=2,
         retry=RetryPolicy(2, base_s=1, rand=lambda: 1.0),
-    )  # fmt: skip
+    )
     done = finished(events)
     assert {r.status for r in done.values()} == {"failed"}
     assert {type(done[n].error) for n in (1, 3, 5, 7)} == {ValueError}
@@ -711,9 +734,16 @@ def test_a_source_that_waits_does_not_hold_up_a_cancel() -> None:
     async def main() -> list[Event]:
         events: list[Event] = []
         engine = Engine(
-            source(), call, events.append, clock=SystemClock(), total=None, max_workers=4,
-            retry=RetryPolicy(), failure=FailurePolicy(None), blocking_source=True,
-        )  # fmt: skip
+            source(),
+            call,
+            events.append,
+            clock=SystemClock(),
+            total=None,
+            max_workers=4,
+            retry=RetryPolicy(),
+            failure=FailurePolicy(None),
+            blocking_source=True,
+        )
         running = asyncio.ensure_future(engine.run())
         while len(finished(events)) < 2:
             await asyncio.sleep(0.01)

@@ -46,8 +46,9 @@ def test_the_figures_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
     between = binomtest(right, len(pairs)).proportion_ci(method="wilson")
     row = ev[ev["metric"] == "accuracy"].iloc[0]
     assert (row["low"], row["high"]) == (
-        pytest.approx(between.low, abs=1e-9), pytest.approx(between.high, abs=1e-9),
-    )  # fmt: skip
+        pytest.approx(between.low, abs=1e-9),
+        pytest.approx(between.high, abs=1e-9),
+    )
     report = metrics.classification_report(
         true, said, labels=LABELS, output_dict=True, zero_division=0
     )
@@ -91,8 +92,9 @@ def test_calibration_is_that_of_scikit_learn() -> None:
 
 
 def test_missing_labels_and_answers_are_counted_and_not_judged() -> None:
-    df = frame([("Positive ", "positive"), (None, "neutral"), ("negative", None),
-                ("negative", "positive")])  # fmt: skip
+    df = frame(
+        [("Positive ", "positive"), (None, "neutral"), ("negative", None), ("negative", "positive")]
+    )
     ev = pn.evaluate(df, "label", "sentiment")
     assert (ev.figure("rows"), ev.figure("answered"), ev.accuracy) == (3, 2, 0.5)
     assert ev.correct.tolist() == [True, False, False]
@@ -102,9 +104,10 @@ def test_missing_labels_and_answers_are_counted_and_not_judged() -> None:
     assert "50% (9–91%)" in html
     assert "true \\ predicted" in html
     assert type(ev.head(2)) is pd.DataFrame
-    assert "&lt;b&gt;" in pn.evaluate(
-        pd.DataFrame({"a": ["<b>", "x"], "b": ["<b>", "x"]}), "a", "b"
-    )._repr_html_()  # fmt: skip
+    assert (
+        "&lt;b&gt;"
+        in pn.evaluate(pd.DataFrame({"a": ["<b>", "x"], "b": ["<b>", "x"]}), "a", "b")._repr_html_()
+    )
 
 
 class Mood(enum.Enum):
@@ -135,9 +138,11 @@ def test_labels_of_any_kind_are_compared_by_what_they_say(
 
 
 def test_aliases_of_the_run_count_for_both(lm: pn.LM, server: ScriptedServer) -> None:
-    aliased = pn.Signature("S").add_input("review").add_class_output(
-        "sentiment", LABELS, aliases={"pos": "positive"}
-    )  # fmt: skip
+    aliased = (
+        pn.Signature("S")
+        .add_input("review")
+        .add_class_output("sentiment", LABELS, aliases={"pos": "positive"})
+    )
     table = pd.DataFrame({"review": ["row-0", "row-1", "row-3"], "gold": ["pos", "neutral", "POS"]})
     df = pn.run_parallel(pn.Predict(aliased, lm), table, truth="gold", **QUIET)
     assert df.parallel.metrics.accuracy == {"sentiment": 1.0}
@@ -259,10 +264,14 @@ def test_a_series_of_true_labels_goes_by_its_index(
 
 @pytest.mark.parametrize(
     ("truth", "message"),
-    [("label", "no|column 'label'"), (["positive"], "1 labels for 12 rows"),
-     ({"mood": "gold"}, "mood"), (True, "truth names the column"),
-     ([0, 1] * 6, "none in common")],
-)  # fmt: skip
+    [
+        ("label", "no|column 'label'"),
+        (["positive"], "1 labels for 12 rows"),
+        ({"mood": "gold"}, "mood"),
+        (True, "truth names the column"),
+        ([0, 1] * 6, "none in common"),
+    ],
+)
 def test_a_truth_that_does_not_fit_is_refused_before_anything_is_sent(
     predict: pn.Predict, labelled: pd.DataFrame, server: ScriptedServer, truth: Any, message: str
 ) -> None:

@@ -34,11 +34,13 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "reviews.parquet"
     n = 57
-    table = pa.table({
-        "id": pa.array([f"r{i}" for i in range(n)]),
-        "review": pa.array([f"row-{i} is a review" for i in range(n)]),
-        "tags": pa.array([["a"] * (i % 3) for i in range(n)]),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "id": pa.array([f"r{i}" for i in range(n)]),
+            "review": pa.array([f"row-{i} is a review" for i in range(n)]),
+            "tags": pa.array([["a"] * (i % 3) for i in range(n)]),
+        }
+    )
     pq.write_table(table, path, row_group_size=23)
     return path
 
@@ -206,9 +208,12 @@ def test_no_rows_make_a_file_with_the_columns(predict: pn.Predict, tmp_path: Pat
 
 
 def test_a_file_that_cannot_be_written_stops_the_run_and_leaves_the_old_one(
-    predict: pn.Predict, server: ScriptedServer, source: Path, tmp_path: Path,
+    predict: pn.Predict,
+    server: ScriptedServer,
+    source: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     target = tmp_path / "answers.parquet"
     target.write_bytes(b"of yesterday")
 
@@ -343,9 +348,9 @@ def test_other_tables_and_outputs_named_like_an_input(tmp_path: Path) -> None:
     df = as_file(same, pl.DataFrame({"v": range(25), "s": ["a"] * 25}), tmp_path)
     assert list(df["v"]) == list(range(1, 26))
     assert list(df["s"]) == ["a"] * 25
-    kept = pd.DataFrame({
-        "v": pd.array([1, None], dtype="Int64"), "c": pd.Categorical(["x", "y"], ["y", "x"])
-    })  # fmt: skip
+    kept = pd.DataFrame(
+        {"v": pd.array([1, None], dtype="Int64"), "c": pd.Categorical(["x", "y"], ["y", "x"])}
+    )
 
     async def fine(c: str) -> str:
         return c

@@ -30,8 +30,11 @@ def test_shares_are_even_and_nothing_is_left_over(workers: int, wanted: dict[str
     assert not short or min(short) >= max(shares.values()) - 1
 
 
-@given(st.integers(1, 60), st.lists(st.tuples(SITES, st.sets(st.sampled_from("abcdefg"))),
-                                    max_size=12), st.randoms(use_true_random=False))  # fmt: skip
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(SITES, st.sets(st.sampled_from("abcdefg"))), max_size=12),
+    st.randoms(use_true_random=False),
+)
 def test_shares_never_add_up_to_more_than_there_is(
     workers: int, steps: Any, luck: random.Random
 ) -> None:
@@ -135,11 +138,14 @@ def test_errors_go_over_the_wire_as_they_are() -> None:
             super().__init__(f"{a} and {b}")
 
     told = [
-        RateLimitError("slow down", retry_after_s=3.0), InvalidOutputError("no", text="said"),
-        Odd(1, 2), KeyError("x"),
-    ]  # fmt: skip
-    events = [RowFinished(Row(0, 0, 0, {}), "failed", None, e, 1, 1.0, 1.0, 1.0, 1.0, None)
-              for e in told]  # fmt: skip
+        RateLimitError("slow down", retry_after_s=3.0),
+        InvalidOutputError("no", text="said"),
+        Odd(1, 2),
+        KeyError("x"),
+    ]
+    events = [
+        RowFinished(Row(0, 0, 0, {}), "failed", None, e, 1, 1.0, 1.0, 1.0, 1.0, None) for e in told
+    ]
     back = report_from_bytes(report_as_bytes(Report(events)))
     errors: list[Any] = [event.error for event in back.events]  # type: ignore[union-attr]
     assert [type(e).__name__ for e in errors] == [type(e).__name__ for e in told]

@@ -119,18 +119,20 @@ def test_columns_of_any_type_are_carried_along(
     server: ScriptedServer, predict: pn.Predict, tmp_path: Path
 ) -> None:
     """What other tools have no type for becomes text; nothing that was paid for is lost."""
-    table = pd.DataFrame({
-        "review": ["row-0", "row-1"],
-        "sparse": pd.arrays.SparseArray([0, 1]),
-        "complex": [1j, 2j],
-        "mixed": pd.Categorical([1, "one"]),
-        "period": pd.period_range("2026-01", periods=2, freq="M"),
-        "interval": pd.interval_range(0, 2),
-        "bytes": [b"\xff", b"ok"],
-        "money": [Decimal("1.10"), Decimal("2.20")],
-        "empty": [{}, {}],
-        "flag": pd.array([True, None], dtype=object),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "review": ["row-0", "row-1"],
+            "sparse": pd.arrays.SparseArray([0, 1]),
+            "complex": [1j, 2j],
+            "mixed": pd.Categorical([1, "one"]),
+            "period": pd.period_range("2026-01", periods=2, freq="M"),
+            "interval": pd.interval_range(0, 2),
+            "bytes": [b"\xff", b"ok"],
+            "money": [Decimal("1.10"), Decimal("2.20")],
+            "empty": [{}, {}],
+            "flag": pd.array([True, None], dtype=object),
+        }
+    )
     for kind in ("polars", "pyarrow"):
         made = pn.run_parallel(predict, table, result=kind, progress="none")
         assert made.shape[0] == 2

@@ -73,8 +73,10 @@ def test_a_request_is_what_a_run_would_send(provider: BatchServer, predict: pn.P
     pn.run_parallel(predict, rows(1), progress="none")
     assert line["body"] == provider.requests[0]
     assert (line["custom_id"], line["method"], line["url"]) == (
-        "row-0", "POST", "/v1/chat/completions",
-    )  # fmt: skip
+        "row-0",
+        "POST",
+        "/v1/chat/completions",
+    )
 
 
 def test_answers_enter_the_store_and_remembered_rows_are_not_sent(
@@ -110,8 +112,9 @@ def test_files_keep_to_the_providers_limits(provider: BatchServer, predict: pn.P
 
     one = len(next(iter(provider.files.values())).splitlines()[0]) + 1
     provider.files.clear()
-    job = pn.submit_batch(predict, [f"row-1{i} is a review" for i in range(9)], store=fresh(),
-                          max_bytes=4 * one + 10)  # fmt: skip
+    job = pn.submit_batch(
+        predict, [f"row-1{i} is a review" for i in range(9)], store=fresh(), max_bytes=4 * one + 10
+    )
     assert [len(f.splitlines()) for f in provider.files.values()] == [4, 4, 1]
     with pytest.raises(ValueError, match=r"the request of row 1 has [\d,]+ bytes"):
         pn.submit_batch(predict, ["row-90", "row-91 " + "x" * 5000], max_bytes=4000)
@@ -138,8 +141,10 @@ def test_partial_errors_are_rows_and_can_be_finished_online(
     df = job.wait(poll_s=0.01)
     assert job.status == "completed"
     assert df["error_type"].dropna().to_dict() == {
-        1: "BadRequestError", 4: "OutOfVocabularyError", 6: "ServerError",
-    }  # fmt: skip
+        1: "BadRequestError",
+        4: "OutOfVocabularyError",
+        6: "ServerError",
+    }
     assert df.loc[4, "cost_usd"] > 0  # it was paid for
     done = job.retry_failed(progress="none")
     assert (done["status"] == "ok").all()
@@ -223,8 +228,9 @@ job = pn.submit_batch(pn.Predict(signature, lm), {rows(7)!r})
 print(job.id)
 """
     env = {**os.environ, "PARDSPY_STORE": str(store_path)}
-    made = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True,
-                          check=True)  # fmt: skip
+    made = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
     for file in store_path.parent.rglob("*"):
         content = file.read_bytes() if file.is_file() else b""
         if file.name == "asked.pickle":
@@ -409,10 +415,16 @@ def test_nothing_is_begun_after_a_cancel(provider: BatchServer, predict: pn.Pred
     assert sum(provider.attempts.values()) == 2
 
 
-@pytest.mark.parametrize("odd", [
-    {"response": None, "error": "rate limited"}, {"response": "oops"}, {"response": ["x"]},
-    {"response": {"status_code": 200, "body": "text"}}, {"response": {"status_code": "?"}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"response": None, "error": "rate limited"},
+        {"response": "oops"},
+        {"response": ["x"]},
+        {"response": {"status_code": 200, "body": "text"}},
+        {"response": {"status_code": "?"}},
+    ],
+)
 def test_an_odd_line_is_that_rows_failure(
     provider: BatchServer, predict: pn.Predict, odd: dict[str, Any]
 ) -> None:

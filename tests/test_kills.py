@@ -55,9 +55,11 @@ class Nursery:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-c", NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._orders: IO[str] = self._process.stdin
@@ -159,8 +161,9 @@ def test_an_endpoint_that_is_away_for_a_while_is_waited_for(
 ) -> None:
     """For longer than four attempts take; nothing that could not be sent counts as one."""
     server.latency_s = lambda marker: 0.01
-    run = pn.start_parallel(predict, [f"row-{i}" for i in range(200)], max_workers=4,
-                            progress="none")  # fmt: skip
+    run = pn.start_parallel(
+        predict, [f"row-{i}" for i in range(200)], max_workers=4, progress="none"
+    )
     while answered(server) < 40:
         time.sleep(0.001)
     port = int(server.url.rsplit(":", 1)[1].split("/")[0])

@@ -60,10 +60,19 @@ class Sim:
         self.limits: list[tuple[float, int]] = []
 
     def run(
-        self, n: int, ask: Ask, *, workers: int = 500, auto: bool = False, gates: Any = (),
-        attempts: int = 4, hedge: HedgePolicy | None = None, inputs: Any = None,
-        timeout_s: float | None = None, control: Callable[[Engine], None] = lambda engine: None,
-    ) -> dict[int, RowFinished]:  # fmt: skip
+        self,
+        n: int,
+        ask: Ask,
+        *,
+        workers: int = 500,
+        auto: bool = False,
+        gates: Any = (),
+        attempts: int = 4,
+        hedge: HedgePolicy | None = None,
+        inputs: Any = None,
+        timeout_s: float | None = None,
+        control: Callable[[Engine], None] = lambda engine: None,
+    ) -> dict[int, RowFinished]:
         adaptive = AutoWorkers(workers) if auto else None
 
         def emit(event: Event) -> None:
@@ -76,11 +85,18 @@ class Sim:
             engine.set_workers(adaptive.limit)
 
         engine = Engine(
-            (Row(i, i, 0, inputs(i) if inputs else {}) for i in range(n)), ask, emit,
-            clock=self.clock, total=n, max_workers=workers,
+            (Row(i, i, 0, inputs(i) if inputs else {}) for i in range(n)),
+            ask,
+            emit,
+            clock=self.clock,
+            total=n,
+            max_workers=workers,
             retry=RetryPolicy(attempts, rand=random.Random(1).random),
-            failure=FailurePolicy(None), gates=gates, hedge=hedge, timeout_s=timeout_s,
-        )  # fmt: skip
+            failure=FailurePolicy(None),
+            gates=gates,
+            hedge=hedge,
+            timeout_s=timeout_s,
+        )
         control(engine)
         self.loop.run_until_complete(engine.run())
         return {e.row.number: e for _, e in self.events if isinstance(e, RowFinished)}
@@ -259,17 +275,23 @@ def test_a_gate_that_waits_for_nobody_ends_the_run_as_an_error() -> None:
         ({"x-ratelimit-limit-requests": "500"}, Limits(500, None)),
         (
             {
-                "x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59",
-                "x-ratelimit-reset-requests": "1s", "x-ratelimit-limit-tokens": "150000",
-                "x-ratelimit-remaining-tokens": "149984", "x-ratelimit-reset-tokens": "6ms",
+                "x-ratelimit-limit-requests": "60",
+                "x-ratelimit-remaining-requests": "59",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-limit-tokens": "150000",
+                "x-ratelimit-remaining-tokens": "149984",
+                "x-ratelimit-reset-tokens": "6ms",
             },
             Limits(60, 150000),
         ),  # OpenAI's guide
         (
             {
-                "x-ratelimit-limit-requests": "14400", "x-ratelimit-remaining-requests": "14370",
-                "x-ratelimit-reset-requests": "2m59.56s", "x-ratelimit-limit-tokens": "18000",
-                "x-ratelimit-remaining-tokens": "17997", "x-ratelimit-reset-tokens": "7.66ms",
+                "x-ratelimit-limit-requests": "14400",
+                "x-ratelimit-remaining-requests": "14370",
+                "x-ratelimit-reset-requests": "2m59.56s",
+                "x-ratelimit-limit-tokens": "18000",
+                "x-ratelimit-remaining-tokens": "17997",
+                "x-ratelimit-reset-tokens": "7.66ms",
             },
             Limits(None, 18000),
         ),  # Groq counts requests by the day
@@ -278,13 +300,14 @@ def test_a_gate_that_waits_for_nobody_ends_the_run_as_an_error() -> None:
         ({"x-ratelimit-limit-tokens": "inf"}, None),
         (
             {
-                "x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "-1",
+                "x-ratelimit-limit-requests": "0",
+                "x-ratelimit-remaining-requests": "-1",
                 "x-ratelimit-reset-requests": "1s",
             },
             None,
         ),
     ],
-)  # fmt: skip
+)
 def test_limits_are_read_from_response_headers(
     headers: dict[str, str], expected: Limits | None
 ) -> None:
@@ -328,8 +351,14 @@ def test_auto_workers_find_what_an_endpoint_lets_in_without_a_storm(
     slots: int, network_s: float, spread: float
 ) -> None:
     sim, endpoint = Sim(), Slots(slots, spread, network_s)
-    done = sim.run(40 * slots, endpoint, workers=2, auto=True, attempts=9,
-                   gates=[Pace(None, None, lambda _: 1)])  # fmt: skip
+    done = sim.run(
+        40 * slots,
+        endpoint,
+        workers=2,
+        auto=True,
+        attempts=9,
+        gates=[Pace(None, None, lambda _: 1)],
+    )
     assert {r.status for r in done.values()} == {"ok"}
     assert endpoint.refused <= slots, "one round trip's worth at most"
     found = [sim.limit_at(sim.end.elapsed_s * (0.5 + k / 250)) for k in range(100)]
@@ -531,8 +560,9 @@ def test_duplicates_pass_the_gates_and_a_stop_ends_both() -> None:
         await asyncio.sleep(1000 if row.number == 40 else 1)
         return Answer({})
 
-    done = sim.run(41, ask, workers=4, hedge=HedgePolicy(0.9), gates=[Count()], timeout_s=60,
-                   attempts=1)  # fmt: skip
+    done = sim.run(
+        41, ask, workers=4, hedge=HedgePolicy(0.9), gates=[Count()], timeout_s=60, attempts=1
+    )
     assert max(most) == 2
     assert inside == []
     assert done[40].status == "failed"
@@ -633,8 +663,14 @@ def test_under_any_faults_each_row_ends_once_and_counts_add_up(
 
     sim = Sim()
     gates = [Pace(6000, None, lambda _: 1)]
-    done = sim.run(120, ask, workers=workers, gates=gates, timeout_s=8,
-                   hedge=None if hedge is None else HedgePolicy(hedge))  # fmt: skip
+    done = sim.run(
+        120,
+        ask,
+        workers=workers,
+        gates=gates,
+        timeout_s=8,
+        hedge=None if hedge is None else HedgePolicy(hedge),
+    )
     ends = [e.row.number for _, e in sim.events if isinstance(e, RowFinished)]
     assert sorted(ends) == list(range(120))
     assert {r.status for r in done.values()} <= {"ok", "failed"}

@@ -110,8 +110,10 @@ def test_a_second_estimate_costs_nothing_and_tells_the_same(
 
 def test_the_pilot_is_a_random_choice_in_order(predict: pn.Predict, server: ScriptedServer) -> None:
     rows = [f"row-{i}" for i in range(200)]
-    chosen = [pn.estimate(predict, rows, seed=seed, store=None, **QUIET).pilot.index.tolist()
-              for seed in (0, 0, 1)]  # fmt: skip
+    chosen = [
+        pn.estimate(predict, rows, seed=seed, store=None, **QUIET).pilot.index.tolist()
+        for seed in (0, 0, 1)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
     assert len(set(chosen[0])) == 20
     assert chosen[0] == sorted(chosen[0])
@@ -147,8 +149,9 @@ def test_functions_have_time_and_failures_but_no_tokens() -> None:
     assert "unknown" in repr(estimate)
 
 
-@pytest.mark.parametrize(("freedom", "t"), [(3, 3.182), (4, 2.776), (9, 2.262), (19, 2.093),
-                                            (100, 1.984)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(3, 3.182), (4, 2.776), (9, 2.262), (19, 2.093), (100, 1.984)]
+)
 def test_students_t_is_that_of_the_tables(freedom: int, t: float) -> None:
     assert _t(freedom) == pytest.approx(t, rel=0.005)
 
@@ -186,8 +189,11 @@ def test_the_frame_says_what_made_each_row_and_parquet_keeps_it(
     assert made["model"] == "gpt-4o-mini"
     assert made["endpoint"] == server.url
     assert made["prompt_sha256"] == predict.prompt_sha256
-    assert made["prices"] == {"table": made["prices"]["table"], "usd_per_1m_prompt": 0.15,
-                              "usd_per_1m_completion": 0.6}  # fmt: skip
+    assert made["prices"] == {
+        "table": made["prices"]["table"],
+        "usd_per_1m_prompt": 0.15,
+        "usd_per_1m_completion": 0.6,
+    }
     assert made["prices"]["table"].startswith("genai-prices 0.")
     assert made["packages"].keys() == {"pardspy_nb", "openai", "pandas", "pydantic", "python"}
     assert made["signature"]["outputs"]["sentiment"] == "one of: positive, neutral, negative"
@@ -210,8 +216,10 @@ def test_rows_made_by_an_earlier_version_keep_their_origin(
         earlier.setattr(provenance, "packages", lambda: versions)
         pn.run_parallel(predict, reviews[:5], **QUIET)
     about = pn.run_parallel(predict, reviews, **QUIET).attrs["pardspy"]
-    rows = {about["sources"][source]["packages"]["pardspy_nb"]: of
-            for source, of in about["rows_by_source"].items()}  # fmt: skip
+    rows = {
+        about["sources"][source]["packages"]["pardspy_nb"]: of
+        for source, of in about["rows_by_source"].items()
+    }
     assert rows == {"0.0.9": "0-4", pn.__version__: "5-11"}
 
 
@@ -242,9 +250,11 @@ def test_diff_tells_the_rows_whose_answer_changed(
     def run(model: str, script: Any) -> pd.DataFrame:
         server.script = script
         frame: pd.DataFrame = pn.run_parallel(
-            pn.Predict(signature, pn.LM(model, base_url=server.url)), reviews,
-            max_failures=None, **QUIET,
-        )  # fmt: skip
+            pn.Predict(signature, pn.LM(model, base_url=server.url)),
+            reviews,
+            max_failures=None,
+            **QUIET,
+        )
         return frame
 
     def other(marker: int, attempt: int) -> Reply:
@@ -313,8 +323,9 @@ def test_diff_of_lists_other_types_and_other_categories(tmp_path: Path) -> None:
     assert len(pn.diff(df, pd.read_parquet(tmp_path / "df.parquet"), columns=["tags"])) == 0
     df.to_csv(tmp_path / "df.csv")
     assert len(pn.diff(df, pd.read_csv(tmp_path / "df.csv", index_col=0), columns=["n"])) == 0
-    other = pn.run_parallel(function, pd.DataFrame({"x": [1, 5, 6], "kind": ["p", "r", "s"]}),
-                            **QUIET)  # fmt: skip
+    other = pn.run_parallel(
+        function, pd.DataFrame({"x": [1, 5, 6], "kind": ["p", "r", "s"]}), **QUIET
+    )
     changed = pn.diff(df, other, columns=["n"])
     assert changed.index.tolist() == [1, 2]
     assert changed["kind"].tolist() == ["q", "s"]

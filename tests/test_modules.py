@@ -31,8 +31,12 @@ def test_each_row_of_a_list_of_pairs_goes_to_its_own_module(
     def plain(review: str) -> dict[str, Any]:
         return {"reason": review.upper()}
 
-    pairs = [(predict, {"review": "row-0"}), (other, {"review": "row-1", "topic": "t"}),
-             (plain, {"review": "row-2"}), (predict, {"review": "row-3"})]  # fmt: skip
+    pairs = [
+        (predict, {"review": "row-0"}),
+        (other, {"review": "row-1", "topic": "t"}),
+        (plain, {"review": "row-2"}),
+        (predict, {"review": "row-3"}),
+    ]
     df = pn.run_parallel(pairs, **QUIET)
     assert list(df["reason"]) == ["row-0", "row-1", "ROW-2", "row-3"]
     assert df["sentiment"].fillna("").tolist() == ["positive", "", "", "positive"]

@@ -152,8 +152,9 @@ def test_storms_do_not_break_a_budget(
 
     server.script = script
     limit = 0.02
-    df = budget(server, signature, limit, max_tokens=100, max_workers=48, timeout_s=0.7,
-                on_budget="return")  # fmt: skip
+    df = budget(
+        server, signature, limit, max_tokens=100, max_workers=48, timeout_s=0.7, on_budget="return"
+    )
     assert (df["status"] == "ok").sum() > 20
     assert (df["status"] == "not_run").any()
     assert 0 < billed_usd(server) <= limit
@@ -272,9 +273,14 @@ def test_modules_of_a_factory_and_instances_keep_a_budget(
 
 def run_within(server: ScriptedServer, module: Any, usd: float, rows: int = 60) -> pd.DataFrame:
     df: pd.DataFrame = pn.run_parallel(
-        module, [f"row-{i}" for i in range(rows)], max_failures=None, max_cost_usd=usd,
-        max_workers=8, on_budget="return", **QUIET,
-    )  # fmt: skip
+        module,
+        [f"row-{i}" for i in range(rows)],
+        max_failures=None,
+        max_cost_usd=usd,
+        max_workers=8,
+        on_budget="return",
+        **QUIET,
+    )
     assert 0 < billed_usd(server) <= usd
     return df
 
@@ -312,9 +318,12 @@ def test_a_cap_that_is_none_or_not_the_only_one(
     server: ScriptedServer, signature: pn.Signature, lm_params: Any, params: Any
 ) -> None:
     server.script = lambda marker, attempt: Reply(
-        usage=(100, max(server.requests[-1].get(n, 0) for n in ("max_tokens",
-                                                               "max_completion_tokens")), 0)
-    )  # fmt: skip
+        usage=(
+            100,
+            max(server.requests[-1].get(n, 0) for n in ("max_tokens", "max_completion_tokens")),
+            0,
+        )
+    )
     lm = pn.LM("gpt-4o-mini", base_url=server.url, **lm_params)
     run_within(server, pn.Predict(signature, lm, **params), 0.02)
     assert all(request["max_tokens"] > 0 for request in server.requests)
@@ -382,5 +391,6 @@ def test_what_is_sent_back_is_reserved_for_too(
     sizes = [len(json.dumps(r, ensure_ascii=False).encode()) for r in server.requests]
     assert sizes[1] > sizes[0] + 200
     assert [bound.prompt_tokens >= size for bound, size in zip(reserved, sizes, strict=True)] == [
-        True, True,
-    ]  # fmt: skip
+        True,
+        True,
+    ]

@@ -72,8 +72,9 @@ def test_one_group_of_errors_with_other_options(
     larger = pn.Predict(signature, pn.LM("gpt-4o", base_url=server.url))
     df.parallel.retry_failed(larger, error=group, max_workers=7, **QUIET)
     assert list(df["model"].value_counts().sort_index().items()) == [
-        ("gpt-4o", 2), ("gpt-4o-mini", 10),
-    ]  # fmt: skip
+        ("gpt-4o", 2),
+        ("gpt-4o-mini", 10),
+    ]
     about = df.attrs["pardspy"]
     rows = {about["sources"][source]["model"]: of for source, of in about["rows_by_source"].items()}
     assert rows == {"gpt-4o-mini": "0-2,4-6,8-11", "gpt-4o": "3,7"}

@@ -26,12 +26,16 @@ QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
 # what each scripted fault is to a row whose every attempt meets it
 FAULTS = {
-    "length": "TruncatedOutputError", "garbage": "InvalidOutputError",
-    "truncated": "InvalidOutputError", "wrong_label": "OutOfVocabularyError",
-    "wrong_type": "InvalidOutputError", "empty": "EmptyOutputError",
-    "refusal": "RefusedOutputError", "reset": "EndpointConnectionError",
+    "length": "TruncatedOutputError",
+    "garbage": "InvalidOutputError",
+    "truncated": "InvalidOutputError",
+    "wrong_label": "OutOfVocabularyError",
+    "wrong_type": "InvalidOutputError",
+    "empty": "EmptyOutputError",
+    "refusal": "RefusedOutputError",
+    "reset": "EndpointConnectionError",
     "not_json": "ServerError",
-}  # fmt: skip
+}
 UNBILLED = {"reset", "not_json", "status", "no_usage"}
 
 
@@ -40,16 +44,34 @@ def test_the_frame_has_the_columns_and_types_of_the_contract(
 ) -> None:
     df = pn.run_parallel(predict, reviews, **QUIET)
     assert list(df.columns) == [
-        "review", "sentiment", "reason", "status", "error_type", "error", "attempts", "cached",
-        "latency_ms", "queued_ms", "waited_ms", "started_at", "prompt_tokens",
-        "completion_tokens", "total_tokens", "cost_usd", "model", "finish_reason",
-    ]  # fmt: skip
+        "review",
+        "sentiment",
+        "reason",
+        "status",
+        "error_type",
+        "error",
+        "attempts",
+        "cached",
+        "latency_ms",
+        "queued_ms",
+        "waited_ms",
+        "started_at",
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "cost_usd",
+        "model",
+        "finish_reason",
+    ]
     assert list(df["reason"]) == [f"row-{i}" for i in range(12)]
     assert df["sentiment"].cat.ordered
     assert list(df["sentiment"].cat.categories) == LABELS
     assert [str(df[c].dtype) for c in ("reason", "total_tokens", "attempts", "cached")] == [
-        "str", "Int64", "int64", "bool",
-    ]  # fmt: skip
+        "str",
+        "Int64",
+        "int64",
+        "bool",
+    ]
     assert list(df["status"].cat.categories) == ["ok", "failed", "cancelled", "not_run"]
     assert str(df["started_at"].dt.tz) == "UTC"
     assert df["cost_usd"].iloc[0] == pytest.approx((11 * 0.15 + 7 * 0.6) / 1e6)
@@ -196,8 +218,14 @@ def test_fail_fast_cancels_rows_in_flight(predict: pn.Predict, server: ScriptedS
         Reply("status", code=400) if marker == 1 else Reply("stall")
     )
     with pytest.raises(pn.FailFast) as info:
-        pn.run_parallel(predict, [f"row-{i}" for i in range(9)], fail_fast=True, max_workers=3,
-                        max_failures=None, **QUIET)  # fmt: skip
+        pn.run_parallel(
+            predict,
+            [f"row-{i}" for i in range(9)],
+            fail_fast=True,
+            max_workers=3,
+            max_failures=None,
+            **QUIET,
+        )
     assert list(info.value.df["status"][:3]) == ["cancelled", "failed", "cancelled"]
 
 
@@ -275,12 +303,19 @@ def test_widgets_are_refused_where_there_is_no_notebook(
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_workers": 0}, {"max_workers": True}, {"max_workers": "many"}, {"repeat": 0},
-        {"max_failures": -1}, {"max_failures": 1.5}, {"timeout_s": 0}, {"max_attempts": 0},
-        {"progress": "bar"}, {"store": 1.5},
+        {"max_workers": 0},
+        {"max_workers": True},
+        {"max_workers": "many"},
+        {"repeat": 0},
+        {"max_failures": -1},
+        {"max_failures": 1.5},
+        {"timeout_s": 0},
+        {"max_attempts": 0},
+        {"progress": "bar"},
+        {"store": 1.5},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_options_out_of_range_are_refused_by_name(
     predict: pn.Predict, server: ScriptedServer, options: dict[str, Any]
 ) -> None:
@@ -562,10 +597,16 @@ def test_stragglers_can_be_dropped(predict: pn.Predict, server: ScriptedServer) 
 
 @pytest.mark.parametrize(
     "function",
-    [pn.run_parallel, pn.arun_parallel, pn.start_parallel, pn.Parallel, pn.Parallel.from_factory,
-     pd.DataFrame({"a": [1]}).parallel.run],
+    [
+        pn.run_parallel,
+        pn.arun_parallel,
+        pn.start_parallel,
+        pn.Parallel,
+        pn.Parallel.from_factory,
+        pd.DataFrame({"a": [1]}).parallel.run,
+    ],
     ids=lambda f: f.__name__,
-)  # fmt: skip
+)
 def test_options_are_completed_by_name(function: Any) -> None:
     """A notebook's Tab and Shift-Tab read the signature."""
     import inspect
@@ -593,9 +634,12 @@ def test_tables_of_other_libraries_and_files(predict: pn.Predict, tmp_path: Path
     table.to_csv(tmp_path / "r.csv", index=False)
     table.to_json(tmp_path / "r.jsonl", orient="records", lines=True)
     shapes = [
-        pyarrow.table(table), polars.DataFrame({"review": ["row-1", "row-2"], "id": [1, 2]}),
-        str(tmp_path / "r.parquet"), tmp_path / "r.csv", tmp_path / "r.jsonl",
-    ]  # fmt: skip
+        pyarrow.table(table),
+        polars.DataFrame({"review": ["row-1", "row-2"], "id": [1, 2]}),
+        str(tmp_path / "r.parquet"),
+        tmp_path / "r.csv",
+        tmp_path / "r.jsonl",
+    ]
     for data in shapes:
         df = pn.run_parallel(predict, data, **QUIET)
         assert list(df["reason"]) == ["row-1", "row-2"]
@@ -733,10 +777,12 @@ def test_metrics_are_those_of_the_rows(predict: pn.Predict, reviews: list[str]) 
     df.attrs.clear()
     assert df.parallel.metrics.latency == metrics.latency
     assert df.parallel.metrics.usage == pn.Usage(
-        metrics.usage.prompt_tokens, metrics.usage.completion_tokens,  # type: ignore[union-attr]
-        metrics.usage.total_tokens, pytest.approx(metrics.usage.cost_usd),  # type: ignore[union-attr]
+        metrics.usage.prompt_tokens,
+        metrics.usage.completion_tokens,  # type: ignore[union-attr]
+        metrics.usage.total_tokens,
+        pytest.approx(metrics.usage.cost_usd),  # type: ignore[union-attr]
         pytest.approx(latency.sum()),
-    )  # fmt: skip
+    )
 
 
 def test_a_frame_whose_rows_changed_speaks_for_its_rows(

@@ -74,7 +74,7 @@ def test_only_what_is_missing_is_asked(
         lambda s, lm: pn.Predict(s.add_output("extra", str, optional=True), lm),
     ],
     ids=["instructions", "params", "demos", "model", "lm params", "signature"],
-)  # fmt: skip
+)
 def test_what_decides_the_answer_is_part_of_the_key(
     signature: pn.Signature, lm: pn.LM, server: ScriptedServer, other: Any
 ) -> None:

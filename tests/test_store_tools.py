@@ -323,8 +323,21 @@ def test_an_lm_that_asks_in_a_way_of_its_own_is_not_remembered(method: str) -> N
 
 
 def test_inputs_that_json_confuses_have_keys_of_their_own() -> None:
-    values = [{1: "a"}, {"1": "a"}, (1, 2), [1, 2], True, 1, "1", None, "None",
-              Decimal("1"), b"1", datetime(2026, 1, 1), "2026-01-01 00:00:00"]  # fmt: skip
+    values = [
+        {1: "a"},
+        {"1": "a"},
+        (1, 2),
+        [1, 2],
+        True,
+        1,
+        "1",
+        None,
+        "None",
+        Decimal("1"),
+        b"1",
+        datetime(2026, 1, 1),
+        "2026-01-01 00:00:00",
+    ]
     rows = [{"x": value} for value in values]
     for _ in range(2):
         df = pn.run_parallel(repr_of, rows, cache_key="v1", **QUIET)

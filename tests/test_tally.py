@@ -205,8 +205,9 @@ def test_failures_are_grouped_and_named_by_the_input_s_index(tally: Tally) -> No
         add(tally, started(i), ended(i, "failed", ValueError(text)))
     groups = [tuple(g) for g in tally.failures.largest_first()]
     assert groups == [
-        ("ValueError", 2, "a", "took 12 tokens"), ("ValueError", 1, "c", "no <b>'x'</b>"),
-    ]  # fmt: skip
+        ("ValueError", 2, "a", "took 12 tokens"),
+        ("ValueError", 1, "c", "no <b>'x'</b>"),
+    ]
     html = body_html(tally, "")
     assert "2 × ValueError" in html
     assert "&lt;b&gt;" in html

@@ -27,9 +27,12 @@ def screen_after(program: str) -> list[str]:
     screen = pyte.Screen(100, 24)
     stream = pyte.ByteStream(screen)
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=theirs, stderr=theirs, stdin=theirs,
+        [sys.executable, "-c", program],
+        stdout=theirs,
+        stderr=theirs,
+        stdin=theirs,
         env=os.environ | {"TERM": "xterm"},
-    )  # fmt: skip
+    )
     os.close(theirs)
     try:
         while data := os.read(ours, 4096):

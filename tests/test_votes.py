@@ -73,9 +73,10 @@ def table(samples: list[list[str | None]], **more: Any) -> pd.DataFrame:
 
 
 @given(
-    st.lists(st.lists(st.sampled_from([*LABELS, None]), min_size=1, max_size=5), min_size=1,
-             max_size=6)
-)  # fmt: skip
+    st.lists(
+        st.lists(st.sampled_from([*LABELS, None]), min_size=1, max_size=5), min_size=1, max_size=6
+    )
+)
 def test_a_vote_is_that_of_counting_by_hand(samples: list[list[str | None]]) -> None:
     voted = table(samples).parallel.vote("sentiment")
     assert list(voted.index) == [f"i{i}" for i in range(len(samples))]
@@ -102,8 +103,9 @@ def test_rows_of_one_name_and_rows_out_of_order_vote_for_themselves() -> None:
     assert list(df.parallel.vote("sentiment")["sentiment"]) == ["positive", "negative"]
     mixed = table([["positive", "positive"], ["negative", "negative"]]).iloc[[3, 0, 2, 1]]
     assert mixed.parallel.vote("sentiment")["sentiment"].to_dict() == {
-        "i1": "negative", "i0": "positive",
-    }  # fmt: skip
+        "i1": "negative",
+        "i0": "positive",
+    }
 
 
 def test_votes_need_samples_and_a_column() -> None:
@@ -186,9 +188,12 @@ def test_a_run_that_is_stopped_names_the_rows_it_did_not_reach(
 
     voters.gate = threading.Event()
     run = pn.start_parallel(
-        predict, {"review": [f"row-{i}" for i in range(10)]}, repeat="until decided",
-        max_workers=2, **QUIET,
-    )  # fmt: skip
+        predict,
+        {"review": [f"row-{i}" for i in range(10)]},
+        repeat="until decided",
+        max_workers=2,
+        **QUIET,
+    )
     while voters.in_flight < 2:
         assert not run.done
     run.cancel()

@@ -30,8 +30,15 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
     wheel = next(tmp_path.glob("*.whl"))
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "v")], **run)
     python = str(tmp_path / "v" / "bin" / "python")
-    install = [python, "-m", "pip", "install", "--quiet", "--no-compile",
-               "--disable-pip-version-check"]  # fmt: skip
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*install, "-c", str(root / "constraints.txt"), str(wheel)], **run)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "PARDSPY"))}
     done = subprocess.run(

@@ -56,5 +56,14 @@ def measure(run: Callable[[str, Sequence[str], int], Sequence[tuple[object, obje
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     right = sum(correct(i, *answer) for i, answer in enumerate(answers))
-    print(json.dumps({"cpu_ms": cpu / rows * 1e3, "rows_per_s": rows / wall, "right": right,
-                      "rows": rows, "mb": peak_mb - base_mb}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "cpu_ms": cpu / rows * 1e3,
+                "rows_per_s": rows / wall,
+                "right": right,
+                "rows": rows,
+                "mb": peak_mb - base_mb,
+            }
+        )
+    )

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 os.environ |= {
-    "CURATOR_DISABLE_CACHE": "1", "TELEMETRY_ENABLED": "false", "CURATOR_VIEWER": "0",
-    "CURATOR_CACHE_DIR": tempfile.mkdtemp(), "OPENAI_API_KEY": "none",
+    "CURATOR_DISABLE_CACHE": "1",
+    "TELEMETRY_ENABLED": "false",
+    "CURATOR_VIEWER": "0",
+    "CURATOR_CACHE_DIR": tempfile.mkdtemp(),
+    "OPENAI_API_KEY": "none",
     "HF_HUB_OFFLINE": "1",
-}  # fmt: skip
+}
 
 import tiktoken
 
@@ -48,12 +51,16 @@ class Labeller(curator.LLM):  # its `response_format` is for models it knows
 
 def run(url: str, reviews: Sequence[str], in_flight: int) -> list[tuple[object, object]]:
     labeller = Labeller(
-        model_name="mock", backend="openai",
+        model_name="mock",
+        backend="openai",
         backend_params={
-            "base_url": url, "max_concurrent_requests": in_flight, "max_retries": 1,
-            "max_requests_per_minute": 10_000_000, "max_tokens_per_minute": 10_000_000_000,
+            "base_url": url,
+            "max_concurrent_requests": in_flight,
+            "max_retries": 1,
+            "max_requests_per_minute": 10_000_000,
+            "max_tokens_per_minute": 10_000_000_000,
         },
-    )  # fmt: skip
+    )
     rows = labeller([{"number": i, "review": review} for i, review in enumerate(reviews)])
     rows = getattr(rows, "dataset", rows)
     by_number = {row["number"]: (row["sentiment"], row["reason"]) for row in rows}

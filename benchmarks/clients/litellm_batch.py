@@ -21,9 +21,13 @@ def run(url: str, reviews: Sequence[str], in_flight: int) -> list[tuple[object, 
         for review in reviews
     ]
     responses = litellm.batch_completion(
-        model="openai/mock", messages=prompts, max_workers=in_flight, api_base=url, api_key="none",
+        model="openai/mock",
+        messages=prompts,
+        max_workers=in_flight,
+        api_base=url,
+        api_key="none",
         num_retries=0,
-    )  # fmt: skip
+    )
     answers = [Sentiment.model_validate_json(r.choices[0].message.content) for r in responses]
     return [(a.sentiment, a.reason) for a in answers]
 

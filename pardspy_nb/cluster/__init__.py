@@ -25,9 +25,16 @@ class OnCluster:
     """A Dask cluster (see `backend.Place`). Rows go there; answers are remembered here."""
 
     def __init__(
-        self, module: Module, batch: Batch, options: Options, *, workers: int,
-        memory: Memory | None, clock: Clock, most_ahead: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        module: Module,
+        batch: Batch,
+        options: Options,
+        *,
+        workers: int,
+        memory: Memory | None,
+        clock: Clock,
+        most_ahead: int | None = None,
+    ) -> None:
         self._batch, self._options, self._workers = batch, options, workers
         self._memory, self._clock, self._most_ahead = memory, clock, most_ahead
         self._link = self._linked(module, options)
@@ -37,9 +44,12 @@ class OnCluster:
 
     def _source(self, rows: Iterator[Row]) -> Source:
         return RowSource(
-            rows, blocking=self._batch.blocking, total=self._batch.total, memory=self._memory,
+            rows,
+            blocking=self._batch.blocking,
+            total=self._batch.total,
+            memory=self._memory,
             most_ahead=self._most_ahead,
-        )  # fmt: skip
+        )
 
     async def prepare(self) -> None:
         """See `backend.Place`."""
@@ -54,10 +64,18 @@ class OnCluster:
         failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(batch))
         try:
             yield Fleet(
-                self._source(rows), self._link, emit, clock=self._clock, total=batch.total,
-                max_workers=self._workers, failure=failure, rpm=options.rpm, tpm=options.tpm,
-                max_cost_usd=options.max_cost_usd, memory=self._memory,
+                self._source(rows),
+                self._link,
+                emit,
+                clock=self._clock,
+                total=batch.total,
+                max_workers=self._workers,
+                failure=failure,
+                rpm=options.rpm,
+                tpm=options.tpm,
+                max_cost_usd=options.max_cost_usd,
+                memory=self._memory,
                 twins=options.hedge is not None,
-            )  # fmt: skip
+            )
         finally:
             await self._link.close()

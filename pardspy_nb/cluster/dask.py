@@ -68,9 +68,12 @@ class DaskLink:
         from distributed import Client
 
         client = Client(
-            self._given.scheduler.address, security=self._given.security, timeout=CONNECT_S,
-            set_as_default=False, name=self._up,
-        )  # fmt: skip
+            self._given.scheduler.address,
+            security=self._given.security,
+            timeout=CONNECT_S,
+            set_as_default=False,
+            name=self._up,
+        )
         with self._lock:
             is_late = self._closed
             self._client = None if is_late else client
@@ -115,9 +118,14 @@ class DaskLink:
         self._futures[worker] = {}
         self._joined += 1
         future = self._client.submit(
-            host, self._spec, workers=[worker], pure=False, allow_other_workers=False, retries=0,
+            host,
+            self._spec,
+            workers=[worker],
+            pure=False,
+            allow_other_workers=False,
+            retries=0,
             key=f"pardspy-site-{self._run}-{self._joined}",
-        )  # fmt: skip
+        )
         self._sites[worker] = future
         future.add_done_callback(lambda done: self._soon(self._site_ended, worker, done))
 
@@ -150,9 +158,16 @@ class DaskLink:
     def _bring(self, site: str, parcel: Parcel) -> Any:
         rows = dumps([flight.row for flight in parcel.flights.values()])
         return self._client.submit(
-            bring_rows, self._run, rows, workers=[site], pure=False, allow_other_workers=False,
-            retries=0, priority=_FIRST, key=f"pardspy-rows-{self._run}-{parcel.number}",
-        )  # fmt: skip
+            bring_rows,
+            self._run,
+            rows,
+            workers=[site],
+            pure=False,
+            allow_other_workers=False,
+            retries=0,
+            priority=_FIRST,
+            key=f"pardspy-rows-{self._run}-{parcel.number}",
+        )
 
     def _arrived(self, site: str, parcel: Parcel, future: Any) -> None:
         if self._fleet is None or self._futures.get(site, {}).pop(parcel.number, None) is None:
@@ -162,8 +177,9 @@ class DaskLink:
             error = future.result()
         if parcel.is_told:
             if error is not None and not isinstance(error, PartError):  # whatever the table is of
-                error = PartError("source", f"partition {parcel.number}: "
-                                            f"{type(error).__name__}: {error}")  # fmt: skip
+                error = PartError(
+                    "source", f"partition {parcel.number}: {type(error).__name__}: {error}"
+                )
             self._fleet.delivered(site, parcel.number, error)
         elif error is not None:
             self._fleet.returned(site, parcel, error)

@@ -36,9 +36,14 @@ class Entry:
     """
 
     def __init__(
-        self, rpm: float | None, tpm: float | None, max_cost_usd: float | None,
-        members: Mapping[str, Member], share: Callable[[str], int], opened: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        rpm: float | None,
+        tpm: float | None,
+        max_cost_usd: float | None,
+        members: Mapping[str, Member],
+        share: Callable[[str], int],
+        opened: Callable[[], None],
+    ) -> None:
         self._members, self._share, self._opened = members, share, opened
         self._told: dict[int, Ask] = {}  # by the rows' numbers
         self._pace = Pace(rpm, tpm, lambda row: self._told[row.number].size)

@@ -75,11 +75,21 @@ class Fleet(Steering):
     """
 
     def __init__(
-        self, source: Source, link: Link, emit: Callable[[Event], None], *, clock: Clock,
-        total: int | None, max_workers: int, failure: FailurePolicy, rpm: float | None = None,
-        tpm: float | None = None, max_cost_usd: float | None = None, memory: Memory | None = None,
+        self,
+        source: Source,
+        link: Link,
+        emit: Callable[[Event], None],
+        *,
+        clock: Clock,
+        total: int | None,
+        max_workers: int,
+        failure: FailurePolicy,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        max_cost_usd: float | None = None,
+        memory: Memory | None = None,
         twins: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(max_workers)
         self._most_there = 2 if twins else 1  # attempts at a row at once
         self._source, self._link, self._emit, self._clock = source, link, emit, clock
@@ -181,8 +191,10 @@ class Fleet(Steering):
 
     def _give_up(self, error: BaseException | None = None) -> None:
         if not any(member.ready for member in self._members.values()):
-            why = ClusterError(f"no worker of the cluster has been there for {_NOBODY_S:g} s; look "
-                               "at client.dashboard_link, or scale the cluster")  # fmt: skip
+            why = ClusterError(
+                f"no worker of the cluster has been there for {_NOBODY_S:g} s; look "
+                "at client.dashboard_link, or scale the cluster"
+            )
             self.stop("cluster", error or why, now=True)
 
     def _notice_end(self) -> None:
@@ -445,9 +457,13 @@ class Fleet(Steering):
     def _tell(self, member: Member, *, granted: Sequence[int] = (), beat: bool = False) -> None:
         stop = None if self._stop_reason is None else "now" if self._now else "soft"
         orders = Orders(
-            self._shares.of(member.name), self._paused, self._dropping, stop,  # type: ignore[arg-type]
-            self._tolerated(member), self._entry.is_limited,
-        )  # fmt: skip
+            self._shares.of(member.name),
+            self._paused,
+            self._dropping,
+            stop,  # type: ignore[arg-type]
+            self._tolerated(member),
+            self._entry.is_limited,
+        )
         if granted or beat or orders != member.told:
             member.told = orders
             self._link.tell(member.name, orders._replace(granted=granted))

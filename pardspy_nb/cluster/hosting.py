@@ -43,8 +43,15 @@ class Spec(NamedTuple):
         store = options.store  # a relative path is of the directory here
         if isinstance(store, str | Path):
             store = Path(store).expanduser().absolute()
-        here = replace(options, executor=None, result="pandas", progress="none", truth=None,
-                       columns=None, store=store)  # fmt: skip
+        here = replace(
+            options,
+            executor=None,
+            result="pandas",
+            progress="none",
+            truth=None,
+            columns=None,
+            store=store,
+        )
         return cls(uuid.uuid4().hex[:12], module, here, remembers)
 
 
@@ -63,8 +70,9 @@ class Hosted:
         self._clock = SystemClock()
         self._loop = self._clock.new_event_loop()
         adopt(self._loop)
-        self.site = Site(spec.module, spec.options, self._send, clock=self._clock,
-                         memory=self._memory)  # fmt: skip
+        self.site = Site(
+            spec.module, spec.options, self._send, clock=self._clock, memory=self._memory
+        )
         self.over = threading.Event()
         self.is_unwanted = False  # the run is over
         self._echoed = threading.Event()
@@ -90,8 +98,9 @@ class Hosted:
     def start(self) -> None:
         """Begin; `over` is set at the end."""
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._thread,), name="pardspy-site",
-                         daemon=True).start()  # fmt: skip
+        threading.Thread(
+            target=context.run, args=(self._thread,), name="pardspy-site", daemon=True
+        ).start()
 
     def soon(self, action: Callable[..., None], *args: Any) -> None:
         """Have something done on the site's thread."""
@@ -172,9 +181,10 @@ def hosted_here(run: str) -> Hosted:
         return _sites[run, get_worker().address]
     except KeyError:
         raise PartError(
-            "cluster", "this part was lost with its worker after the run was over; run it again: "
-            "what is remembered (store=) is not asked again"
-        ) from None  # fmt: skip
+            "cluster",
+            "this part was lost with its worker after the run was over; run it again: "
+            "what is remembered (store=) is not asked again",
+        ) from None
 
 
 def bring_rows(run: str, rows_bytes: bytes) -> None:

@@ -28,9 +28,21 @@ class Member:
     """
 
     __slots__ = (
-        "_count", "_counted_at", "failed", "inside", "later", "name", "offset_s", "open",
-        "parcels", "rate", "ready", "running", "spent", "told",
-    )  # fmt: skip
+        "_count",
+        "_counted_at",
+        "failed",
+        "inside",
+        "later",
+        "name",
+        "offset_s",
+        "open",
+        "parcels",
+        "rate",
+        "ready",
+        "running",
+        "spent",
+        "told",
+    )
 
     def __init__(self, name: str) -> None:
         self.name, self.ready, self.offset_s = name, False, 0.0

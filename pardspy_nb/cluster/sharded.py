@@ -53,8 +53,9 @@ class Shards:
         self._module, self._options, self.folder = module, options, folder
         self._client = options.executor
         self._columns = dict(options.columns or {})
-        texts = [self._columns.get(n, n) for n, f in module.inputs.fields.items()
-                 if f.value_type is str]  # fmt: skip
+        texts = [
+            self._columns.get(n, n) for n, f in module.inputs.fields.items() if f.value_type is str
+        ]
         table = _as_dask(source, texts)
         names = [str(name) for name in table.columns]
         frame.check_names(names, module.outputs)
@@ -67,9 +68,12 @@ class Shards:
         self.futures: dict[int, Any] = {}
         self._shipped = 0
         self.batch = Batch(
-            iter(()), sum(self.lengths) * options.samples, list(feeds), repeat=options.samples,
+            iter(()),
+            sum(self.lengths) * options.samples,
+            list(feeds),
+            repeat=options.samples,
             in_parts=True,
-        )  # fmt: skip
+        )
         if folder is not None:
             _check_folder(folder)
 
@@ -85,16 +89,29 @@ class Shards:
         self._shipped += 1
         job = self._job(run, number)
         future = self._client.submit(
-            run_part, dumps(job), part, workers=[site], allow_other_workers=False, pure=False,
-            retries=0, key=f"pardspy-part-{run}-{self._shipped}",
-        )  # fmt: skip
+            run_part,
+            dumps(job),
+            part,
+            workers=[site],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+            key=f"pardspy-part-{run}-{self._shipped}",
+        )
         self.futures[number] = future
         return future
 
     def _job(self, run: str, number: int) -> Job:
         work = None if self.work is None else str(self.work)
-        return Job(run, self._module, number, self._firsts[number], self._options.samples,
-                   self._columns, work)  # fmt: skip
+        return Job(
+            run,
+            self._module,
+            number,
+            self._firsts[number],
+            self._options.samples,
+            self._columns,
+            work,
+        )
 
     @property
     def empty(self) -> pa.Table:
@@ -159,8 +176,9 @@ def _finished(
     inputs, outputs = job.module.inputs, job.module.outputs
     try:
         table = to_arrow(_indexed(partition, job.position), {}, index=True)
-        part, rows = part_of_table(table, job.position, inputs, repeat=job.repeat,
-                                   columns=job.columns)  # fmt: skip
+        part, rows = part_of_table(
+            table, job.position, inputs, repeat=job.repeat, columns=job.columns
+        )
     except (TypeError, ValueError) as error:
         raise PartError("source", f"partition {job.number}: {error}") from error
     run(rows, part.records.add)
@@ -254,17 +272,22 @@ def _as_dask(source: Any, texts: list[str]) -> Any:
         path = Path(source)
         kind = ".parquet" if path.is_dir() else path.suffix.lower()
         if kind not in _READERS:
-            raise ValueError(f"cannot read {str(path)!r}: a path is a folder of .parquet files, or "
-                             f"ends in {', '.join(_READERS)}")  # fmt: skip
+            raise ValueError(
+                f"cannot read {str(path)!r}: a path is a folder of .parquet files, or "
+                f"ends in {', '.join(_READERS)}"
+            )
         if not path.exists():
             raise FileNotFoundError(f"there is no file {str(path)!r}")
         kinds: dict[str, dict[str, Any]] = {
-            ".csv": {"dtype": dict.fromkeys(texts, "str")}, ".jsonl": {"lines": True},
-        }  # fmt: skip
+            ".csv": {"dtype": dict.fromkeys(texts, "str")},
+            ".jsonl": {"lines": True},
+        }
         return getattr(dd, _READERS[kind])(str(path), **kinds.get(kind, {}))
     table = frame.as_table(source)
     if not hasattr(table, "iloc"):
-        raise TypeError(f"cannot share out a {type(source).__name__}: pass a Dask DataFrame, a "
-                        "DataFrame, or a path that all workers can read")  # fmt: skip
+        raise TypeError(
+            f"cannot share out a {type(source).__name__}: pass a Dask DataFrame, a "
+            "DataFrame, or a path that all workers can read"
+        )
     parts = max(1, -(-len(table) // PART_ROWS))
     return dd.from_pandas(table, npartitions=parts, sort=False)

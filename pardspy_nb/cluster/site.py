@@ -59,9 +59,14 @@ class Site:
     """
 
     def __init__(
-        self, module: Module, options: Options, send: Callable[[Report], None], *, clock: Clock,
+        self,
+        module: Module,
+        options: Options,
+        send: Callable[[Report], None],
+        *,
+        clock: Clock,
         memory: Memory | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._module, self._options, self._send = module, options, send
         self._clock, self._memory = clock, memory
         self._feed = Feed()
@@ -105,11 +110,18 @@ class Site:
             await prepare(self._module)
             self._caller = caller
             self._engine = assembled(
-                self._module, self._options, caller, self._feed, self._emit, clock=self._clock,
-                total=None, max_workers=1,
+                self._module,
+                self._options,
+                caller,
+                self._feed,
+                self._emit,
+                clock=self._clock,
+                total=None,
+                max_workers=1,
                 failure=FailurePolicy(None, self._options.fail_fast),
-                gates=[self._admission], memory=self._memory,
-            )  # fmt: skip
+                gates=[self._admission],
+                memory=self._memory,
+            )
             self._engine.set_workers(0)
             self._watch()
             self._loop.call_soon(self._begin)

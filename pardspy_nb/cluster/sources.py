@@ -55,9 +55,12 @@ class Source(Protocol):
     def left(self) -> int | None: ...
 
     def open(
-        self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None],
-        broke: Callable[[BaseException, str], None], settle: Settle,
-    ) -> None:  # fmt: skip
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wake: Callable[[], None],
+        broke: Callable[[BaseException, str], None],
+        settle: Settle,
+    ) -> None:
         """Begin. `wake` is to be called when there may be more, `broke` with an error and the
         reason it is for the run to end, `settle` for rows that need no site."""
 
@@ -92,9 +95,14 @@ class RowSource:
     is_by_row = True
 
     def __init__(
-        self, rows: Iterator[Row], *, blocking: bool, total: int | None,
-        memory: Memory | None = None, most_ahead: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        rows: Iterator[Row],
+        *,
+        blocking: bool,
+        total: int | None,
+        memory: Memory | None = None,
+        most_ahead: int | None = None,
+    ) -> None:
         self._rows, self._blocking, self._total = rows, blocking, total
         self._memory, self._most_ahead, self._released = memory, most_ahead, 0
         self._lineup: Lineup | None = None
@@ -103,15 +111,22 @@ class RowSource:
         self._returned: set[int] = set()  # numbers of rows that are pulled again
 
     def open(
-        self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None],
-        broke: Callable[[BaseException, str], None], settle: Settle,
-    ) -> None:  # fmt: skip
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wake: Callable[[], None],
+        broke: Callable[[BaseException, str], None],
+        settle: Settle,
+    ) -> None:
         """See `Source`."""
         self._loop, self._wake, self._broke, self._settle = loop, wake, broke, settle
         self._lineup = Lineup(
-            self._rows, loop, lanes=None, blocking=self._blocking, wake=wake,
+            self._rows,
+            loop,
+            lanes=None,
+            blocking=self._blocking,
+            wake=wake,
             broke=lambda error: broke(error, "source"),
-        )  # fmt: skip
+        )
         if self._memory is not None:
             self._sparing = Sparing(self._memory, settle)
 
@@ -204,14 +219,18 @@ class PartSource:
         firsts = accumulate(lengths, initial=0)
         self._waiting: deque[Parcel | tuple[int, int, int]] = deque(
             (number, first, rows)
-            for number, (first, rows) in enumerate(zip(firsts, lengths, strict=False)) if rows
-        )  # fmt: skip
+            for number, (first, rows) in enumerate(zip(firsts, lengths, strict=False))
+            if rows
+        )
         self._repeat = repeat
 
     def open(
-        self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None],
-        broke: Callable[[BaseException, str], None], settle: Settle,
-    ) -> None:  # fmt: skip
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wake: Callable[[], None],
+        broke: Callable[[BaseException, str], None],
+        settle: Settle,
+    ) -> None:
         """See `Source`."""
 
     @property

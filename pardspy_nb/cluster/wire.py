@@ -113,8 +113,9 @@ def report_as_bytes(report: Report) -> bytes:
 def report_from_bytes(dumped: bytes) -> Report:
     """What `report_as_bytes` was given, as far as it can be loaded here."""
     report: Report = loads(dumped)
-    return report._replace(events=[_opened(e) if isinstance(e, Sealed) else e
-                                   for e in report.events])  # fmt: skip
+    return report._replace(
+        events=[_opened(e) if isinstance(e, Sealed) else e for e in report.events]
+    )
 
 
 def stand_in(name: str, words: str, about: Mapping[str, Any]) -> RemoteError:
@@ -149,8 +150,10 @@ def _sealed(event: Any) -> Any:
     error = None if event.error is None else _stand_in_for(event.error)
     plain = event._replace(error=error)
     if getattr(event, "answer", None) is not None:
-        lost = TransferError("the answer cannot be sent from the worker, or not be loaded here: "
-                             "let the module return text, numbers, lists and dicts")  # fmt: skip
+        lost = TransferError(
+            "the answer cannot be sent from the worker, or not be loaded here: "
+            "let the module return text, numbers, lists and dicts"
+        )
         plain = plain._replace(status="failed", answer=None, error=lost)
     try:
         return Sealed(plain, cloudpickle.dumps(event))
@@ -162,8 +165,10 @@ def _opened(sealed: Sealed) -> Any:
     try:
         event = loads(sealed.dumped)
         error, told = event.error, sealed.plain.error
-        same = error is None or (type(error).__name__, str(error)) == (type(told).__name__,
-                                                                       str(told))  # fmt: skip
+        same = error is None or (type(error).__name__, str(error)) == (
+            type(told).__name__,
+            str(told),
+        )
         return event if same else sealed.plain
     except Exception:
         return sealed.plain
@@ -174,7 +179,16 @@ def _sendable(error: BaseException) -> BaseException:
 
 
 def _stand_in_for(error: BaseException) -> RemoteError:
-    names = ("retryable", "retry_after_s", "fatal", "outage", "rate_limited", "overloaded",
-             "may_be_billed", "status_code", "usage")  # fmt: skip
+    names = (
+        "retryable",
+        "retry_after_s",
+        "fatal",
+        "outage",
+        "rate_limited",
+        "overloaded",
+        "may_be_billed",
+        "status_code",
+        "usage",
+    )
     about = {n: v for n in names if _is_plain_value(v := getattr(error, n, None)) and v is not None}
     return stand_in(type(error).__name__, str(error), about)

@@ -64,8 +64,10 @@ def submit_batch(
         LMError: the provider refused. The job is kept: `batch_jobs()[-1].refresh()` goes on.
     """
     if unknown := [name for name in options if name not in _TAKES]:
-        raise TypeError(f"submit_batch has no option {unknown[0]!r}: it takes {', '.join(_TAKES)}; "
-                        "how fast rows are asked is the provider's business")  # fmt: skip
+        raise TypeError(
+            f"submit_batch has no option {unknown[0]!r}: it takes {', '.join(_TAKES)}; "
+            "how fast rows are asked is the provider's business"
+        )
     given = Options.of(options)
     given.samples  # noqa: B018 - as many as it takes is not known beforehand
     if not given.store:
@@ -83,10 +85,16 @@ def submit_batch(
             memory.close()
     kept = Asked(_without_key(predict), table, options | {"store": given.store}, led)
     bodies = ((row.number, predict.request(row.inputs)) for row in sent)
-    shelf = _kept(kept, files_of(bodies, max_requests, max_bytes), {
-        "model": str(getattr(predict.lm, "model", "")), "rows": rows.total,
-        "window": completion_window, "price_factor": price_factor,
-    })  # fmt: skip
+    shelf = _kept(
+        kept,
+        files_of(bodies, max_requests, max_bytes),
+        {
+            "model": str(getattr(predict.lm, "model", "")),
+            "rows": rows.total,
+            "window": completion_window,
+            "price_factor": price_factor,
+        },
+    )
     made = BatchJob(shelf).use(predict)
     made.submit()
     return made
@@ -101,16 +109,24 @@ def _kept(asked: Asked, files: Iterable[tuple[bytes, list[int]]], about: dict[st
     try:
         for number, (lines, numbers) in enumerate(files):
             shelf.put(f"requests-{number}.jsonl", lines)
-            parts.append({"file": None, "batch": None, "attempt": 0, "fetched": False,
-                          "rows": numbers})  # fmt: skip
+            parts.append(
+                {"file": None, "batch": None, "attempt": 0, "fetched": False, "rows": numbers}
+            )
     except BaseException:
         shelf.remove()
         raise
     now = time.time()
-    shelf.save(about | {
-        "id": job, "created_at": now, "ended_at": None if parts else now, "parts": parts,
-        "was_begun": False, "is_cancelled": False,
-    })  # fmt: skip
+    shelf.save(
+        about
+        | {
+            "id": job,
+            "created_at": now,
+            "ended_at": None if parts else now,
+            "parts": parts,
+            "was_begun": False,
+            "is_cancelled": False,
+        }
+    )
     return shelf
 
 
@@ -131,14 +147,19 @@ def _checked(module: Module) -> Predict:
     """The module, if the batch API can ask what it would."""
     predict = module.source
     if not (isinstance(predict, Predict) and module.predicts and isinstance(predict.lm, LM)):
-        raise TypeError(f"a batch is made of Predict or its kin with an LM, without a history, not "
-                        f"of {module.name!r}: use run_parallel")  # fmt: skip
+        raise TypeError(
+            f"a batch is made of Predict or its kin with an LM, without a history, not "
+            f"of {module.name!r}: use run_parallel"
+        )
     if predict.lm.endpoint.make is not None:
-        raise ValueError("an LM with client= cannot be kept for another kernel: give base_url=, "
-                         "and the key in OPENAI_API_KEY")  # fmt: skip
+        raise ValueError(
+            "an LM with client= cannot be kept for another kernel: give base_url=, "
+            "and the key in OPENAI_API_KEY"
+        )
     if secret := [name for name in predict.lm.params if name.startswith("extra_")]:
-        raise ValueError(f"{secret[0]} may hold what should not be written down: an LM of a batch "
-                         "takes none")  # fmt: skip
+        raise ValueError(
+            f"{secret[0]} may hold what should not be written down: an LM of a batch takes none"
+        )
     return predict
 
 

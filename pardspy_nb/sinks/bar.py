@@ -43,8 +43,14 @@ class BarSink:
             from tqdm import tqdm
 
             # leave=None: a bar below another one of the user's makes room when it is done
-            self._bar = tqdm(total=state.total, unit="row", dynamic_ncols=True, mininterval=0,
-                             leave=None, file=sys.stderr)  # fmt: skip
+            self._bar = tqdm(
+                total=state.total,
+                unit="row",
+                dynamic_ncols=True,
+                mininterval=0,
+                leave=None,
+                file=sys.stderr,
+            )
         self._bar.n = state.ok + state.failed
         self._bar.set_postfix_str(postfix(state), refresh=False)
         self._bar.refresh()
@@ -72,9 +78,13 @@ def line(state: Tally) -> str:
     from tqdm import tqdm
 
     return tqdm.format_meter(
-        state.ok + state.failed, state.total, state.elapsed_s,  # type: ignore[arg-type]  # None is a stream
-        unit="row", postfix=postfix(state), ncols=0,
-    )  # fmt: skip
+        state.ok + state.failed,
+        state.total,
+        state.elapsed_s,  # type: ignore[arg-type]  # None is a stream
+        unit="row",
+        postfix=postfix(state),
+        ncols=0,
+    )
 
 
 def postfix(state: Tally) -> str:

@@ -12,13 +12,23 @@ from typing import Any, NamedTuple
 from .. import kernel, markup
 
 _WORDS = {
-    "submitting": "Submitting", "validating": "The provider looks at the requests",
-    "in_progress": "The provider is at it", "finalizing": "The provider collects the answers",
-    "cancelling": "Cancelling", "completed": "Completed", "failed": "The provider refused it",
-    "expired": "Expired: the provider's time was over", "cancelled": "Cancelled",
-}  # fmt: skip
-_LAYOUT = {"max_width": "760px", "overflow": "visible", "border_left": f"3px solid {markup.BLUE}",
-           "padding": "0 0 0 12px", "margin": "4px 0 8px"}  # fmt: skip
+    "submitting": "Submitting",
+    "validating": "The provider looks at the requests",
+    "in_progress": "The provider is at it",
+    "finalizing": "The provider collects the answers",
+    "cancelling": "Cancelling",
+    "completed": "Completed",
+    "failed": "The provider refused it",
+    "expired": "Expired: the provider's time was over",
+    "cancelled": "Cancelled",
+}
+_LAYOUT = {
+    "max_width": "760px",
+    "overflow": "visible",
+    "border_left": f"3px solid {markup.BLUE}",
+    "padding": "0 0 0 12px",
+    "margin": "4px 0 8px",
+}
 
 
 class JobState(NamedTuple):
@@ -74,10 +84,11 @@ class JobView:
         if self._html is None:
             self._html = ipywidgets.HTML()
             button = ipywidgets.Button(
-                description="Cancel", icon="stop",
+                description="Cancel",
+                icon="stop",
                 layout={"width": "auto", "align_self": "flex-start"},
                 tooltip="Have the provider stop; answers are kept",
-            )  # fmt: skip
+            )
             button.on_click(lambda _: self._cancel())
             button.add_class("pardspy-job-cancel")
             box = ipywidgets.VBox([self._html, button], layout=_LAYOUT)
@@ -128,8 +139,10 @@ def _follow(look: Callable[[], bool], every_s: float) -> None:
             if look():
                 return
         except Exception as error:  # whoever asks for it by `status` is told
-            print(f"the job is not followed any more: {type(error).__name__}: {error}",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                f"the job is not followed any more: {type(error).__name__}: {error}",
+                file=sys.stderr,
+            )
             return
 
 

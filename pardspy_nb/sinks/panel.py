@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 REFRESH_S = 0.2
 _STEP = 1.25  # what one click on a workers button multiplies or divides by
 _BOX_LAYOUT = {
-    "max_width": "760px", "overflow": "visible", "border_left": f"3px solid {markup.BLUE}",
-    "padding": "0 0 0 12px", "margin": "4px 0 8px",
-}  # fmt: skip
+    "max_width": "760px",
+    "overflow": "visible",
+    "border_left": f"3px solid {markup.BLUE}",
+    "padding": "0 0 0 12px",
+    "margin": "4px 0 8px",
+}
 _STOPPING = {
     "cancelled": "Cancelling",
     "failures": "Too many failures: rows in flight finish",
@@ -75,13 +78,19 @@ class Panel:
             "more", "More workers", "A quarter more rows in flight", "plus", self._faster
         )
         self._finish = button(
-            "finish", "Finish without stragglers", "Cancel every row that takes more than twice "
-            "as long as nine rows in ten did", "forward", controls.drop_stragglers,
-        )  # fmt: skip
+            "finish",
+            "Finish without stragglers",
+            "Cancel every row that takes more than twice as long as nine rows in ten did",
+            "forward",
+            controls.drop_stragglers,
+        )
         self._cancel = button(
-            "cancel", "Cancel (or ■ Interrupt)", "Stop now; finished rows are kept", "stop",
+            "cancel",
+            "Cancel (or ■ Interrupt)",
+            "Stop now; finished rows are kept",
+            "stop",
             controls.cancel,
-        )  # fmt: skip
+        )
         self._buttons = [self._pause, self._fewer, self._more, self._finish, self._cancel]
         bar = ipywidgets.Box(self._buttons, layout={"flex_flow": "row wrap", "overflow": "visible"})
         self._box = ipywidgets.VBox([self._head, bar, self._body], layout=_BOX_LAYOUT)
@@ -215,8 +224,10 @@ def body_html(state: Tally, hint: str) -> str:
             if any(of.values())
         ),
     ]
-    return markup.text([
-        markup.note(hint, colour=markup.ORANGE),
-        markup.pictures(pictures),
-        markup.error_list(state.failures.largest_first()),
-    ])  # fmt: skip
+    return markup.text(
+        [
+            markup.note(hint, colour=markup.ORANGE),
+            markup.pictures(pictures),
+            markup.error_list(state.failures.largest_first()),
+        ]
+    )

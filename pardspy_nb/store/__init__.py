@@ -79,10 +79,15 @@ def info(store: str | Path | None = None) -> StoreInfo:
         return StoreInfo(path, size)
     models, counts, tokens, costs, first, last = zip(*rows, strict=True)
     return StoreInfo(
-        path, size, sum(counts), sum(filter(None, tokens)), sum(filter(None, costs)),
-        datetime.fromtimestamp(min(first), UTC), datetime.fromtimestamp(max(last), UTC),
+        path,
+        size,
+        sum(counts),
+        sum(filter(None, tokens)),
+        sum(filter(None, costs)),
+        datetime.fromtimestamp(min(first), UTC),
+        datetime.fromtimestamp(max(last), UTC),
         {model or "no model": count for model, count in zip(models, counts, strict=True)},
-    )  # fmt: skip
+    )
 
 
 def clear(

@@ -45,10 +45,7 @@ _SCHEMA = (
     "CREATE TABLE sources (id TEXT PRIMARY KEY, about TEXT NOT NULL)",
 )
 _GET = f"SELECT {_COLUMNS}, checksum FROM answers WHERE key = ?"
-_PUT = (
-    f"INSERT OR REPLACE INTO answers (key, {_COLUMNS}, checksum) "
-    f"VALUES ({', '.join('?' * 13)})"
-)  # fmt: skip
+_PUT = f"INSERT OR REPLACE INTO answers (key, {_COLUMNS}, checksum) VALUES ({', '.join('?' * 13)})"
 
 
 class Kept(NamedTuple):
@@ -200,8 +197,10 @@ class Store:
             aside = self._set_aside()
         warnings.warn(
             f"the store {self.path} is damaged; it was set aside as {aside.name}, and a new one "
-            "is begun: rows remembered there will be asked again", RuntimeWarning, stacklevel=2,
-        )  # fmt: skip
+            "is begun: rows remembered there will be asked again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         try:
             return self._connect()
         except Exception as error:

@@ -12,9 +12,18 @@ from typing import Any
 
 _CHUNK = 10_000
 _ANSWER = (
-    "input", "answer", "model", "finish_reason", "prompt_tokens", "completion_tokens",
-    "total_tokens", "cost_usd", "latency_ms", "source", "answered_at",
-)  # fmt: skip
+    "input",
+    "answer",
+    "model",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cost_usd",
+    "latency_ms",
+    "source",
+    "answered_at",
+)
 _SOURCE = ("signature", "prompt_sha256", "weights", "endpoint", "params", "prices", "packages")
 COLUMNS = (*_ANSWER, "requested_model", *_SOURCE)
 

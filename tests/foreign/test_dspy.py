@@ -52,9 +52,12 @@ def quiet_dspy() -> Any:
 @pytest.fixture
 def dlm(server: ScriptedServer) -> dspy.LM:
     return dspy.LM(
-        "openai/gpt-4o-mini", api_base=server.url, api_key="sk-test-secret-key", cache=False,
+        "openai/gpt-4o-mini",
+        api_base=server.url,
+        api_key="sk-test-secret-key",
+        cache=False,
         num_retries=3,
-    )  # fmt: skip
+    )
 
 
 MODULES = {
@@ -199,9 +202,10 @@ def test_a_model_that_only_speaks_sync_is_called_in_threads() -> None:
 
                 said = '{"sentiment": "neutral", "reason": "r"}'
                 return ModelResponse(
-                    choices=[{"message": {"content": said, "role": "assistant"}}], model="own",
+                    choices=[{"message": {"content": said, "role": "assistant"}}],
+                    model="own",
                     usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-                )  # fmt: skip
+                )
 
         with dspy.context(lm=Own("own"), adapter=dspy.JSONAdapter()):
             df = pn.run_parallel(dspy.Predict(Review), {"review": ["a", "b"]}, **QUIET)

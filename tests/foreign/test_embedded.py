@@ -14,8 +14,9 @@ QUIET: dict[str, Any] = {"progress": "none", "store": None}
 def test_a_real_model_answers_a_dspy_module() -> None:
     """The embedded model behind `dspy.LM`, with the same results as one by one."""
     where, key = pn.LM("local").serve()
-    lm = dspy.LM("openai/embedded", api_base=where, api_key=key, cache=False, temperature=0.0,
-                 max_tokens=60)  # fmt: skip
+    lm = dspy.LM(
+        "openai/embedded", api_base=where, api_key=key, cache=False, temperature=0.0, max_tokens=60
+    )
     module = dspy.Predict("review -> mood: Literal['good', 'bad']")
     texts = ["I love it", "It broke at once"]
     with dspy.context(lm=lm, adapter=dspy.JSONAdapter(), track_usage=True):
