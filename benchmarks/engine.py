@@ -19,9 +19,9 @@ import time
 from typing import Any
 
 import pardspy_nb as pn
-from pardspy_nb.clock import SystemClock
+from pardspy_nb.core.clock import SystemClock
+from pardspy_nb.core.events import Answer, Event, Row
 from pardspy_nb.engine import Engine
-from pardspy_nb.events import Answer, Event, Row
 from pardspy_nb.policy import FailurePolicy, RetryPolicy
 
 WORKERS = 64

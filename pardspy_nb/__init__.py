@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import accessor as _accessor  # noqa: F401 - registers df.parallel
-from .errors import (
+from .core.errors import (
     AllFailed,
     AttemptError,
     BudgetExceeded,
@@ -19,27 +19,27 @@ from .errors import (
     StoreError,
     TooManyFailures,
 )
+from .core.metrics import Latency, ParallelMetrics
+from .core.options import Options, UntilDecided
+from .core.usage import Usage
 from .fields import InputField, OutputField
 from .history import History
 from .image import Image
 from .lm import LM, Completion
-from .metrics import Latency, ParallelMetrics
-from .options import Options, UntilDecided
 from .parallel import Parallel
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction
 from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
 from .signature import Signature
-from .usage import Usage
 
 if TYPE_CHECKING:
     from . import store
     from .comparisons import Comparison, compare
+    from .core.intervals import Interval
     from .diffs import diff
     from .estimates import Estimate, estimate
     from .evaluations import Evaluation, evaluate
     from .filing import run_to_parquet
-    from .interval import Interval
     from .jobs import BatchJob, batch_jobs, submit_batch
     from .plots import (
         plot_calibration,
@@ -57,7 +57,7 @@ _LATER = {
     "store": "store",
     "diff": "diffs",
     "Estimate": "estimates",
-    "Interval": "interval",
+    "Interval": "core.intervals",
     "Comparison": "comparisons",
     "compare": "comparisons",
     "Evaluation": "evaluations",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from . import frame, plots
-from .metrics import ParallelMetrics
-from .options import takes_options
+from .core.metrics import ParallelMetrics
+from .core.options import takes_options
 from .run import run_parallel
 from .summary import Summary
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from statistics import fmean, median
 from typing import Literal, NamedTuple
 
-from .events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
+from .core.events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
 from .policy import is_overloaded, is_rate_limited
 
 MOST = 512  # sockets are limited, too: more is for the user to ask for

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .errors import (
+from .core.errors import (
     EmptyOutputError,
     InvalidOutputError,
     OutOfVocabularyError,

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 from .batch import Batch
 from .budget import Budget, answer_tokens
-from .clock import Clock
+from .core.clock import Clock
+from .core.events import Event, Row
+from .core.options import Options
 from .endpoint import close_clients, header_listener
 from .engine import Engine
-from .events import Event, Row
 from .hooks import Gate, Memory
 from .lm import LM, answer_cap
 from .modules import Caller, Module
-from .options import Options
 from .pace import Pace
 from .policy import FailurePolicy, HedgePolicy, RetryPolicy
 from .scout import Scout

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from .adapt import MOST, AutoWorkers
 from .batch import Batch
-from .clock import Clock
-from .events import Event, Row, RowFinished
+from .core.clock import Clock
+from .core.events import Event, Row, RowFinished
 from .hooks import Runner, Steerable
 from .memory import Memory
 from .portal import adopt

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from .events import Event, Row
+from .core.events import Event, Row
 from .fields import Field
 from .modules import Inputs
 

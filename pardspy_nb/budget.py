@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .errors import AttemptError
-from .events import Answer, Row
+from .core.errors import AttemptError
+from .core.events import Answer, Row
 from .hooks import UNTIL_ONE_LEAVES
 from .image import Image
 from .lm import LM, Bound

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from . import markup
+from .core.intervals import Z, wilson
+from .core.options import takes_options
+from .core.usage import total
 from .evaluations import Evaluation, evaluate
 from .frame import metrics_of
-from .interval import Z, wilson
 from .markup import dollars, milliseconds
-from .options import takes_options
 from .run import run_parallel
-from .usage import total
 
 _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from .batch import Batch
-from .events import Event, Row, RowFinished, RunFinished
+from .core.events import Event, Row, RowFinished, RunFinished
+from .core.options import UntilDecided
 from .fields import Field
-from .options import UntilDecided
 
 
 def is_decided(counts: Counter[Any], left: int) -> bool:
@@ -129,10 +129,28 @@ class Deciding:
 
 def until_decided(batch: Batch, rule: UntilDecided, outputs: Mapping[str, Field]) -> Batch:
     """A batch whose rows have as many samples as they need."""
-    output = rule.output(outputs)
+    output = output_voted_on(rule, outputs)
     if batch.total == 0:
         return replace(batch, repeat=rule.most)
     deciding = Deciding(batch.rows, rule.most, output, batch.positions)
     return replace(
         batch, rows=deciding, total=None, blocking=True, repeat=rule.most, listener=deciding
     )
+
+
+def output_voted_on(rule: UntilDecided, outputs: Mapping[str, Field]) -> str:
+    """The output whose labels are voted on.
+
+    Raises:
+        ValueError: the rule names no output and there is not exactly one class output, or it
+            names an output that does not exist.
+    """
+    classes = [name for name, field in outputs.items() if field.labels is not None]
+    if rule.of is None and len(classes) != 1:
+        raise ValueError(
+            f"which output decides? The module has the class outputs {classes}: "
+            "repeat=pn.UntilDecided(of='…')"
+        )
+    if rule.of is not None and outputs and rule.of not in outputs:
+        raise ValueError(f"repeat: there is no output {rule.of!r}; there are {list(outputs)}")
+    return rule.of or classes[0]

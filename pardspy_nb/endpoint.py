@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from . import errors
+from .core import errors
 from .direct import Direct, Reply, certificates, direct_like, http_library
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-from .clock import Clock
-from .events import (
+from .core.clock import Clock
+from .core.events import (
     Answer,
     AttemptFailed,
     AttemptLost,

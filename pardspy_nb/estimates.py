@@ -10,15 +10,15 @@ from statistics import fmean, variance
 from typing import Any
 
 from . import markup
-from .events import Row
-from .interval import Interval, Z, wilson
+from .core.events import Row
+from .core.intervals import Interval, Z, wilson
+from .core.options import Options, takes_options
+from .core.usage import Usage
 from .memory import open_memory
 from .modules import Module, from_module
-from .options import Options, takes_options
 from .provenance import Sources
 from .records import Record
 from .run import Run, read
-from .usage import Usage
 
 _ASSUMED_WORKERS = 32  # where "auto" will find out what the endpoint bears
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from . import markup
-from .interval import wilson
+from .core.intervals import wilson
 from .truths import by_index
 
 _BINS = 10

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import frame
-from .events import RowFinished
+from .core.events import RowFinished
+from .core.metrics import ParallelMetrics
+from .core.options import Options, takes_options
 from .ledger import AwayLedger
-from .metrics import ParallelMetrics
 from .modules import from_module
-from .options import Options, takes_options
 from .parts import Part, Parts
 from .run import Run, sharded
 from .segments import Segments

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .events import Answer
+from .core.events import Answer
+from .core.usage import Usage, record
 from .fields import Field
 from .prices import Rate, rate_of
-from .usage import Usage, record
 
 _TRANSIENT = ("LMTransportError", "LMTimeoutError", "LMServerError", "LMRateLimitError")
 _HOPELESS = (

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from .batch import Batch
-from .events import STATUSES
-from .failures import ErrorGroups, message_of, writable
+from .core.error_groups import ErrorGroups, message_of, writable
+from .core.events import STATUSES
+from .core.metrics import Latency, ParallelMetrics
+from .core.usage import Usage, total
 from .fields import RESERVED, Field
-from .metrics import Latency, ParallelMetrics
 from .records import ABSENT, Records
 from .summary import Summary
-from .usage import Usage, total
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     ".csv": pd.read_csv,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .events import Answer, Row
+from .core.events import Answer, Row
 from .hooks import UNTIL_ONE_LEAVES, Gate
 
 

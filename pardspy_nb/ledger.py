@@ -10,13 +10,13 @@ from typing import Any
 
 from . import frame
 from .batch import Batch
-from .errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
-from .events import Event, RowFinished, RunFinished, RunStarted
-from .failures import message_of
+from .core.error_groups import message_of
+from .core.errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
+from .core.events import Event, RowFinished, RunFinished, RunStarted
+from .core.options import Options
 from .handover import handed_over
 from .hooks import Steerable
 from .modules import Module
-from .options import Options
 from .provenance import Sources, provenance, spans
 from .records import Records
 from .summary import Summary

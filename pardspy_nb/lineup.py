@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .events import Answer, Row, RowFinished, Status
+from .core.events import Answer, Row, RowFinished, Status
+from .core.threads import DaemonPool
 from .policy import RetryPolicy
-from .threads import DaemonPool
 
 _END = object()
 NOT_YET: Any = object()  # what a source gives that has no row now and may have one later

@@ -13,12 +13,12 @@ from contextvars import ContextVar
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from .core.errors import BadRequestError, ServerError
+from .core.usage import Usage, record
 from .endpoint import Endpoint, load
-from .errors import BadRequestError, ServerError
 from .forms import MOST_TRIES, Ask, Form, Forms, forms_of, in_words
 from .portal import on_our_loop, run_sync
 from .prices import Price, Rate, rate_of
-from .usage import Usage, record
 
 if TYPE_CHECKING:
     from . import local  # imported when a model is embedded

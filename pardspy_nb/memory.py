@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidOutputError, StoreError
-from .events import Answer, Origin, Row
+from .core.errors import InvalidOutputError, StoreError
+from .core.events import Answer, Origin, Row
+from .core.options import Options
+from .core.usage import Usage
 from .modules import Module
-from .options import Options
 from .provenance import Sources
 from .recipes import Recipe, recipes_of
-from .usage import Usage
 
 if TYPE_CHECKING:
     from .store.file import Kept, Store  # imported with SQLite when a store is opened

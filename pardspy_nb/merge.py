@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .core.metrics import ParallelMetrics
+from .core.usage import Usage, total
 from .frame import metrics_of, order_of
-from .metrics import ParallelMetrics
 from .provenance import places, spans
-from .usage import Usage, total
 
 _SUMS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
 

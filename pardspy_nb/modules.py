@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from .errors import ModuleOutputError
-from .events import Answer, Row
+from .core.errors import ModuleOutputError
+from .core.events import Answer, Row
+from .core.threads import DaemonPool
+from .core.usage import Usage, UsageScope, total
 from .fields import RESERVED, Field
 from .foreign import adapt
 from .history import History
@@ -23,8 +25,6 @@ from .portal import run_sync
 from .predict import Predict
 from .prediction import Prediction
 from .signature import Signature
-from .threads import DaemonPool
-from .usage import Usage, UsageScope, total
 
 
 @dataclass(frozen=True)

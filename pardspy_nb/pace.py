@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from .events import Answer, Row
+from .core.events import Answer, Row
 from .hooks import UNTIL_ONE_LEAVES
 from .limits import Limits, limits_of
 from .policy import is_overloaded, is_rate_limited

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .errors import AllFailed
+from .core.errors import AllFailed
+from .core.options import Options, takes_options
 from .kernel import Waits
 from .modules import Module, from_factory, from_instances, from_module
-from .options import Options, takes_options
 from .prediction import Prediction
 from .run import Run
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import frame
 from .batch import Batch, expand, feeding, part_of
-from .events import Row
+from .core.events import Row
 from .fields import Field
 from .modules import Inputs
 from .records import Records

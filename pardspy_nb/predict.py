@@ -11,8 +11,9 @@ from typing import Any, Self
 
 from .answers import AnswerParser
 from .confidence import as_columns, columns_for, distributions
-from .errors import AttemptError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
-from .events import Answer
+from .core.errors import AttemptError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
+from .core.events import Answer
+from .core.usage import UsageScope, record, total
 from .fields import Field
 from .history import History
 from .image import Image
@@ -20,7 +21,6 @@ from .lm import LM, Bound, Completion, LanguageModel
 from .portal import run_sync
 from .prediction import Prediction
 from .signature import Signature, as_signature
-from .usage import UsageScope, record, total
 
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
 _SHOWN_BACK = 1000  # characters of it

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import Any
 
 from . import markup
+from .core.options import Options, takes_options
 from .modules import from_module
-from .options import Options, takes_options
 from .run import read
 
 

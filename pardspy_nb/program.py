@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .core.usage import UsageScope, total
 from .fields import Field
 from .modules import Composite, Inputs, part
 from .prediction import Prediction
-from .usage import UsageScope, total
 
 
 class Program(Composite):

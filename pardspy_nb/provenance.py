@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from .core.options import Options
 from .modules import Module
-from .options import Options
 from .predict import Predict
 from .prices import table_version
 

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any, Protocol
 from uuid import UUID
 
-from .events import Answer
+from .core.events import Answer
 from .modules import Module
 from .predict import Predict
 

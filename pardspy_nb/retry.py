@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from .batch import again
-from .errors import ParallelError
-from .failures import ErrorGroup, belongs
+from .core.error_groups import ErrorGroup, belongs
+from .core.errors import ParallelError
+from .core.options import Options
 from .merge import merge
 from .modules import Module, from_module
-from .options import Options
 from .run import Run, module_of
 
 

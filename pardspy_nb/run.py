@@ -21,16 +21,16 @@ from .assembly import Here
 from .backend import Backend, Place
 from .batch import Batch, expand
 from .budget import refuse_unknown
-from .clock import Clock, SystemClock
+from .core.clock import Clock, SystemClock
+from .core.errors import ParallelError, PardspyError
+from .core.metrics import ParallelMetrics
+from .core.options import Options, takes_options
 from .deciding import until_decided
-from .errors import ParallelError, PardspyError
 from .handover import check_kind
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
-from .metrics import ParallelMetrics
 from .modules import Module, from_module
-from .options import Options, takes_options
 from .pairs import from_pairs
 from .prediction import Prediction
 from .provenance import Sources

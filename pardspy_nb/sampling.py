@@ -9,13 +9,13 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from .errors import InvalidOutputError
-from .events import Answer
+from .core.errors import InvalidOutputError
+from .core.events import Answer
+from .core.usage import UsageScope, total
 from .fields import Field
 from .modules import Composite, part
 from .predict import Predict
 from .prediction import Prediction
-from .usage import UsageScope, total
 
 Score = Callable[[Mapping[str, Any], Prediction], Any]
 _TEMPERATURE = 1.0  # of samples that would be alike otherwise

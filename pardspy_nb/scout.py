@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .events import Answer, Row
+from .core.events import Answer, Row
 
 _MOST_S = 0.5  # a request in a wrong form is refused at once; one that is answered takes longer
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
-from .events import Answer, Row, Status
+from .core.events import Answer, Row, Status
 from .hooks import Memory
 from .lineup import Flight
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import markup
-from .failures import ErrorGroup
+from .core.error_groups import ErrorGroup
+from .core.metrics import ParallelMetrics
 from .markup import dollars, duration, milliseconds, number, saved
-from .metrics import ParallelMetrics
 
 _MAX_GROUPS = 8
 _RETRY = "df.parallel.retry_failed() runs them again, retry_failed(error='…') one kind of them."

@@ -15,10 +15,10 @@ from pardspy_nb.cluster.fleet import Fleet
 from pardspy_nb.cluster.site import Site
 from pardspy_nb.cluster.sources import Parcel, RowSource
 from pardspy_nb.cluster.wire import Orders, Report
-from pardspy_nb.errors import LMError
-from pardspy_nb.events import Event, Row, RowFinished, RowStarted, RunFinished
+from pardspy_nb.core.errors import LMError
+from pardspy_nb.core.events import Event, Row, RowFinished, RowStarted, RunFinished
+from pardspy_nb.core.options import Options
 from pardspy_nb.modules import from_module
-from pardspy_nb.options import Options
 from pardspy_nb.policy import FailurePolicy
 from pardspy_nb.testing import VirtualClock
 

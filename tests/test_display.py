@@ -14,7 +14,7 @@ from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb import markup, plots
-from pardspy_nb.events import RowFinished, RunFinished, RunStarted, RunSteered
+from pardspy_nb.core.events import RowFinished, RunFinished, RunStarted, RunSteered
 from pardspy_nb.sinks import Watchers
 from pardspy_nb.sinks.bar import postfix
 from pardspy_nb.sinks.panel import Panel

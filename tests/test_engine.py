@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from pardspy_nb.clock import SystemClock
-from pardspy_nb.engine import Engine
-from pardspy_nb.events import (
+from pardspy_nb.core.clock import SystemClock
+from pardspy_nb.core.events import (
     Answer,
     AttemptFailed,
     Event,
@@ -23,6 +22,7 @@ from pardspy_nb.events import (
     RunStarted,
     RunSteered,
 )
+from pardspy_nb.engine import Engine
 from pardspy_nb.hooks import UNTIL_ONE_LEAVES
 from pardspy_nb.policy import FailurePolicy, RetryPolicy
 from pardspy_nb.testing import VirtualClock

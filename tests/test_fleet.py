@@ -14,8 +14,8 @@ from simulated import World, simulate
 from pardspy_nb.cluster.fleet import Fleet
 from pardspy_nb.cluster.shares import Shares, apportioned
 from pardspy_nb.cluster.wire import Report, report_as_bytes, report_from_bytes
-from pardspy_nb.errors import InvalidOutputError, RateLimitError
-from pardspy_nb.events import Event, Row, RowFinished
+from pardspy_nb.core.errors import InvalidOutputError, RateLimitError
+from pardspy_nb.core.events import Event, Row, RowFinished
 
 SITES = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 40), max_size=7)
 

@@ -14,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pardspy_nb.adapt import AutoWorkers
-from pardspy_nb.endpoint import parse_retry_after
-from pardspy_nb.engine import Engine
-from pardspy_nb.events import (
+from pardspy_nb.core.events import (
     Answer,
     AttemptFailed,
     AttemptLost,
@@ -26,12 +24,14 @@ from pardspy_nb.events import (
     RowStarted,
     RunFinished,
 )
+from pardspy_nb.core.usage import Usage
+from pardspy_nb.endpoint import parse_retry_after
+from pardspy_nb.engine import Engine
 from pardspy_nb.hooks import Gate
 from pardspy_nb.limits import Limits, limits_of, seconds_of
 from pardspy_nb.pace import Pace
 from pardspy_nb.policy import FailurePolicy, HedgePolicy, RetryPolicy
 from pardspy_nb.testing import VirtualClock
-from pardspy_nb.usage import Usage
 
 Ask = Callable[[Row], Awaitable[Answer]]
 

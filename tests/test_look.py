@@ -13,8 +13,8 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
+from pardspy_nb.core.intervals import wilson
 from pardspy_nb.estimates import _sum_of, _t
-from pardspy_nb.interval import wilson
 from pardspy_nb.provenance import places, spans
 
 QUIET: dict[str, Any] = {"progress": "none"}

@@ -9,7 +9,7 @@ import pytest
 
 import pardspy_nb as pn
 from pardspy_nb.answers import AnswerParser
-from pardspy_nb.errors import EmptyOutputError, InvalidOutputError, TruncatedOutputError
+from pardspy_nb.core.errors import EmptyOutputError, InvalidOutputError, TruncatedOutputError
 from pardspy_nb.fields import RESERVED
 
 LABELS = ["positive", "neutral", "negative"]

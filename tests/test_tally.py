@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pardspy_nb.events import (
+from pardspy_nb.core.error_groups import ErrorGroups
+from pardspy_nb.core.events import (
     Answer,
     AttemptFailed,
     Event,
@@ -19,10 +20,9 @@ from pardspy_nb.events import (
     RunStarted,
     RunSteered,
 )
-from pardspy_nb.failures import ErrorGroups
+from pardspy_nb.core.usage import Usage
 from pardspy_nb.sinks.panel import body_html, head_html, live_figures, title_text
 from pardspy_nb.tally import Tally
-from pardspy_nb.usage import Usage
 
 LABELS = {"sentiment": ["good", "bad"]}
 

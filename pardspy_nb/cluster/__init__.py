@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 from ..assembly import least_of
 from ..batch import Batch
-from ..clock import Clock
-from ..events import Event, Row
+from ..core.clock import Clock
+from ..core.events import Event, Row
+from ..core.options import Options
 from ..memory import Memory
 from ..modules import Module
-from ..options import Options
 from ..policy import FailurePolicy
 from .dask import DaskLink
 from .fleet import ClusterError, Fleet

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from ..budget import Budget
-from ..events import Answer, Row
+from ..core.events import Answer, Row
 from ..gates import Gates
 from ..hooks import Gate
 from ..limits import Limits

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..clock import Clock
-from ..errors import PardspyError
-from ..events import (
+from ..core.clock import Clock
+from ..core.errors import PardspyError
+from ..core.events import (
     Answer,
     AttemptFailed,
     AttemptLost,

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..clock import SystemClock
-from ..events import Row, RowFinished
+from ..core.clock import SystemClock
+from ..core.events import Row, RowFinished
+from ..core.options import Options
 from ..memory import Memory, open_memory
 from ..modules import Module
-from ..options import Options
 from ..portal import adopt
 from ..provenance import Sources
 from .site import Site

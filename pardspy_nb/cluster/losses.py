@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from ..errors import AttemptError
+from ..core.errors import AttemptError
 from ..lineup import Flight
 from .member import Member
 from .sources import Parcel

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import frame
 from ..batch import Batch, feeding
-from ..events import Row
+from ..core.events import Row
+from ..core.options import Options
 from ..ledger import AwayLedger
 from ..memory import Memory
 from ..modules import Module
-from ..options import Options
 from ..parts import PART_ROWS, part_of_table
 from ..segments import to_arrow
 from . import OnCluster

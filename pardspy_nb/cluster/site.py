@@ -10,22 +10,15 @@ from itertools import islice
 from typing import Any
 
 from ..assembly import assembled, calling, cap_answers, has_one_model, prepare
-from ..clock import Clock
+from ..core.clock import Clock
+from ..core.events import Event, Row, RowFinished, RunFinished, RunStarted, RunSteered
+from ..core.options import Options
 from ..endpoint import header_listener
 from ..engine import Engine
-from ..events import (
-    Event,
-    Row,
-    RowFinished,
-    RunFinished,
-    RunStarted,
-    RunSteered,
-)
 from ..hooks import Memory
 from ..limits import Limits, limits_of
 from ..lineup import NOT_YET
 from ..modules import Caller, Module
-from ..options import Options
 from ..policy import FailurePolicy
 from .admission import Admission
 from .wire import Ask, Orders, Report

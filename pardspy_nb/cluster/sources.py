@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Protocol
 
-from ..events import Answer, Row, Status
+from ..core.events import Answer, Row, Status
 from ..hooks import Memory
 from ..lineup import Flight, Lineup
 from ..sparing import Settle, Sparing

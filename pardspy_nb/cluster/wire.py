@@ -8,11 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 import cloudpickle
 
-from ..errors import AttemptError
-from ..events import Event
+from ..core.errors import AttemptError
+from ..core.events import Event
+from ..core.usage import Usage
 from ..limits import Limits
 from ..lm import Bound
-from ..usage import Usage
 
 Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
 

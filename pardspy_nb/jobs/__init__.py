@@ -11,12 +11,12 @@ from typing import Any
 
 from .. import frame
 from ..batch import Batch as Rows
-from ..errors import StoreError
-from ..events import Row
+from ..core.errors import StoreError
+from ..core.events import Row
+from ..core.options import Options
 from ..lm import LM
 from ..memory import Memory, open_memory
 from ..modules import Module, from_module
-from ..options import Options
 from ..predict import Predict
 from ..provenance import Sources
 from ..run import read

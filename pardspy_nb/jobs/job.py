@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import kernel
-from ..errors import BadRequestError, StoreError
+from ..core.errors import BadRequestError, StoreError
 from ..lm import LM
 from ..portal import run_sync
 from ..predict import Predict

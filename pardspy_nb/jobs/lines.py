@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import BatchExpiredError, BatchRejectedError
-from ..events import Answer
+from ..core.errors import BatchExpiredError, BatchRejectedError
+from ..core.events import Answer
+from ..core.usage import Usage
 from ..lm import LM
 from ..predict import Predict
-from ..usage import Usage
 
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000  # of one file, at OpenAI
 _URL = "/v1/chat/completions"

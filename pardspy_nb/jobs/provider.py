@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import LMError, ModelNotFoundError
+from ..core.errors import LMError, ModelNotFoundError
 from ..lm import LM
 from ..policy import RetryPolicy
 from ..portal import run_sync

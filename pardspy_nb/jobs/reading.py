@@ -6,13 +6,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..batch import Batch as Rows
-from ..errors import BatchExpiredError, BatchRejectedError
-from ..events import Answer, Event, Row, RowFinished, RowStarted, RunFinished, RunStarted, Status
+from ..core.errors import BatchExpiredError, BatchRejectedError
+from ..core.events import (
+    Answer,
+    Event,
+    Row,
+    RowFinished,
+    RowStarted,
+    RunFinished,
+    RunStarted,
+    Status,
+)
+from ..core.options import Options
 from ..ledger import Ledger
 from ..lm import LM
 from ..memory import Memory, open_memory
 from ..modules import from_module
-from ..options import Options
 from ..predict import Predict
 from ..provenance import Sources
 from ..run import read

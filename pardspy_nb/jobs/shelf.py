@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 from filelock import FileLock
 
-from ..errors import StoreError
+from ..core.errors import StoreError
 from ..store.file import default_path
 
 _STATE, _ASKED = "job.json", "asked.pickle"

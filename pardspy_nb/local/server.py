@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import LocalModelError
+from ..core.errors import LocalModelError
 from . import weights
 from .catalogue import CATALOGUE, DEFAULT
 

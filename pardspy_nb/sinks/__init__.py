@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import kernel
-from ..events import Controls, Event
+from ..core.events import Controls, Event
 from .panel import Panel
 
 if TYPE_CHECKING:

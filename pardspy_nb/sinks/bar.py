@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..events import Event
+from ..core.events import Event
 from ..markup import accuracies, dollars
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..events import Event
+from ..core.events import Event
 
 if TYPE_CHECKING:
     from ..summary import Summary

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import kernel, markup
-from ..events import Controls, Event
+from ..core.events import Controls, Event
+from ..core.metrics import Latency
 from ..markup import dollars, duration, milliseconds, number, saved
-from ..metrics import Latency
 
 if TYPE_CHECKING:
     from ..summary import Summary

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import platformdirs
 
-from ..errors import StoreError
+from ..core.errors import StoreError
 
 VERSION = 2
 _APPLICATION = 0x70617264  # marks our files: "pard"

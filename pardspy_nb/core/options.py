@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .events import Event
-from .fields import Field
 
 F = TypeVar("F", bound=Callable[..., Any])
 ProgressChoice = Literal["auto", "widget", "tqdm", "none"] | Callable[[Event], None]
@@ -36,18 +35,6 @@ class UntilDecided:
             raise ValueError(
                 f"most must be a whole number of samples of at least 2, got {self.most!r}"
             )
-
-    def output(self, outputs: Mapping[str, Field]) -> str:
-        """The output that is voted on. ValueError where that is not clear."""
-        classes = [name for name, field in outputs.items() if field.labels is not None]
-        if self.of is None and len(classes) != 1:
-            raise ValueError(
-                f"which output decides? The module has the class outputs {classes}: "
-                "repeat=pn.UntilDecided(of='…')"
-            )
-        if self.of is not None and outputs and self.of not in outputs:
-            raise ValueError(f"repeat: there is no output {self.of!r}; there are {list(outputs)}")
-        return self.of or classes[0]
 
 
 @dataclass(frozen=True)
