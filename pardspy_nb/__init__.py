@@ -22,15 +22,15 @@ from .core.errors import (
 from .core.metrics import Latency, ParallelMetrics
 from .core.options import Options, UntilDecided
 from .core.usage import Usage
-from .fields import InputField, OutputField
 from .history import History
-from .image import Image
 from .lm import LM, Completion
 from .parallel import Parallel
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction
 from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
-from .signature import Signature
+from .signatures.fields import InputField, OutputField
+from .signatures.image import Image
+from .signatures.signature import Signature
 
 if TYPE_CHECKING:
     from . import store

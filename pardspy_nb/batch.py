@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .core.events import Event, Row
-from .fields import Field
 from .modules import Inputs
+from .signatures.fields import Field
 
 _SHOWN = 5
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from .core.errors import AttemptError
 from .core.events import Answer, Row
 from .hooks import UNTIL_ONE_LEAVES
-from .image import Image
 from .lm import LM, Bound
 from .modules import Module
+from .signatures.image import Image
 
 _CAP_TOKENS = 4096  # an answer's, where the LM names no max_tokens
 

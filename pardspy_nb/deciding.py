@@ -16,7 +16,7 @@ from typing import Any
 from .batch import Batch
 from .core.events import Event, Row, RowFinished, RunFinished
 from .core.options import UntilDecided
-from .fields import Field
+from .signatures.fields import Field
 
 
 def is_decided(counts: Counter[Any], left: int) -> bool:

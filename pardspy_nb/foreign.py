@@ -13,8 +13,8 @@ from typing import Any
 
 from .core.events import Answer
 from .core.usage import Usage, record
-from .fields import Field
 from .prices import Rate, rate_of
+from .signatures.fields import Field
 
 _TRANSIENT = ("LMTransportError", "LMTimeoutError", "LMServerError", "LMRateLimitError")
 _HOPELESS = (

@@ -16,8 +16,8 @@ from .core.error_groups import ErrorGroups, message_of, writable
 from .core.events import STATUSES
 from .core.metrics import Latency, ParallelMetrics
 from .core.usage import Usage, total
-from .fields import RESERVED, Field
 from .records import ABSENT, Records
+from .signatures.fields import RESERVED, Field
 from .summary import Summary
 
 _READERS: dict[str, Callable[[Any], Any]] = {

@@ -17,14 +17,14 @@ from .core.errors import ModuleOutputError
 from .core.events import Answer, Row
 from .core.threads import DaemonPool
 from .core.usage import Usage, UsageScope, total
-from .fields import RESERVED, Field
 from .foreign import adapt
 from .history import History
 from .lm import Bound
 from .portal import run_sync
 from .predict import Predict
 from .prediction import Prediction
-from .signature import Signature
+from .signatures.fields import RESERVED, Field
+from .signatures.signature import Signature
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .fields import Field
 from .modules import Inputs, Module, agreed, describe
+from .signatures.fields import Field
 
 
 def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, Any]]]:

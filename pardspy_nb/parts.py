@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import frame
 from .batch import Batch, expand, feeding, part_of
 from .core.events import Row
-from .fields import Field
 from .modules import Inputs
 from .records import Records
 from .segments import beside, to_arrow
+from .signatures.fields import Field
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,18 +9,18 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from .answers import AnswerParser
-from .confidence import as_columns, columns_for, distributions
 from .core.errors import AttemptError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
 from .core.events import Answer
 from .core.usage import UsageScope, record, total
-from .fields import Field
 from .history import History
-from .image import Image
 from .lm import LM, Bound, Completion, LanguageModel
 from .portal import run_sync
 from .prediction import Prediction
-from .signature import Signature, as_signature
+from .signatures.fields import Field
+from .signatures.image import Image
+from .signatures.logprobs import as_columns, columns_for, distributions
+from .signatures.output_parser import AnswerParser
+from .signatures.signature import Signature, as_signature
 
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
 _SHOWN_BACK = 1000  # characters of it

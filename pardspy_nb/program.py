@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .core.usage import UsageScope, total
-from .fields import Field
 from .modules import Composite, Inputs, part
 from .prediction import Prediction
+from .signatures.fields import Field
 
 
 class Program(Composite):

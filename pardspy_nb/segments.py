@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import frame
-from .fields import Field
+from .signatures.fields import Field
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .batch import Batch
-from .fields import Field
+from .signatures.fields import Field
 
 
 def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[str, list[Any]]:

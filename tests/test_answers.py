@@ -11,7 +11,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.answers import AnswerParser
+from pardspy_nb.signatures.output_parser import AnswerParser
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 GOOD = {"sentiment": "negative", "reason": "too loud"}
@@ -439,7 +439,7 @@ def token(text: str, p: float | None = 1.0, **others: float) -> dict[str, Any]:
 
 
 def spread(tokens: list[dict[str, Any]], labels: Any) -> dict[str, float | None] | None:
-    from pardspy_nb.confidence import distributions
+    from pardspy_nb.signatures.logprobs import distributions
 
     signature = pn.Signature("L").add_input("t").add_output("reason").add_output("x", labels)
     text = "".join(t["token"] for t in tokens).strip()
@@ -574,7 +574,7 @@ def test_a_label_that_begins_another_and_numbers_and_aliases() -> None:
     ],
 )
 def test_confidence_is_never_made_up(tokens: list[dict[str, Any]]) -> None:
-    from pardspy_nb.confidence import distributions
+    from pardspy_nb.signatures.logprobs import distributions
 
     fields = pn.Signature("L").add_input("t").add_output("x", THREE, optional=True).outputs
     assert distributions('{"x":"positive"}', 0, tokens, fields) == {}

@@ -8,9 +8,9 @@ import pydantic
 import pytest
 
 import pardspy_nb as pn
-from pardspy_nb.answers import AnswerParser
 from pardspy_nb.core.errors import EmptyOutputError, InvalidOutputError, TruncatedOutputError
-from pardspy_nb.fields import RESERVED
+from pardspy_nb.signatures.fields import RESERVED
+from pardspy_nb.signatures.output_parser import AnswerParser
 
 LABELS = ["positive", "neutral", "negative"]
 

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .core.errors import (
+from ..core.errors import (
     EmptyOutputError,
     InvalidOutputError,
     OutOfVocabularyError,
     RefusedOutputError,
     TruncatedOutputError,
 )
-from .extraction import Found, find
+from .lenient_json import Found, find
 from .signature import Signature
 
 
