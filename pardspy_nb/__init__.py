@@ -23,7 +23,7 @@ from .core.metrics import Latency, ParallelMetrics
 from .core.options import Options, UntilDecided
 from .core.usage import Usage
 from .history import History
-from .lm import LM, Completion
+from .llm.lm import LM, Completion
 from .parallel import Parallel
 from .predict import ChainOfThought, Predict
 from .prediction import Prediction

@@ -11,10 +11,10 @@ from .budget import Budget, answer_tokens
 from .core.clock import Clock
 from .core.events import Event, Row
 from .core.options import Options
-from .endpoint import close_clients, header_listener
 from .engine import Engine
 from .hooks import Gate, Memory
-from .lm import LM, answer_cap
+from .llm.endpoint import close_clients, header_listener
+from .llm.lm import LM, answer_cap
 from .modules import Caller, Module
 from .pace import Pace
 from .policy import FailurePolicy, HedgePolicy, RetryPolicy

@@ -19,8 +19,8 @@ from .batch import Batch
 from .core.clock import Clock
 from .core.events import Event, Row, RowFinished
 from .hooks import Runner, Steerable
+from .llm.background_loop import adopt
 from .memory import Memory
-from .portal import adopt
 
 _LOOK_AHEAD = 100  # rows
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from .core.errors import AttemptError
 from .core.events import Answer, Row
+from .core.usage import Bound
 from .hooks import UNTIL_ONE_LEAVES
-from .lm import LM, Bound
+from .llm.lm import LM
 from .modules import Module
 from .signatures.image import Image
 

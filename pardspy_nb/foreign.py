@@ -13,7 +13,7 @@ from typing import Any
 
 from .core.events import Answer
 from .core.usage import Usage, record
-from .prices import Rate, rate_of
+from .llm.prices import Rate, rate_of
 from .signatures.fields import Field
 
 _TRANSIENT = ("LMTransportError", "LMTimeoutError", "LMServerError", "LMRateLimitError")

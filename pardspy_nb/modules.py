@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 from .core.errors import ModuleOutputError
 from .core.events import Answer, Row
 from .core.threads import DaemonPool
-from .core.usage import Usage, UsageScope, total
+from .core.usage import Bound, Usage, UsageScope, total
 from .foreign import adapt
 from .history import History
-from .lm import Bound
-from .portal import run_sync
+from .llm.background_loop import run_sync
 from .predict import Predict
 from .prediction import Prediction
 from .signatures.fields import RESERVED, Field

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 from .core.errors import AttemptError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
 from .core.events import Answer
-from .core.usage import UsageScope, record, total
+from .core.usage import Bound, UsageScope, record, total
 from .history import History
-from .lm import LM, Bound, Completion, LanguageModel
-from .portal import run_sync
+from .llm.background_loop import run_sync
+from .llm.lm import LM, Completion, LanguageModel
 from .prediction import Prediction
 from .signatures.fields import Field
 from .signatures.image import Image

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from .core.options import Options
+from .llm.prices import table_version
 from .modules import Module
 from .predict import Predict
-from .prices import table_version
 
 _PACKAGES = ("pardspy_nb", "openai", "pandas", "pydantic")
 

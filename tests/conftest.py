@@ -30,7 +30,7 @@ def store_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(autouse=True)
 def _nothing_is_known_of_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ports come again; what one test's server taught must not hold for another's."""
-    monkeypatch.setattr("pardspy_nb.forms._known", {})
+    monkeypatch.setattr("pardspy_nb.llm.response_format._known", {})
 
 
 @pytest.fixture

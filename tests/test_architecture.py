@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # who may import these libraries, wherever in the file
 ONLY = {
-    "openai": {"endpoint"},
+    "openai": {"llm.endpoint"},
     "pandas": {
         "frame",
         "merge",
@@ -48,7 +48,7 @@ ONLY = {
     "langchain_core": {"foreign"},
     "sklearn": {"evaluations"},
     "scipy": {"comparisons"},
-    "xllamacpp": {"local.child"},
+    "xllamacpp": {"llm.local.server_process"},
     "ipywidgets": {"sinks.panel", "sinks.jobview"},
     "sqlite3": {"store.file"},
     "tqdm": {"sinks.bar"},
@@ -66,7 +66,7 @@ ONLY = {
     "dask": {"cluster.sharded"},
     "polars": {"handover"},
     "matplotlib": {"plots"},
-    "genai_prices": {"prices"},
+    "genai_prices": {"llm.prices"},
 }
 
 
@@ -115,7 +115,8 @@ def test_packages_import_one_way() -> None:
         f"{name} imports {other}"
         for name, path in modules().items()
         for other in imports(name, path)[0]
-        if "." in name and (mine := name.partition(".")[0]) in ALLOWED
+        if "." in name
+        and (mine := name.partition(".")[0]) in ALLOWED
         and (theirs := other.partition(".")[0]) != mine
         and theirs not in ALLOWED[mine]
     ]

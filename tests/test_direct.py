@@ -13,7 +13,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.endpoint import Endpoint, close_clients
+from pardspy_nb.llm.endpoint import Endpoint, close_clients
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 OWN = {"Host", "Content-Length", "Accept-Encoding", "Connection"}  # of the transport

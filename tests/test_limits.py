@@ -25,10 +25,10 @@ from pardspy_nb.core.events import (
     RunFinished,
 )
 from pardspy_nb.core.usage import Usage
-from pardspy_nb.endpoint import parse_retry_after
 from pardspy_nb.engine import Engine
 from pardspy_nb.hooks import Gate
 from pardspy_nb.limits import Limits, limits_of, seconds_of
+from pardspy_nb.llm.endpoint import parse_retry_after
 from pardspy_nb.pace import Pace
 from pardspy_nb.policy import FailurePolicy, HedgePolicy, RetryPolicy
 from pardspy_nb.testing import VirtualClock

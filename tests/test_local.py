@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import pardspy_nb as pn
-from pardspy_nb.local import LocalModel, server, weights
-from pardspy_nb.local.catalogue import CATALOGUE, Piece, Weights
+from pardspy_nb.llm.local import LocalModel, server, weights
+from pardspy_nb.llm.local.catalogue import CATALOGUE, Piece, Weights
 
 SMOL = "local:smollm2-135m"
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.prices import rate_of
+from pardspy_nb.llm.prices import rate_of
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 ROW_USD = (11 * 0.15 + 7 * 0.6) / 1e6  # of the server's usual answer, at the price of gpt-4o-mini

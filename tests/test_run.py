@@ -18,7 +18,7 @@ import pytest
 from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.endpoint import parse_retry_after
+from pardspy_nb.llm.endpoint import parse_retry_after
 
 LABELS = ["positive", "neutral", "negative"]
 KEY = "sk-test-secret-key"

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 
 from ..budget import Budget
 from ..core.events import Answer, Row
+from ..core.usage import Bound
 from ..gates import Gates
 from ..hooks import Gate
 from ..limits import Limits
 from ..lineup import Flight
-from ..lm import Bound
 from ..pace import Pace
 from ..policy import is_overloaded, is_rate_limited
 from .member import Member

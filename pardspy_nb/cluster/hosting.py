@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from ..core.clock import SystemClock
 from ..core.events import Row, RowFinished
 from ..core.options import Options
+from ..llm.background_loop import adopt
 from ..memory import Memory, open_memory
 from ..modules import Module
-from ..portal import adopt
 from ..provenance import Sources
 from .site import Site
 from .wire import Orders, PartError, Report, loads, report_as_bytes

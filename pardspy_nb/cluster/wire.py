@@ -10,9 +10,8 @@ import cloudpickle
 
 from ..core.errors import AttemptError
 from ..core.events import Event
-from ..core.usage import Usage
+from ..core.usage import Bound, Usage
 from ..limits import Limits
-from ..lm import Bound
 
 Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
 

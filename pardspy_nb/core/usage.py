@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 def _add(a: float | None, b: float | None) -> float | None:
@@ -74,3 +75,11 @@ def record(usage: Usage) -> None:
     calls = _scope.get()
     if calls is not None:
         calls.append(usage)
+
+
+class Bound(NamedTuple):
+    """The most that one request can use."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float

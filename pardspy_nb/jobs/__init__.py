@@ -14,7 +14,7 @@ from ..batch import Batch as Rows
 from ..core.errors import StoreError
 from ..core.events import Row
 from ..core.options import Options
-from ..lm import LM
+from ..llm.lm import LM
 from ..memory import Memory, open_memory
 from ..modules import Module, from_module
 from ..predict import Predict

@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import kernel
 from ..core.errors import BadRequestError, StoreError
-from ..lm import LM
-from ..portal import run_sync
+from ..llm.background_loop import run_sync
+from ..llm.lm import LM
 from ..predict import Predict
 from ..retry import retry_failed
 from ..sinks.jobview import JobState, JobView

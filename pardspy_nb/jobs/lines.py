@@ -11,7 +11,7 @@ from typing import Any
 from ..core.errors import BatchExpiredError, BatchRejectedError
 from ..core.events import Answer
 from ..core.usage import Usage
-from ..lm import LM
+from ..llm.lm import LM
 from ..predict import Predict
 
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000  # of one file, at OpenAI

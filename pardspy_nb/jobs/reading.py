@@ -19,7 +19,7 @@ from ..core.events import (
 )
 from ..core.options import Options
 from ..ledger import Ledger
-from ..lm import LM
+from ..llm.lm import LM
 from ..memory import Memory, open_memory
 from ..modules import from_module
 from ..predict import Predict

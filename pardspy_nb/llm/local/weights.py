@@ -15,7 +15,7 @@ from typing import IO
 
 import platformdirs
 
-from ..core.errors import LocalModelError
+from ...core.errors import LocalModelError
 from .catalogue import Weights
 
 _CHUNK = 1 << 20

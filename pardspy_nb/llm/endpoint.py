@@ -21,8 +21,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from .core import errors
-from .direct import Direct, Reply, certificates, direct_like, http_library
+from ..core import errors
+from .transport import Direct, Reply, certificates, direct_like, http_library
 
 if TYPE_CHECKING:
     import openai

@@ -13,15 +13,15 @@ from contextvars import ContextVar
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .core.errors import BadRequestError, ServerError
-from .core.usage import Usage, record
+from ..core.errors import BadRequestError, ServerError
+from ..core.usage import Bound, Usage, record
+from .background_loop import on_our_loop, run_sync
 from .endpoint import Endpoint, load
-from .forms import MOST_TRIES, Ask, Form, Forms, forms_of, in_words
-from .portal import on_our_loop, run_sync
 from .prices import Price, Rate, rate_of
+from .response_format import MOST_TRIES, Ask, Form, Forms, forms_of, in_words
 
 if TYPE_CHECKING:
-    from . import local  # imported when a model is embedded
+    from . import local
 
 DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
 # small models run in circles without the penalty
@@ -48,14 +48,6 @@ class Completion(NamedTuple):
     finish_reason: str | None = None
     refusal: str | None = None
     logprobs: Sequence[Mapping[str, Any]] | None = None  # a token each, as OpenAI has them
-
-
-class Bound(NamedTuple):
-    """The most that one request can use."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float
 
 
 class LanguageModel(Protocol):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.errors import LocalModelError
+from ...core.errors import LocalModelError
 from . import weights
 from .catalogue import CATALOGUE, DEFAULT
 
@@ -133,7 +133,7 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
     }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
     process = subprocess.Popen(
-        [sys.executable, "-m", "pardspy_nb.local.child"],
+        [sys.executable, "-m", "pardspy_nb.llm.local.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

@@ -1,0 +1,1 @@
+"""Language models: which model, where it is, what a request looks like, what it costs."""
