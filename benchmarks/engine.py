@@ -18,11 +18,12 @@ import sys
 import time
 from typing import Any
 
+from pardspy_nb.engine.engine.engine import Engine
+from pardspy_nb.engine.engine.policies import FailurePolicy, RetryPolicy
+
 import pardspy_nb as pn
 from pardspy_nb.core.clock import SystemClock
 from pardspy_nb.core.events import Answer, Event, Row
-from pardspy_nb.engine import Engine
-from pardspy_nb.policy import FailurePolicy, RetryPolicy
 
 WORKERS = 64
 SIZES = (1_000, 10_000, 100_000)

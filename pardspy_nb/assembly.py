@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from .batch import Batch
-from .budget import Budget, answer_tokens
 from .core.clock import Clock
 from .core.events import Event, Row
 from .core.options import Options
-from .engine import Engine
-from .hooks import Gate, Memory
+from .cost_bounds import answer_tokens
+from .engine.budget import Budget
+from .engine.engine import Engine
+from .engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
+from .engine.probe import Scout
+from .engine.protocols import Gate, Memory
+from .engine.rate_limiter import Pace
 from .llm.endpoint import close_clients, header_listener
 from .llm.lm import LM, answer_cap
 from .modules import Caller, Module
-from .pace import Pace
-from .policy import FailurePolicy, HedgePolicy, RetryPolicy
-from .scout import Scout
 
 
 class Here:

@@ -14,11 +14,11 @@ from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Protocol
 
-from .adapt import MOST, AutoWorkers
 from .batch import Batch
 from .core.clock import Clock
 from .core.events import Event, Row, RowFinished
-from .hooks import Runner, Steerable
+from .engine.adaptive_concurrency import MOST, AutoWorkers
+from .engine.protocols import Runner, Steerable
 from .llm.background_loop import adopt
 from .memory import Memory
 

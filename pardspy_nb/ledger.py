@@ -14,8 +14,8 @@ from .core.error_groups import message_of
 from .core.errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
 from .core.events import Event, RowFinished, RunFinished, RunStarted
 from .core.options import Options
+from .engine.protocols import Steerable
 from .handover import handed_over
-from .hooks import Steerable
 from .modules import Module
 from .provenance import Sources, provenance, spans
 from .records import Records

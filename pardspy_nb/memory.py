@@ -105,14 +105,14 @@ class Memory:
         return _Met(_hash(recipe, words, row.sample, earlier), words)
 
     def key(self, row: Row) -> bytes | None:
-        """See `hooks.Memory`."""
+        """See `protocols.Memory`."""
         met = self._met.get(row.number)
         if met is None:
             met = self._met[row.number] = self._meet(row)
         return met.key
 
     def recall(self, row: Row, key: bytes | None) -> Answer | None:
-        """See `hooks.Memory`. StoreError if the store cannot be read."""
+        """See `protocols.Memory`. StoreError if the store cannot be read."""
         if self._trouble is not None:
             raise self._trouble
         if key is None:
@@ -148,7 +148,7 @@ class Memory:
         return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin, repaired)
 
     def shared(self, row: Row, answer: Answer) -> Answer:
-        """See `hooks.Memory`."""
+        """See `protocols.Memory`."""
         self._met.pop(row.number, None)
         outputs = {n: _own(value) for n, value in answer.outputs.items()}
         if answer.origin is not None:
@@ -157,7 +157,7 @@ class Memory:
         return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
     async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
-        """See `hooks.Memory`. StoreError if the answer cannot be written."""
+        """See `protocols.Memory`. StoreError if the answer cannot be written."""
         met = self._met.pop(row.number, None)
         if key is None or met is None:
             return

@@ -20,11 +20,11 @@ from . import frame, kernel
 from .assembly import Here
 from .backend import Backend, Place
 from .batch import Batch, expand
-from .budget import refuse_unknown
 from .core.clock import Clock, SystemClock
 from .core.errors import ParallelError, PardspyError
 from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
+from .cost_bounds import refuse_unknown
 from .deciding import until_decided
 from .handover import check_kind
 from .interrupts import interrupts_held

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pardspy_nb.engine.engine.engine import Engine
+from pardspy_nb.engine.engine.policies import FailurePolicy, RetryPolicy
+from pardspy_nb.engine.engine.protocols import UNTIL_ONE_LEAVES
 
 from pardspy_nb.core.clock import SystemClock
 from pardspy_nb.core.events import (
@@ -22,9 +25,6 @@ from pardspy_nb.core.events import (
     RunStarted,
     RunSteered,
 )
-from pardspy_nb.engine import Engine
-from pardspy_nb.hooks import UNTIL_ONE_LEAVES
-from pardspy_nb.policy import FailurePolicy, RetryPolicy
 from pardspy_nb.testing import VirtualClock
 
 
@@ -561,9 +561,9 @@ def test_a_leader_that_fails_in_a_run_that_is_stopping_tells_its_followers() -> 
 def test_a_stream_of_equal_rows_is_not_pulled_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from pardspy_nb import sparing
+    from pardspy_nb.engine import deduplication
 
-    monkeypatch.setattr(sparing, "_MOST_FOLLOWERS", 5)
+    monkeypatch.setattr(deduplication, "_MOST_FOLLOWERS", 5)
     pulled: list[int] = []
     ahead: list[int] = []
 

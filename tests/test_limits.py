@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pardspy_nb.engine.engine.adaptive_concurrency import AutoWorkers
+from pardspy_nb.engine.engine.engine import Engine
+from pardspy_nb.engine.engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
+from pardspy_nb.engine.engine.protocols import Gate
+from pardspy_nb.engine.engine.rate_limit_headers import Limits, limits_of, seconds_of
+from pardspy_nb.engine.engine.rate_limiter import Pace
 
-from pardspy_nb.adapt import AutoWorkers
 from pardspy_nb.core.events import (
     Answer,
     AttemptFailed,
@@ -25,12 +30,7 @@ from pardspy_nb.core.events import (
     RunFinished,
 )
 from pardspy_nb.core.usage import Usage
-from pardspy_nb.engine import Engine
-from pardspy_nb.hooks import Gate
-from pardspy_nb.limits import Limits, limits_of, seconds_of
 from pardspy_nb.llm.endpoint import parse_retry_after
-from pardspy_nb.pace import Pace
-from pardspy_nb.policy import FailurePolicy, HedgePolicy, RetryPolicy
 from pardspy_nb.testing import VirtualClock
 
 Ask = Callable[[Row], Awaitable[Answer]]

@@ -10,9 +10,9 @@ from ..batch import Batch
 from ..core.clock import Clock
 from ..core.events import Event, Row
 from ..core.options import Options
+from ..engine.policies import FailurePolicy
 from ..memory import Memory
 from ..modules import Module
-from ..policy import FailurePolicy
 from .dask import DaskLink
 from .fleet import ClusterError, Fleet
 from .hosting import Spec

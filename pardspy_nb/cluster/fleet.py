@@ -26,10 +26,10 @@ from ..core.events import (
     RunSteered,
     Status,
 )
-from ..hooks import Memory
-from ..lineup import Flight
-from ..policy import FailurePolicy
-from ..steering import Steering
+from ..engine.controls import Steering
+from ..engine.policies import FailurePolicy
+from ..engine.protocols import Memory
+from ..engine.row_task import Flight
 from .entry import Entry
 from .losses import Losses, WorkerLostError
 from .member import RATE_S, Member
@@ -64,7 +64,7 @@ class Link(Protocol):
 
 
 class Fleet(Steering):
-    """Runs a source's rows at the sites of a link: a `hooks.Runner`.
+    """Runs a source's rows at the sites of a link: a `protocols.Runner`.
 
     Args:
         total: the number of rows, None if it is not known.
@@ -102,7 +102,7 @@ class Fleet(Steering):
         self._failures = self._settled = self._running = self._max_in_flight = 0
         self._most_workers = max_workers
 
-    # -- more control (see `Steering` and `hooks.Steerable`) ----------------------------------
+    # -- more control (see `Steering` and `protocols.Steerable`) ----------------------------------
 
     def drop_stragglers(self) -> None:
         self._dropping = True
@@ -120,7 +120,7 @@ class Fleet(Steering):
         self._feed_all()
 
     def ends_now(self) -> list[Event]:
-        """See `hooks.Runner`."""
+        """See `protocols.Runner`."""
         here = [*self._open_flights(), *self._source.close(), *self._losses.close()]
         open_ = [f for f in dict.fromkeys(here) if not f.settled]
         ends: list[Event] = [f.finished("cancelled" if f.attempts else "not_run") for f in open_]
@@ -152,7 +152,7 @@ class Fleet(Steering):
     # -- the run ------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """See `hooks.Runner`."""
+        """See `protocols.Runner`."""
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
         self._idle = asyncio.Event()

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from ..core.errors import AttemptError
-from ..lineup import Flight
+from ..engine.row_task import Flight
 from .member import Member
 from .sources import Parcel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..lineup import Flight
+from ..engine.row_task import Flight
 from .sources import Parcel
 from .wire import Ask, Orders
 

@@ -13,13 +13,13 @@ from ..assembly import assembled, calling, cap_answers, has_one_model, prepare
 from ..core.clock import Clock
 from ..core.events import Event, Row, RowFinished, RunFinished, RunStarted, RunSteered
 from ..core.options import Options
-from ..engine import Engine
-from ..hooks import Memory
-from ..limits import Limits, limits_of
-from ..lineup import NOT_YET
+from ..engine.engine import Engine
+from ..engine.policies import FailurePolicy
+from ..engine.protocols import Memory
+from ..engine.rate_limit_headers import Limits, limits_of
+from ..engine.row_queue import NOT_YET
 from ..llm.endpoint import header_listener
 from ..modules import Caller, Module
-from ..policy import FailurePolicy
 from .admission import Admission
 from .wire import Ask, Orders, Report
 

@@ -9,9 +9,10 @@ from itertools import accumulate
 from typing import Protocol
 
 from ..core.events import Answer, Row, Status
-from ..hooks import Memory
-from ..lineup import Flight, Lineup
-from ..sparing import Settle, Sparing
+from ..engine.deduplication import Settle, Sparing
+from ..engine.protocols import Memory
+from ..engine.row_queue import Lineup
+from ..engine.row_task import Flight
 
 _SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
 
@@ -78,7 +79,7 @@ class Source(Protocol):
         """A row is settled; `ending` if the run is."""
 
     def release(self, number: int) -> None:
-        """See `hooks.Steerable`."""
+        """See `protocols.Steerable`."""
 
     def close(self) -> list[Flight]:
         """Send nothing more; the rows pulled and not sent."""

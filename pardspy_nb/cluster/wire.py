@@ -11,7 +11,7 @@ import cloudpickle
 from ..core.errors import AttemptError
 from ..core.events import Event
 from ..core.usage import Bound, Usage
-from ..limits import Limits
+from ..engine.rate_limit_headers import Limits
 
 Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.errors import LMError, ModelNotFoundError
+from ..engine.policies import RetryPolicy
 from ..llm.background_loop import run_sync
 from ..llm.lm import LM
-from ..policy import RetryPolicy
 
 T = TypeVar("T")
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})

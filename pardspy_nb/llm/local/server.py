@@ -133,7 +133,7 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
     }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
     process = subprocess.Popen(
-        [sys.executable, "-m", "pardspy_nb.llm.local.child"],
+        [sys.executable, "-m", "pardspy_nb.llm.local.server_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

@@ -1,7 +1,7 @@
 """The embedded server's process: llama.cpp on loopback, gone when its parent is.
 
-Run as `python -m pardspy_nb.llm.local.child`; settings come as one JSON line on standard input,
-which stays open as long as the parent lives. The address goes out as one JSON line.
+Run as `python -m pardspy_nb.llm.local.server_process`. Settings come as one JSON line on standard
+input, which stays open as long as the parent lives. The address goes out as one JSON line.
 """
 
 from __future__ import annotations

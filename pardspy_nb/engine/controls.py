@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 
 class Steering(ABC):
-    """The controls that an engine and many engines have in common (see `hooks.Steerable`); for
+    """The controls that an engine and many engines have in common (see `protocols.Steerable`); for
     the thread of the run's loop, before it runs, too.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .core.events import Answer, Row
-from .hooks import UNTIL_ONE_LEAVES, Gate
+from ..core.events import Answer, Row
+from .protocols import UNTIL_ONE_LEAVES, Gate
 
 
 class Gates:

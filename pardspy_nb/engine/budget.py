@@ -10,15 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .core.errors import AttemptError
-from .core.events import Answer, Row
-from .core.usage import Bound
-from .hooks import UNTIL_ONE_LEAVES
-from .llm.lm import LM
-from .modules import Module
-from .signatures.image import Image
-
-_CAP_TOKENS = 4096  # an answer's, where the LM names no max_tokens
+from ..core.errors import AttemptError
+from ..core.events import Answer, Row
+from ..core.usage import Bound
+from .protocols import UNTIL_ONE_LEAVES
 
 
 class BudgetError(Exception):
@@ -28,7 +23,7 @@ class BudgetError(Exception):
 
 
 class Budget:
-    """A gate (see `hooks.Gate`) that lets attempts through while their worst case fits.
+    """A gate (see `protocols.Gate`) that lets attempts through while their worst case fits.
 
     Args:
         limit_usd: what the run may cost.
@@ -46,7 +41,7 @@ class Budget:
         self.spent_usd = self.held_usd = self._reserved_usd = 0.0
 
     def wait_s(self, row: Row, now: float) -> float:
-        """See `hooks.Gate`. BudgetError where waiting would not help."""
+        """See `protocols.Gate`. BudgetError where waiting would not help."""
         bound = self._worst_case(row)
         self._next_usd = bound.cost_usd
         left_usd = self._limit_usd - self.spent_usd - self.held_usd
@@ -67,12 +62,12 @@ class Budget:
         )
 
     def enter(self, row: Row, now: float) -> None:
-        """See `hooks.Gate`."""
+        """See `protocols.Gate`."""
         self._reserved.setdefault(row.number, []).append(self._next_usd)
         self._reserved_usd += self._next_usd
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
-        """See `hooks.Gate`."""
+        """See `protocols.Gate`."""
         reserved_usd = self._reserved[row.number].pop()
         if not self._reserved[row.number]:
             del self._reserved[row.number]
@@ -92,43 +87,3 @@ def _may_be_billed(error: BaseException | None) -> bool:
     if isinstance(error, AttemptError):
         return error.may_be_billed
     return error is not None
-
-
-def refuse_unknown(module: Module) -> None:
-    """Refuse a budget that could not be kept.
-
-    Raises:
-        ValueError: a module whose requests cannot be seen (a function may call anything), or a
-            model whose price is not known.
-    """
-    if not module.lms or not module.can_be_bounded:
-        raise ValueError(
-            f"max_cost_usd cannot be kept for {module.name!r}: what it sends cannot be known "
-            "before it does; it works for Predict and its kin"
-        )
-    if any(field.value_type is Image for field in module.inputs.fields.values()):
-        raise ValueError(
-            "max_cost_usd cannot be kept where rows hold an image: nobody can tell "
-            "what it costs before it is sent"
-        )
-    for lm in module.lms:
-        own = isinstance(lm, LM) and lm.identity is None  # asks in a way of its own
-        if not hasattr(lm, "worst_case") or (own and type(lm).worst_case is LM.worst_case):
-            raise ValueError(
-                f"max_cost_usd cannot be kept for {lm!r}: it has no method worst_case(messages, "
-                "…) of its own that tells what a call can cost"
-            )
-        if getattr(lm, "rate", False) is None:
-            raise ValueError(
-                f"max_cost_usd needs a price, and that of {lm.model!r} is not known: give it, in "
-                "USD per 1M tokens, with LM(price=(prompt, completion))"
-            )
-
-
-def answer_tokens(module: Module, limit_usd: float) -> int:
-    """The cap on answers of models that have none of their own: 4,096 tokens, or what a quarter
-    of the budget pays, if that is less."""
-    rates = [lm.rate for lm in module.lms if getattr(lm, "rate", None) is not None]
-    dearest = max((rate.cost_usd(0, _CAP_TOKENS) for rate in rates), default=0.0)
-    share = limit_usd / 4 / dearest if dearest else 1.0
-    return max(1, int(_CAP_TOKENS * min(1.0, share)))

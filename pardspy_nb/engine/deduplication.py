@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
-from .core.events import Answer, Row, Status
-from .hooks import Memory
-from .lineup import Flight
+from ..core.events import Answer, Row, Status
+from .protocols import Memory
+from .row_task import Flight
 
 _MOST_FOLLOWERS = 10_000  # rows that wait for an equal one, before no new ones are pulled
 Settle = Callable[[Flight, Status, Answer | None], None]

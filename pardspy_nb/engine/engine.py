@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-from .core.clock import Clock
-from .core.events import (
+from ..core.clock import Clock
+from ..core.events import (
     Answer,
     AttemptFailed,
     AttemptLost,
@@ -22,13 +22,14 @@ from .core.events import (
     RunSteered,
     Status,
 )
-from .gates import Gates
-from .hooks import Gate, Memory
-from .lineup import Call, Flight, Lineup
-from .overtime import Overtime
-from .policy import FailurePolicy, HedgePolicy, RetryPolicy, explain
-from .sparing import Sparing
-from .steering import Steering
+from .admission import Gates
+from .controls import Steering
+from .deduplication import Sparing
+from .policies import FailurePolicy, HedgePolicy, RetryPolicy, explain
+from .protocols import Gate, Memory
+from .row_queue import Lineup
+from .row_task import Call, Flight
+from .stragglers import Overtime
 
 Ask = Callable[[Row], Awaitable[Answer]]
 _SWEEP_S = 0.05  # between looks for rows that take too long

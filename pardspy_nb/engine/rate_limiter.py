@@ -12,51 +12,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from .core.events import Answer, Row
-from .hooks import UNTIL_ONE_LEAVES
-from .limits import Limits, limits_of
-from .policy import is_overloaded, is_rate_limited
+from ..core.events import Answer, Row
+from .policies import is_overloaded, is_rate_limited
+from .protocols import UNTIL_ONE_LEAVES
+from .rate_limit_headers import Limits, limits_of
+from .token_bucket import Bucket
 
-_BURST_S = 0.5
 _UNTOLD_TOKENS = 256  # of an answer, where an endpoint reports no usage
-_TICK_S, _NOTHING = 1e-6, 1e-9
 _REMEMBERED = 200  # answers, whose longest is expected next
 
 
-class Bucket:
-    """Fills at `per_minute / 60` a second, up to `_BURST_S` of it or 1. May be in debt."""
-
-    def __init__(self, per_minute: float, now: float, taken: float = 0.0) -> None:
-        self.per_minute = per_minute
-        self._per_s = per_minute / 60
-        self._most = max(1.0, self._per_s * _BURST_S)
-        self._level, self._at = min(1.0, self._most) - taken, now
-
-    def change(self, per_minute: float, now: float) -> None:
-        """Another limit from now on."""
-        self._fill(now)
-        self.per_minute, self._per_s = per_minute, per_minute / 60
-        self._most = max(1.0, self._per_s * _BURST_S)
-
-    def _fill(self, now: float) -> None:
-        self._level = min(self._most, self._level + (now - self._at) * self._per_s)
-        self._at = now
-
-    def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until `amount` is there; more than it holds is lent once it is full."""
-        self._fill(now)
-        short = min(amount, self._most) - self._level
-        # a timer may be a clock's tick early, and what is still short then no tick's worth
-        return max(short / self._per_s, _TICK_S) if short > _NOTHING else 0.0
-
-    def take(self, amount: float, now: float) -> None:
-        """Take it, or give back a negative amount."""
-        self._fill(now)
-        self._level = min(self._most, self._level - amount)
-
-
 class Pace:
-    """A gate (see `hooks.Gate`) that keeps to limits a minute, and to what an endpoint asks.
+    """A gate (see `protocols.Gate`) that keeps to limits a minute, and to what an endpoint asks.
 
     Args:
         rpm, tpm: requests and tokens a minute; None for what the endpoint's headers say, if
@@ -91,7 +58,7 @@ class Pace:
             self._heard, self._is_set = limits, False
 
     def wait_s(self, row: Row, now: float) -> float:
-        """See `hooks.Gate`."""
+        """See `protocols.Gate`."""
         if not self._is_set:
             self._set(now)
         wait_s = max(0.0, self._held_until - now)
@@ -105,7 +72,7 @@ class Pace:
         return wait_s
 
     def enter(self, row: Row, now: float) -> None:
-        """See `hooks.Gate`."""
+        """See `protocols.Gate`."""
         self._sent += 1
         if self._requests is not None:
             self._requests.take(1, now)
@@ -114,7 +81,7 @@ class Pace:
             self._expected.setdefault(row.number, []).append(self._next)
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
-        """See `hooks.Gate`."""
+        """See `protocols.Gate`."""
         if isinstance(outcome, BaseException) and (
             is_rate_limited(outcome) or is_overloaded(outcome)
         ):

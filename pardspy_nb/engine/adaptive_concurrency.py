@@ -14,8 +14,8 @@ from collections.abc import Callable
 from statistics import fmean, median
 from typing import Literal, NamedTuple
 
-from .core.events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
-from .policy import is_overloaded, is_rate_limited
+from ..core.events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
+from .policies import is_overloaded, is_rate_limited
 
 MOST = 512  # sockets are limited, too: more is for the user to ask for
 _CUT = 0.9  # of the rows that were let in

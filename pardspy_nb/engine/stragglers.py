@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from .lineup import Flight, Lineup
-from .policy import HedgePolicy, straggler_after_s
+from .policies import HedgePolicy, straggler_after_s
+from .row_queue import Lineup
+from .row_task import Flight
 
 _KNOWN_TIMES = 1000  # the latest rows, against which others are judged
 

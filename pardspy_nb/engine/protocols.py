@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from .core.events import Answer, Event, Row
+from ..core.events import Answer, Event, Row
 
 UNTIL_ONE_LEAVES = math.inf  # a gate's wait that only another attempt's end can end
 

@@ -1,0 +1,1 @@
+"""The engine: rows and a callable in, events out. Queue, retries, limits, hedging."""

@@ -1,0 +1,112 @@
+"""A row under way, and its attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..core.events import Answer, Row, RowFinished, Status
+from .policies import RetryPolicy
+
+
+class Call:
+    """An attempt under way."""
+
+    __slots__ = ("began", "lost", "number", "task")
+
+    def __init__(self, number: int, task: asyncio.Task[None], began: float) -> None:
+        self.number, self.task, self.began = number, task, began
+        self.lost = False  # the row's other attempt won
+
+
+class Flight:
+    """A row under way: what must survive from one attempt to the next."""
+
+    __slots__ = (
+        "admitted",
+        "attempts",
+        "began",
+        "calls",
+        "dropped",
+        "error",
+        "failed_at",
+        "followers",
+        "held_at",
+        "key",
+        "latency_s",
+        "looked_up",
+        "out_since",
+        "outages",
+        "queued_s",
+        "row",
+        "settled",
+        "started_at",
+        "twinned",
+        "twins",
+        "usage",
+        "waited_s",
+        "won",
+    )
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.key: bytes | None = None  # rows of equal keys share an outcome
+        self.followers: list[Flight] = []
+        self.calls: list[Call] = []  # attempts under way: one, or two if it was hedged
+        self.attempts = self.outages = self.twins = 0  # attempts; that met an outage; duplicates
+        self.admitted = 0  # attempts that the gates were told of, and not yet of their end
+        self.out_since: float | None = None
+        self.dropped = self.settled = self.won = self.looked_up = self.twinned = False
+        self.error: BaseException | None = None
+        self.usage: Any = None
+        self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
+        self.started_at: float | None = None
+        self.held_at: float | None = None  # since when a gate makes it wait
+
+    @property
+    def next_row(self) -> Row:
+        """The row as its next attempt gets it, with what the last one failed with."""
+        return self.row if self.error is None else self.row._replace(before=self.error)
+
+    @property
+    def may_be_twinned(self) -> bool:
+        """Whether its first attempt is still worth a second."""
+        return bool(self.calls) and not (self.won or self.dropped or self.settled)
+
+    def bill(self, usage: Any) -> None:
+        """Add what one attempt was billed; None is an attempt that reported nothing."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
+
+    def wait_s(self, retry: RetryPolicy, error: BaseException, now: float) -> float | None:
+        """Seconds from `now`, when an attempt has failed, to the next; None if there is none."""
+        if not getattr(error, "outage", False):
+            self.out_since = None
+        elif self.out_since is None:
+            self.out_since = now
+        out_s = None if self.out_since is None else now - self.out_since
+        if retry.sits_out(out_s):
+            self.outages += 1
+            return retry.wait_s(self.outages, error, out_s)
+        return retry.wait_s(self.attempts - self.outages - self.twins, error)
+
+    def finished(self, status: Status, answer: Answer | None = None) -> RowFinished:
+        """The event of its end."""
+        tried = self.attempts > 0
+        return RowFinished(
+            self.row,
+            status,
+            answer,
+            self.error,
+            self.attempts,
+            self.latency_s * 1e3 if tried else None,
+            self.queued_s * 1e3 if tried else None,
+            self.waited_s * 1e3 if tried else None,
+            self.started_at,
+            self.usage,
+        )
+
+    def billed(self, answer: Answer) -> Answer:
+        """The row's answer with the usage of all its attempts."""
+        same = answer.usage is self.usage
+        return answer if same else answer._replace(usage=self.usage)
