@@ -18,8 +18,8 @@ import sys
 import time
 from typing import Any
 
-from pardspy_nb.engine.engine.engine import Engine
-from pardspy_nb.engine.engine.policies import FailurePolicy, RetryPolicy
+from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
 
 import pardspy_nb as pn
 from pardspy_nb.core.clock import SystemClock

@@ -22,11 +22,11 @@ from .core.errors import (
 from .core.metrics import Latency, ParallelMetrics
 from .core.options import Options, UntilDecided
 from .core.usage import Usage
-from .history import History
 from .llm.lm import LM, Completion
+from .modules.history import History
+from .modules.predict import ChainOfThought, Predict
+from .modules.prediction import Prediction
 from .parallel import Parallel
-from .predict import ChainOfThought, Predict
-from .prediction import Prediction
 from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
 from .signatures.fields import InputField, OutputField
 from .signatures.image import Image
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from .evaluations import Evaluation, evaluate
     from .filing import run_to_parquet
     from .jobs import BatchJob, batch_jobs, submit_batch
+    from .modules.program import Program
+    from .modules.sampling import BestOfN, Refine
     from .plots import (
         plot_calibration,
         plot_confusion,
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
         plot_timeline,
     )
     from .previews import Preview, preview
-    from .program import Program
-    from .sampling import BestOfN, Refine
 
 # imported when first used: what not every notebook needs should not cost every notebook
 _LATER = {
@@ -71,9 +71,9 @@ _LATER = {
     "Preview": "previews",
     "preview": "previews",
     "run_to_parquet": "filing",
-    "Program": "program",
-    "BestOfN": "sampling",
-    "Refine": "sampling",
+    "Program": "modules.program",
+    "BestOfN": "modules.sampling",
+    "Refine": "modules.sampling",
     "BatchJob": "jobs",
     "batch_jobs": "jobs",
     "submit_batch": "jobs",

@@ -10,7 +10,6 @@ from .batch import Batch
 from .core.clock import Clock
 from .core.events import Event, Row
 from .core.options import Options
-from .cost_bounds import answer_tokens
 from .engine.budget import Budget
 from .engine.engine import Engine
 from .engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
@@ -19,7 +18,8 @@ from .engine.protocols import Gate, Memory
 from .engine.rate_limiter import Pace
 from .llm.endpoint import close_clients, header_listener
 from .llm.lm import LM, answer_cap
-from .modules import Caller, Module
+from .modules.cost_bounds import answer_tokens
+from .modules.module import Caller, Module
 
 
 class Here:

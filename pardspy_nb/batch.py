@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .core.events import Event, Row
-from .modules import Inputs
-from .signatures.fields import Field
+from .signatures.fields import Field, Inputs
 
 _SHOWN = 5
 

@@ -15,8 +15,8 @@ from .core.intervals import Interval, Z, wilson
 from .core.options import Options, takes_options
 from .core.usage import Usage
 from .memory import open_memory
-from .modules import Module, from_module
-from .provenance import Sources
+from .modules.module import Module, from_module
+from .modules.provenance import Sources
 from .records import Record
 from .run import Run, read
 

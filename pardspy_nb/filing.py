@@ -13,7 +13,7 @@ from .core.events import RowFinished
 from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
 from .ledger import AwayLedger
-from .modules import from_module
+from .modules.module import from_module
 from .parts import Part, Parts
 from .run import Run, sharded
 from .segments import Segments

@@ -16,8 +16,8 @@ from .core.events import Event, RowFinished, RunFinished, RunStarted
 from .core.options import Options
 from .engine.protocols import Steerable
 from .handover import handed_over
-from .modules import Module
-from .provenance import Sources, provenance, spans
+from .modules.module import Module
+from .modules.provenance import Sources, provenance, spans
 from .records import Records
 from .summary import Summary
 from .tally import Tally

@@ -15,8 +15,8 @@ from .core.errors import InvalidOutputError, StoreError
 from .core.events import Answer, Origin, Row
 from .core.options import Options
 from .core.usage import Usage
-from .modules import Module
-from .provenance import Sources
+from .modules.module import Module
+from .modules.provenance import Sources
 from .recipes import Recipe, recipes_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 from .core.metrics import ParallelMetrics
 from .core.usage import Usage, total
 from .frame import metrics_of, order_of
-from .provenance import places, spans
+from .modules.provenance import places, spans
 
 _SUMS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
 

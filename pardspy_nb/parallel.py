@@ -8,8 +8,8 @@ from typing import Any
 from .core.errors import AllFailed
 from .core.options import Options, takes_options
 from .kernel import Waits
-from .modules import Module, from_factory, from_instances, from_module
-from .prediction import Prediction
+from .modules.module import Module, from_factory, from_instances, from_module
+from .modules.prediction import Prediction
 from .run import Run
 
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import frame
 from .batch import Batch, expand, feeding, part_of
 from .core.events import Row
-from .modules import Inputs
 from .records import Records
 from .segments import beside, to_arrow
-from .signatures.fields import Field
+from .signatures.fields import Field, Inputs
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import markup
 from .core.options import Options, takes_options
-from .modules import from_module
+from .modules.module import from_module
 from .run import read
 
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from .core.events import Answer
-from .modules import Module
-from .predict import Predict
+from .modules.module import Module
+from .modules.predict import Predict
 
 
 class Recipe(Protocol):

@@ -11,7 +11,7 @@ from .core.error_groups import ErrorGroup, belongs
 from .core.errors import ParallelError
 from .core.options import Options
 from .merge import merge
-from .modules import Module, from_module
+from .modules.module import Module, from_module
 from .run import Run, module_of
 
 

@@ -24,16 +24,16 @@ from .core.clock import Clock, SystemClock
 from .core.errors import ParallelError, PardspyError
 from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
-from .cost_bounds import refuse_unknown
 from .deciding import until_decided
 from .handover import check_kind
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
-from .modules import Module, from_module
-from .pairs import from_pairs
-from .prediction import Prediction
-from .provenance import Sources
+from .modules.cost_bounds import refuse_unknown
+from .modules.module import Module, from_module
+from .modules.pairs import from_pairs
+from .modules.prediction import Prediction
+from .modules.provenance import Sources
 from .records import Records
 from .sinks import Watchers, choose
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import pardspy_nb as pn
 from pardspy_nb.batch import expand
-from pardspy_nb.modules import Inputs
+from pardspy_nb.signatures.fields import Inputs
 
 ONE = Inputs(pn.Signature("x").add_input("review", str).inputs)
 TWO = Inputs(

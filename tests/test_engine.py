@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pardspy_nb.engine.engine.engine import Engine
-from pardspy_nb.engine.engine.policies import FailurePolicy, RetryPolicy
-from pardspy_nb.engine.engine.protocols import UNTIL_ONE_LEAVES
+from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
+from pardspy_nb.engine.protocols import UNTIL_ONE_LEAVES
 
 from pardspy_nb.core.clock import SystemClock
 from pardspy_nb.core.events import (

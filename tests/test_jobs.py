@@ -270,7 +270,7 @@ def test_nothing_is_begun_twice(
 ) -> None:
     """The connection breaks off after the provider has begun a batch: it is found, not begun
     again. So is one whose kernel died before it noted it."""
-    from pardspy_nb.engine.engine.policies import RetryPolicy
+    from pardspy_nb.engine.policies import RetryPolicy
 
     monkeypatch.setattr("pardspy_nb.jobs.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01))
     provider.breaks = breaks
@@ -351,7 +351,7 @@ def test_a_batch_that_is_refused_for_room_is_begun_again_once(
     provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the connection breaks off, or another kernel is at it as well."""
-    from pardspy_nb.engine.engine.policies import RetryPolicy
+    from pardspy_nb.engine.policies import RetryPolicy
 
     monkeypatch.setattr("pardspy_nb.jobs.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01))
     provider.room = 1

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pardspy_nb.modules.provenance import places, spans
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.core.intervals import wilson
 from pardspy_nb.estimates import _sum_of, _t
-from pardspy_nb.provenance import places, spans
 
 QUIET: dict[str, Any] = {"progress": "none"}
 
@@ -209,7 +209,7 @@ def test_the_frame_says_what_made_each_row_and_parquet_keeps_it(
 def test_rows_made_by_an_earlier_version_keep_their_origin(
     predict: pn.Predict, reviews: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pardspy_nb import provenance
+    from pardspy_nb.modules import provenance
 
     versions = provenance.packages() | {"pardspy_nb": "0.0.9"}
     with monkeypatch.context() as earlier:
@@ -224,8 +224,8 @@ def test_rows_made_by_an_earlier_version_keep_their_origin(
 
 
 def test_credentials_in_a_url_are_not_told(signature: pn.Signature) -> None:
-    from pardspy_nb.modules import from_module
-    from pardspy_nb.provenance import Sources
+    from pardspy_nb.modules.module import from_module
+    from pardspy_nb.modules.provenance import Sources
 
     lm = pn.LM("m", base_url="http://user:hush@127.0.0.1:9/v1")
     known = Sources(from_module(pn.Predict(signature, lm)), None).known

@@ -12,7 +12,7 @@ from ..core.events import Event, Row
 from ..core.options import Options
 from ..engine.policies import FailurePolicy
 from ..memory import Memory
-from ..modules import Module
+from ..modules.module import Module
 from .dask import DaskLink
 from .fleet import ClusterError, Fleet
 from .hosting import Spec

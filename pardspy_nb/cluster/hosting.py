@@ -18,8 +18,8 @@ from ..core.events import Row, RowFinished
 from ..core.options import Options
 from ..llm.background_loop import adopt
 from ..memory import Memory, open_memory
-from ..modules import Module
-from ..provenance import Sources
+from ..modules.module import Module
+from ..modules.provenance import Sources
 from .site import Site
 from .wire import Orders, PartError, Report, loads, report_as_bytes
 

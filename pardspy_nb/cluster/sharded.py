@@ -17,7 +17,7 @@ from ..core.events import Row
 from ..core.options import Options
 from ..ledger import AwayLedger
 from ..memory import Memory
-from ..modules import Module
+from ..modules.module import Module
 from ..parts import PART_ROWS, part_of_table
 from ..segments import to_arrow
 from . import OnCluster

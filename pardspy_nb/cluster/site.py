@@ -19,7 +19,7 @@ from ..engine.protocols import Memory
 from ..engine.rate_limit_headers import Limits, limits_of
 from ..engine.row_queue import NOT_YET
 from ..llm.endpoint import header_listener
-from ..modules import Caller, Module
+from ..modules.module import Caller, Module
 from .admission import Admission
 from .wire import Ask, Orders, Report
 

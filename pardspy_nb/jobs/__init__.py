@@ -16,9 +16,9 @@ from ..core.events import Row
 from ..core.options import Options
 from ..llm.lm import LM
 from ..memory import Memory, open_memory
-from ..modules import Module, from_module
-from ..predict import Predict
-from ..provenance import Sources
+from ..modules.module import Module, from_module
+from ..modules.predict import Predict
+from ..modules.provenance import Sources
 from ..run import read
 from .job import BatchJob
 from .lines import MAX_BYTES, MAX_REQUESTS, files_of

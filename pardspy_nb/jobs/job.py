@@ -14,7 +14,7 @@ from .. import kernel
 from ..core.errors import BadRequestError, StoreError
 from ..llm.background_loop import run_sync
 from ..llm.lm import LM
-from ..predict import Predict
+from ..modules.predict import Predict
 from ..retry import retry_failed
 from ..sinks.jobview import JobState, JobView
 from .provider import ENDED, Batch, Provider

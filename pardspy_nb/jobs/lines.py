@@ -12,7 +12,7 @@ from ..core.errors import BatchExpiredError, BatchRejectedError
 from ..core.events import Answer
 from ..core.usage import Usage
 from ..llm.lm import LM
-from ..predict import Predict
+from ..modules.predict import Predict
 
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000  # of one file, at OpenAI
 _URL = "/v1/chat/completions"

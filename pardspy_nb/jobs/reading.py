@@ -21,9 +21,9 @@ from ..core.options import Options
 from ..ledger import Ledger
 from ..llm.lm import LM
 from ..memory import Memory, open_memory
-from ..modules import from_module
-from ..predict import Predict
-from ..provenance import Sources
+from ..modules.module import from_module
+from ..modules.predict import Predict
+from ..modules.provenance import Sources
 from ..run import read
 from .lines import outcomes
 from .provider import ENDED

@@ -194,3 +194,16 @@ class Field:
         import json
 
         return json.dumps(dumped, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a module takes: fields by name; `open` if it takes any other name too."""
+
+    fields: Mapping[str, Field]
+    open: bool = False
+
+    @property
+    def required(self) -> list[str]:
+        """Names without which a row is refused."""
+        return [name for name, field in self.fields.items() if not field.optional]

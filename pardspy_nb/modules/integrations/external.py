@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.events import Answer
-from .core.usage import Usage, record
-from .llm.prices import Rate, rate_of
-from .signatures.fields import Field
+from ...core.events import Answer
+from ...core.usage import Usage, record
+from ...llm.prices import Rate, rate_of
+from ...signatures.fields import Field
 
 _TRANSIENT = ("LMTransportError", "LMTimeoutError", "LMServerError", "LMRateLimitError")
 _HOPELESS = (

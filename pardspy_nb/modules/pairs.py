@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .modules import Inputs, Module, agreed, describe
-from .signatures.fields import Field
+from ..signatures.fields import Field, Inputs
+from .module import Module, agreed, describe
 
 
 def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, Any]]]:

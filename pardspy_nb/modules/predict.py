@@ -9,18 +9,18 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from .core.errors import AttemptError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
-from .core.events import Answer
-from .core.usage import Bound, UsageScope, record, total
+from ..core.errors import AttemptError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
+from ..core.events import Answer
+from ..core.usage import Bound, UsageScope, record, total
+from ..llm.background_loop import run_sync
+from ..llm.lm import LM, Completion, LanguageModel
+from ..signatures.fields import Field
+from ..signatures.image import Image
+from ..signatures.logprobs import as_columns, columns_for, distributions
+from ..signatures.output_parser import AnswerParser
+from ..signatures.signature import Signature, as_signature
 from .history import History
-from .llm.background_loop import run_sync
-from .llm.lm import LM, Completion, LanguageModel
 from .prediction import Prediction
-from .signatures.fields import Field
-from .signatures.image import Image
-from .signatures.logprobs import as_columns, columns_for, distributions
-from .signatures.output_parser import AnswerParser
-from .signatures.signature import Signature, as_signature
 
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
 _SHOWN_BACK = 1000  # characters of it

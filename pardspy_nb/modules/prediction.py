@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .core.metrics import ParallelMetrics
-from .core.usage import Usage
+from ..core.metrics import ParallelMetrics
+from ..core.usage import Usage
 
 
 class Prediction:

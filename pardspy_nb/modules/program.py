@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .core.usage import UsageScope, total
-from .modules import Composite, Inputs, part
+from ..core.usage import UsageScope, total
+from ..signatures.fields import Field, Inputs
+from .module import Composite, part
 from .prediction import Prediction
-from .signatures.fields import Field
 
 
 class Program(Composite):

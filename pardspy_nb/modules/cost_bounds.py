@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .llm.lm import LM
-from .modules import Module
-from .signatures.image import Image
+from ..llm.lm import LM
+from ..signatures.image import Image
+from .module import Module
 
 _CAP_TOKENS = 4096  # an answer's, where the LM names no max_tokens
 

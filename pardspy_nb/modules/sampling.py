@@ -9,13 +9,13 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from .core.errors import InvalidOutputError
-from .core.events import Answer
-from .core.usage import UsageScope, total
-from .modules import Composite, part
+from ..core.errors import InvalidOutputError
+from ..core.events import Answer
+from ..core.usage import UsageScope, total
+from ..signatures.fields import Field
+from .module import Composite, part
 from .predict import Predict
 from .prediction import Prediction
-from .signatures.fields import Field
 
 Score = Callable[[Mapping[str, Any], Prediction], Any]
 _TEMPERATURE = 1.0  # of samples that would be alike otherwise

@@ -13,30 +13,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from .core.errors import ModuleOutputError
-from .core.events import Answer, Row
-from .core.threads import DaemonPool
-from .core.usage import Bound, Usage, UsageScope, total
-from .foreign import adapt
+from ..core.errors import ModuleOutputError
+from ..core.events import Answer, Row
+from ..core.threads import DaemonPool
+from ..core.usage import Bound, Usage, UsageScope, total
+from ..llm.background_loop import run_sync
+from ..signatures.fields import RESERVED, Field, Inputs
+from ..signatures.signature import Signature
 from .history import History
-from .llm.background_loop import run_sync
+from .integrations.external import adapt
 from .predict import Predict
 from .prediction import Prediction
-from .signatures.fields import RESERVED, Field
-from .signatures.signature import Signature
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a module takes: fields by name; `open` if it takes any other name too."""
-
-    fields: Mapping[str, Field]
-    open: bool = False
-
-    @property
-    def required(self) -> list[str]:
-        """Names without which a row is refused."""
-        return [name for name, field in self.fields.items() if not field.optional]
 
 
 @dataclass(frozen=True)

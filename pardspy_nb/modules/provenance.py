@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from .core.options import Options
-from .llm.prices import table_version
-from .modules import Module
+from ..core.options import Options
+from ..llm.prices import table_version
+from .module import Module
 from .predict import Predict
 
 _PACKAGES = ("pardspy_nb", "openai", "pandas", "pydantic")
