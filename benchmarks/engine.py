@@ -18,12 +18,11 @@ import sys
 import time
 from typing import Any
 
-from pardspy_nb.engine.engine import Engine
-from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
-
 import pardspy_nb as pn
 from pardspy_nb.core.clock import SystemClock
 from pardspy_nb.core.events import Answer, Event, Row
+from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
 
 WORKERS = 64
 SIZES = (1_000, 10_000, 100_000)

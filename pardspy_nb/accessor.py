@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from . import frame, plots
+from . import plots
 from .core.metrics import ParallelMetrics
 from .core.options import takes_options
 from .run import run_parallel
-from .summary import Summary
+from .summary import Summary, summarize
+from .tables import frame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,38 +56,38 @@ class ParallelAccessor:
 
     def summary(self) -> Summary:
         """The run at a glance; HTML in a notebook, text elsewhere."""
-        return frame.summarize(self._result())
+        return summarize(self._result())
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write the frame with what is known of the run; `pd.read_parquet` gives both back.
         Outputs that no column can hold are written as JSON."""
-        from .handover import to_parquet
+        from .tables.export import to_parquet
 
         return to_parquet(self._result(), Path(path))
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the rows as text, and what is known of the run beside them; where that is:
         `NAME.provenance.json`."""
-        from .handover import to_csv
+        from .tables.export import to_csv
 
         return to_csv(self._result(), Path(path))
 
     def to_jsonl(self, path: str | Path) -> Path:
         """As `to_csv`, with a JSON object a row."""
-        from .handover import to_jsonl
+        from .tables.export import to_jsonl
 
         return to_jsonl(self._result(), Path(path))
 
     def to_arrow(self) -> pa.Table:
         """A pyarrow table, with what is known of the run in its schema's metadata."""
-        from .handover import as_arrow
+        from .tables.export import as_arrow
 
         return as_arrow(self._result())
 
     def to_polars(self) -> pl.DataFrame:
         """A polars frame, labels as `Enum`. What is known of the run stays behind, in
         `df.attrs["pardspy"]`."""
-        from .handover import as_polars
+        from .tables.export import as_polars
 
         polars: pl.DataFrame = as_polars(self._result())
         return polars

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-from .batch import Batch
 from .core.clock import Clock
 from .core.events import Event, Row
 from .core.options import Options
@@ -20,6 +19,7 @@ from .llm.endpoint import close_clients, header_listener
 from .llm.lm import LM, answer_cap
 from .modules.cost_bounds import answer_tokens
 from .modules.module import Caller, Module
+from .tables.inputs import Batch
 
 
 class Here:

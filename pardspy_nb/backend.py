@@ -14,13 +14,13 @@ from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Protocol
 
-from .batch import Batch
 from .core.clock import Clock
 from .core.events import Event, Row, RowFinished
 from .engine.adaptive_concurrency import MOST, AutoWorkers
 from .engine.protocols import Runner, Steerable
 from .llm.background_loop import adopt
 from .memory import Memory
+from .tables.inputs import Batch
 
 _LOOK_AHEAD = 100  # rows
 

@@ -15,9 +15,9 @@ from .core.intervals import Z, wilson
 from .core.options import takes_options
 from .core.usage import total
 from .evaluations import Evaluation, evaluate
-from .frame import metrics_of
 from .markup import dollars, milliseconds
 from .run import run_parallel
+from .tables.frame import metrics_of
 
 _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
 

@@ -17,8 +17,9 @@ from .core.usage import Usage
 from .memory import open_memory
 from .modules.module import Module, from_module
 from .modules.provenance import Sources
-from .records import Record
-from .run import Run, read
+from .run import Run
+from .tables.results import Record
+from .tables.rows import read_rows
 
 _ASSUMED_WORKERS = 32  # where "auto" will find out what the endpoint bears
 
@@ -116,7 +117,7 @@ def estimate(
     described = described.with_confidence() if given.confidence else described
     if sample < 2:
         raise ValueError(f"sample must be at least 2, got {sample!r}")
-    batch = read(inputs, described, given)
+    batch = read_rows(inputs, described.inputs, described.outputs, given)
     if not batch.total:
         raise ValueError("estimate needs rows it can choose from: pass a list, a table or a path")
     rows = list(batch.rows)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import markup
 from .core.intervals import wilson
-from .truths import by_index
+from .tables.ground_truth import by_index
 
 _BINS = 10
 _SHARES = ("precision", "recall", "f1")

@@ -8,15 +8,15 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import frame
 from .core.events import RowFinished
 from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
 from .ledger import AwayLedger
 from .modules.module import from_module
-from .parts import Part, Parts
 from .run import Run, sharded
-from .segments import Segments
+from .tables.chunks import Part, Parts
+from .tables.parquet import Segments
+from .tables.readers import check_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,7 +125,7 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
     parts = Parts(source, described.inputs, repeat=given.samples, columns=given.columns)
-    frame.check_names(parts.columns, described.outputs)
+    check_names(parts.columns, described.outputs)
     run = Run(
         described,
         parts.batch,

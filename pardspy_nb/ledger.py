@@ -8,20 +8,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import frame
-from .batch import Batch
 from .core.error_groups import message_of
 from .core.errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
 from .core.events import Event, RowFinished, RunFinished, RunStarted
 from .core.options import Options
 from .engine.protocols import Steerable
-from .handover import handed_over
 from .modules.module import Module
-from .modules.provenance import Sources, provenance, spans
-from .records import Records
-from .summary import Summary
+from .modules.provenance import Sources, provenance
+from .summary import Summary, summarize
+from .tables import frame
+from .tables.export import handed_over
+from .tables.ground_truth import truths_of
+from .tables.inputs import Batch
+from .tables.merge import spans
+from .tables.results import Records
 from .tally import Tally
-from .truths import truths_of
 
 _ERRORS_KEPT = 1000  # where rows are not
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
@@ -155,7 +156,7 @@ class Ledger:
 
     def summary(self, df: Any) -> Summary:
         """The run at a glance; `df` is its frame."""
-        return frame.summarize(df)
+        return summarize(df)
 
     def _sources_of(self, places: list[int]) -> dict[str, Any]:
         """What made which answers, by the places of rows in the frame."""
@@ -239,7 +240,7 @@ class AwayLedger(Ledger):
 
     def summary(self, df: Any) -> Summary:
         return replace(
-            frame.summarize(df),
+            summarize(df),
             groups=self.tally.failures.largest_first(),
             latencies_ms=self.tally.shown_latencies_ms(),
             counts=self.tally.counts,

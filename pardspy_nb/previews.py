@@ -11,7 +11,7 @@ from typing import Any
 from . import markup
 from .core.options import Options, takes_options
 from .modules.module import from_module
-from .run import read
+from .tables.rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
             f"what {described.name!r} sends cannot be seen before it does; preview "
             "works for Predict and its kin"
         )
-    batch = read(inputs, described, given)
+    batch = read_rows(inputs, described.inputs, described.outputs, given)
     requests = [described.source.request(row.inputs) for row in islice(batch.rows, n)]
     if not requests:
         raise ValueError("there are no rows to preview")

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .batch import again
 from .core.error_groups import ErrorGroup, belongs
 from .core.errors import ParallelError
 from .core.options import Options
-from .merge import merge
 from .modules.module import Module, from_module
 from .run import Run, module_of
+from .tables.inputs import again
+from .tables.merge import merge
 
 
 def retry_failed(

@@ -16,16 +16,13 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal
 
-from . import frame, kernel
+from . import kernel
 from .assembly import Here
 from .backend import Backend, Place
-from .batch import Batch, expand
 from .core.clock import Clock, SystemClock
 from .core.errors import ParallelError, PardspyError
 from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
-from .deciding import until_decided
-from .handover import check_kind
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .memory import open_memory
@@ -34,8 +31,11 @@ from .modules.module import Module, from_module
 from .modules.pairs import from_pairs
 from .modules.prediction import Prediction
 from .modules.provenance import Sources
-from .records import Records
 from .sinks import Watchers, choose
+from .tables.export import check_kind
+from .tables.inputs import Batch
+from .tables.results import Records
+from .tables.rows import read_rows
 
 _BATCH_S = 0.03  # events are handed over at most this often
 _TICK_S = 0.1  # and the display is offered a chance to repaint at least this often
@@ -70,7 +70,11 @@ class Run:
         check_kind(options.result)
         module = module.with_confidence() if options.confidence else module
         self._module = module
-        self._batch = data if isinstance(data, Batch) else read(data, module, options)
+        self._batch = (
+            data
+            if isinstance(data, Batch)
+            else read_rows(data, module.inputs, module.outputs, options)
+        )
         self._workers = 1
         self._set_workers(options.max_workers)
         if module.talks and self._workers > 1:
@@ -376,18 +380,6 @@ def _place_for(options: Options) -> Callable[..., Place]:
     from .cluster import OnCluster
 
     return OnCluster
-
-
-def read(data: Any, module: Module, options: Options) -> Batch:
-    """The rows of any supported input (see `run_parallel`); nothing runs yet."""
-    table = frame.as_table(data)
-    frame.check_columns(table, module.outputs)
-    rule = options.until_decided
-    repeat = 1 if rule is not None else options.samples
-    batch = expand(
-        table, module.inputs, batch_key=options.batch_key, repeat=repeat, columns=options.columns
-    )
-    return batch if rule is None else until_decided(batch, rule, module.outputs)
 
 
 def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import markup
-from .core.error_groups import ErrorGroup
+from .core.error_groups import ErrorGroup, ErrorGroups
 from .core.metrics import ParallelMetrics
 from .markup import dollars, duration, milliseconds, number, saved
+from .tables.frame import class_outputs, metrics_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_GROUPS = 8
 _RETRY = "df.parallel.retry_failed() runs them again, retry_failed(error='…') one kind of them."
@@ -124,3 +128,47 @@ class Summary:
             message = markup.shortened(g.message)
             lines.append(f"{g.rows:,} × {g.error_type}, e.g. row {row}: {message}")
         return "\n".join(lines)
+
+
+def summarize(df: pd.DataFrame) -> Summary:
+    """The run that made `df`, at a glance."""
+    about = df.attrs.get("pardspy", {})
+    failed, ok = df[df["status"] == "failed"], df[df["status"] == "ok"]
+    groups = ErrorGroups()
+    for error_type, message, index in zip(
+        failed["error_type"], failed["error"], failed.index, strict=True
+    ):
+        groups.add(error_type, message, index)
+    return Summary(
+        metrics_of(df),
+        groups.largest_first(),
+        ok.loc[~ok["cached"].eq(True), "latency_ms"].tolist(),
+        {name: df[name].value_counts(sort=False).to_dict() for name in class_outputs(df)},
+        _settings(about),
+        bool(about.get("remembers")),
+        about.get("ended") or "",
+    )
+
+
+def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the run was set to, as far as it says something."""
+    options = about.get("options", {})
+    names = (
+        "max_workers",
+        "max_failures",
+        "max_attempts",
+        "repeat",
+        "timeout_s",
+        "fail_fast",
+        "only_successful",
+        "max_cost_usd",
+    )
+    shown = [("model", about.get("model")), ("module", about.get("module"))]
+    shown += [(n, options.get(n)) for n in names]
+    if options and options.get("max_failures") is None:
+        shown.append(("max_failures", "any number"))
+    return [
+        (name, str(value))
+        for name, value in shown
+        if not (value is None or value is False or (name == "repeat" and value == 1))
+    ]

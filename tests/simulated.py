@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pardspy_nb.engine.policies import FailurePolicy
-from pardspy_nb.modules.module import from_module
-
 from pardspy_nb.cluster.fleet import Fleet
 from pardspy_nb.cluster.site import Site
 from pardspy_nb.cluster.sources import Parcel, RowSource
@@ -21,6 +18,8 @@ from pardspy_nb.cluster.wire import Orders, Report
 from pardspy_nb.core.errors import LMError
 from pardspy_nb.core.events import Event, Row, RowFinished, RowStarted, RunFinished
 from pardspy_nb.core.options import Options
+from pardspy_nb.engine.policies import FailurePolicy
+from pardspy_nb.modules.module import from_module
 from pardspy_nb.testing import VirtualClock
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pardspy_nb as pn
-from pardspy_nb.batch import expand
 from pardspy_nb.signatures.fields import Inputs
+from pardspy_nb.tables.inputs import expand
 
 ONE = Inputs(pn.Signature("x").add_input("review", str).inputs)
 TWO = Inputs(

@@ -479,9 +479,8 @@ def test_a_partition_moves_when_its_worker_dies(
 def sharded_run(
     predict: pn.Predict, source: Any, target: Path, client: Client, **options: Any
 ) -> Any:
-    from pardspy_nb.modules.module import from_module
-
     from pardspy_nb.core.options import Options
+    from pardspy_nb.modules.module import from_module
     from pardspy_nb.run import sharded
 
     given = Options(executor=client, progress="none", **options)

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pardspy_nb.engine.engine import Engine
-from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
-from pardspy_nb.engine.protocols import UNTIL_ONE_LEAVES
 
 from pardspy_nb.core.clock import SystemClock
 from pardspy_nb.core.events import (
@@ -25,6 +22,9 @@ from pardspy_nb.core.events import (
     RunStarted,
     RunSteered,
 )
+from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
+from pardspy_nb.engine.protocols import UNTIL_ONE_LEAVES
 from pardspy_nb.testing import VirtualClock
 
 

@@ -19,14 +19,15 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb import filing, parts, segments
+from pardspy_nb import filing
+from pardspy_nb.tables import chunks, parquet
 
 QUIET: dict[str, Any] = {"progress": "none"}
 
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PART_ROWS", 10)
+    monkeypatch.setattr(chunks, "PART_ROWS", 10)
     monkeypatch.setattr(filing, "_PARTS_AHEAD", 3)
 
 
@@ -222,7 +223,7 @@ def test_a_file_that_cannot_be_written_stops_the_run_and_leaves_the_old_one(
 
     server.delay_s = 0.01
     with monkeypatch.context() as broken:
-        broken.setattr(segments.Segments, "write", full)
+        broken.setattr(parquet.Segments, "write", full)
         with pytest.raises(pn.RunStopped, match=r"No space left.*was not written.*remembered"):
             pn.run_to_parquet(predict, source, target, max_workers=2, **QUIET)
     assert target.read_bytes() == b"of yesterday"

@@ -153,7 +153,7 @@ def test_a_table_that_cannot_be_made_leaves_the_frame(
     def broken(df: Any) -> Any:
         raise TypeError("no such column type")
 
-    monkeypatch.setattr("pardspy_nb.handover.as_arrow", broken)
+    monkeypatch.setattr("pardspy_nb.tables.export.as_arrow", broken)
     with pytest.raises(pn.ParallelError, match="no such column type") as told:
         pn.run_parallel(predict, ["row-1"], result="pyarrow", progress="none")
     assert (told.value.df["status"] == "ok").all()

@@ -12,12 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pardspy_nb.engine.adaptive_concurrency import AutoWorkers
-from pardspy_nb.engine.engine import Engine
-from pardspy_nb.engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
-from pardspy_nb.engine.protocols import Gate
-from pardspy_nb.engine.rate_limit_headers import Limits, limits_of, seconds_of
-from pardspy_nb.engine.rate_limiter import Pace
 
 from pardspy_nb.core.events import (
     Answer,
@@ -30,6 +24,12 @@ from pardspy_nb.core.events import (
     RunFinished,
 )
 from pardspy_nb.core.usage import Usage
+from pardspy_nb.engine.adaptive_concurrency import AutoWorkers
+from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
+from pardspy_nb.engine.protocols import Gate
+from pardspy_nb.engine.rate_limit_headers import Limits, limits_of, seconds_of
+from pardspy_nb.engine.rate_limiter import Pace
 from pardspy_nb.llm.endpoint import parse_retry_after
 from pardspy_nb.testing import VirtualClock
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from pardspy_nb.modules.provenance import places, spans
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.core.intervals import wilson
 from pardspy_nb.estimates import _sum_of, _t
+from pardspy_nb.tables.merge import places, spans
 
 QUIET: dict[str, Any] = {"progress": "none"}
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.deciding import is_decided, needed
+from pardspy_nb.tables.until_decided import is_decided, needed
 
 LABELS = ["positive", "neutral", "negative"]
 QUIET: dict[str, Any] = {"progress": "none", "store": None}

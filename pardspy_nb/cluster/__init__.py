@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from ..assembly import least_of
-from ..batch import Batch
 from ..core.clock import Clock
 from ..core.events import Event, Row
 from ..core.options import Options
 from ..engine.policies import FailurePolicy
 from ..memory import Memory
 from ..modules.module import Module
+from ..tables.inputs import Batch
 from .dask import DaskLink
 from .fleet import ClusterError, Fleet
 from .hosting import Spec

@@ -11,15 +11,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import frame
-from ..batch import Batch, feeding
 from ..core.events import Row
 from ..core.options import Options
 from ..ledger import AwayLedger
 from ..memory import Memory
 from ..modules.module import Module
-from ..parts import PART_ROWS, part_of_table
-from ..segments import to_arrow
+from ..tables.chunks import PART_ROWS, part_of_table
+from ..tables.inputs import Batch, feeding
+from ..tables.parquet import to_arrow
+from ..tables.readers import as_table, check_names
 from . import OnCluster
 from .dask import DaskLink
 from .hosting import Spec, hosted_here
@@ -58,7 +58,7 @@ class Shards:
         ]
         table = _as_dask(source, texts)
         names = [str(name) for name in table.columns]
-        frame.check_names(names, module.outputs)
+        check_names(names, module.outputs)
         feeds = feeding(names, module.inputs, self._columns)
         lengths = self._client.compute(table.map_partitions(len, meta=(None, "int64")), sync=True)
         self.lengths = [int(n) for n in lengths]
@@ -283,7 +283,7 @@ def _as_dask(source: Any, texts: list[str]) -> Any:
             ".jsonl": {"lines": True},
         }
         return getattr(dd, _READERS[kind])(str(path), **kinds.get(kind, {}))
-    table = frame.as_table(source)
+    table = as_table(source)
     if not hasattr(table, "iloc"):
         raise TypeError(
             f"cannot share out a {type(source).__name__}: pass a Dask DataFrame, a "

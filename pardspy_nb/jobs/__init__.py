@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import frame
-from ..batch import Batch as Rows
 from ..core.errors import StoreError
 from ..core.events import Row
 from ..core.options import Options
@@ -19,7 +17,9 @@ from ..memory import Memory, open_memory
 from ..modules.module import Module, from_module
 from ..modules.predict import Predict
 from ..modules.provenance import Sources
-from ..run import read
+from ..tables.inputs import Batch as Rows
+from ..tables.readers import as_table
+from ..tables.rows import read_rows
 from .job import BatchJob
 from .lines import MAX_BYTES, MAX_REQUESTS, files_of
 from .reading import Asked
@@ -75,8 +75,8 @@ def submit_batch(
     described = from_module(module)
     described = described.with_confidence() if given.confidence else described
     predict = _checked(described)
-    table = frame.as_table(list(inputs) if isinstance(inputs, Iterator) else inputs)
-    rows = read(table, described, given)
+    table = as_table(list(inputs) if isinstance(inputs, Iterator) else inputs)
+    rows = read_rows(table, described.inputs, described.outputs, given)
     memory = open_memory(given, described, Sources(described, given.cache_key), total=rows.total)
     try:
         sent, led = _to_be_sent(rows, memory)

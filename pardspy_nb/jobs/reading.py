@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..batch import Batch as Rows
 from ..core.errors import BatchExpiredError, BatchRejectedError
 from ..core.events import (
     Answer,
@@ -24,7 +23,8 @@ from ..memory import Memory, open_memory
 from ..modules.module import from_module
 from ..modules.predict import Predict
 from ..modules.provenance import Sources
-from ..run import read
+from ..tables.inputs import Batch as Rows
+from ..tables.rows import read_rows
 from .lines import outcomes
 from .provider import ENDED
 from .shelf import Shelf
@@ -56,7 +56,9 @@ class Reading:
         self._module = module.with_confidence() if self._options.confidence else module
 
     def _rows(self) -> Rows:
-        return read(self._asked.table, self._module, self._options)
+        return read_rows(
+            self._asked.table, self._module.inputs, self._module.outputs, self._options
+        )
 
     def _memory(self, rows: Rows, sources: Sources) -> Memory | None:
         return open_memory(self._options, self._module, sources, total=rows.total)

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -96,17 +96,6 @@ def provenance(module: Module, options: Options, *, workers: int, **more: Any) -
     } | more
 
 
-def spans(numbers: Sequence[int]) -> str:
-    """Ascending numbers in short: `0-11,13`."""
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and n == parts[-1][1] + 1:
-            parts[-1][1] = n
-        else:
-            parts.append([n, n])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
-
-
 def _public(url: str | None) -> str | None:
     """A URL without the credentials that may be in it."""
     if url is None:
@@ -117,12 +106,3 @@ def _public(url: str | None) -> str | None:
 
 def _jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(params, default=repr))  # type: ignore[no-any-return]
-
-
-def places(spans: str) -> list[int]:
-    """The numbers that `spans` put in short."""
-    found: list[int] = []
-    for part in filter(None, spans.split(",")):
-        first, _, last = part.partition("-")
-        found.extend(range(int(first), int(last or first) + 1))
-    return found

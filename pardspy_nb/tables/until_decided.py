@@ -13,10 +13,10 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .batch import Batch
-from .core.events import Event, Row, RowFinished, RunFinished
-from .core.options import UntilDecided
-from .signatures.fields import Field
+from ..core.events import Event, Row, RowFinished, RunFinished
+from ..core.options import UntilDecided
+from ..signatures.fields import Field
+from .inputs import Batch
 
 
 def is_decided(counts: Counter[Any], left: int) -> bool:

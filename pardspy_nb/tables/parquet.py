@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..signatures.fields import Field
 from . import frame
-from .signatures.fields import Field
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .core.events import STATUSES, Answer, Origin, RowFinished, Status
-from .core.usage import Usage
+from ..core.events import STATUSES, Answer, Origin, RowFinished, Status
+from ..core.usage import Usage
 
 ABSENT: Any = object()  # in an output's column: the row's answer has no such output
 _CODES = {status: code for code, status in enumerate(STATUSES)}

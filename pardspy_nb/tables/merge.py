@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .core.metrics import ParallelMetrics
-from .core.usage import Usage, total
+from ..core.metrics import ParallelMetrics
+from ..core.usage import Usage, total
 from .frame import metrics_of, order_of
-from .modules.provenance import places, spans
 
 _SUMS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
 
@@ -130,3 +129,23 @@ def _judged(before: Any, later: Any) -> dict[str, tuple[int, int]] | None:
     names = dict.fromkeys([*(before or {}), *(later or {})])
     pairs = {n: ((before or {}).get(n, (0, 0)), (later or {}).get(n, (0, 0))) for n in names}
     return {n: (a[0] + b[0], a[1] + b[1]) for n, (a, b) in pairs.items()}
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Ascending numbers in short: `0-11,13`."""
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and n == parts[-1][1] + 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def places(spans: str) -> list[int]:
+    """The numbers that `spans` put in short."""
+    found: list[int] = []
+    for part in filter(None, spans.split(",")):
+        first, _, last = part.partition("-")
+        found.extend(range(int(first), int(last or first) + 1))
+    return found

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..core.events import Row
+from ..signatures.fields import Field, Inputs
 from . import frame
-from .batch import Batch, expand, feeding, part_of
-from .core.events import Row
-from .records import Records
-from .segments import beside, to_arrow
-from .signatures.fields import Field, Inputs
+from .inputs import Batch, expand, feeding, part_of
+from .parquet import beside, to_arrow
+from .readers import read_parts
+from .results import Records
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -156,7 +157,7 @@ def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Tabl
         head = file.schema_arrow.empty_table()
         read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(PART_ROWS))
         return file.metadata.num_rows, _even(itertools.chain([head], read))
-    frames = frame.read_parts(path, PART_ROWS, texts)
+    frames = read_parts(path, PART_ROWS, texts)
     return None, _even(to_arrow(df, {}) for df in frames)
 
 

@@ -4,82 +4,22 @@ from __future__ import annotations
 
 import enum
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .batch import Batch
-from .core.error_groups import ErrorGroups, message_of, writable
-from .core.events import STATUSES
-from .core.metrics import Latency, ParallelMetrics
-from .core.usage import Usage, total
-from .records import ABSENT, Records
-from .signatures.fields import RESERVED, Field
-from .summary import Summary
+from ..core.error_groups import message_of, writable
+from ..core.events import STATUSES
+from ..core.metrics import Latency, ParallelMetrics
+from ..core.usage import Usage, total
+from ..signatures.fields import Field
+from .inputs import Batch
+from .results import ABSENT, Records
 
-_READERS: dict[str, Callable[[Any], Any]] = {
-    ".csv": pd.read_csv,
-    ".parquet": pd.read_parquet,
-    ".jsonl": lambda path: pd.read_json(path, lines=True),
-}
 _STATUS = pd.CategoricalDtype(list(STATUSES))
 _SCALARS: dict[Any, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "str"}
-
-
-def as_table(data: Any) -> Any:
-    """A DataFrame of a file's path or of another library's table; anything else as it is.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or not a .csv, .parquet or .jsonl.
-    """
-    if hasattr(data, "to_delayed") and hasattr(data, "columns"):  # of Dask
-        return data.compute()
-    if isinstance(data, str | Path) and Path(data).is_dir():
-        return pd.read_parquet(data)
-    if isinstance(data, str | Path):
-        reader = _READERS.get(Path(data).suffix.lower())
-        if reader is None:
-            raise ValueError(
-                f"cannot read {str(data)!r}: a path ends in {', '.join(_READERS)}; "
-                "one input goes as {'name': value}"
-            )
-        return reader(data)
-    arrow = not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__")
-    if arrow and hasattr(data, "columns"):  # a table of pyarrow or polars, not a column
-        return pd.DataFrame.from_arrow(data)  # type: ignore[attr-defined]  # stubs lag
-    return data
-
-
-def read_parts(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataFrame]:
-    """A .csv or .jsonl in frames of so many rows; the columns in `texts` are read as text."""
-    kinds = dict.fromkeys(texts, "str")
-    try:
-        if path.suffix.lower() == ".csv":
-            header = pd.read_csv(path, nrows=0).columns
-            kinds = {name: kind for name, kind in kinds.items() if name in header}
-            yield from pd.read_csv(path, chunksize=rows, dtype=kinds)
-        else:
-            yield from pd.read_json(path, lines=True, chunksize=rows, dtype=kinds or None)
-    except ValueError as error:  # pandas' errors of parsing and of decoding are such
-        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
-
-
-def check_columns(table: Any, outputs: Iterable[str]) -> None:
-    """Refuse a table whose columns the run would write over."""
-    check_names(getattr(table, "columns", ()), outputs)
-
-
-def check_names(columns: Iterable[Any], outputs: Iterable[str]) -> None:
-    """The same, of the names alone."""
-    taken = {*RESERVED, *outputs}
-    if clash := [str(name) for name in columns if name in taken]:
-        raise ValueError(
-            f"the DataFrame already has columns {clash}, which this run writes; rename them, or "
-            "pass only the inputs: df[['…']]"
-        )
 
 
 def build(
@@ -287,51 +227,8 @@ def _usage_of(df: pd.DataFrame) -> Usage | None:
     return total(Usage(*values) for values in zip(*columns, times_ms, strict=True))
 
 
-def summarize(df: pd.DataFrame) -> Summary:
-    """The run that made `df`, at a glance."""
-    about = df.attrs.get("pardspy", {})
-    failed, ok = df[df["status"] == "failed"], df[df["status"] == "ok"]
-    groups = ErrorGroups()
-    for error_type, message, index in zip(
-        failed["error_type"], failed["error"], failed.index, strict=True
-    ):
-        groups.add(error_type, message, index)
-    return Summary(
-        metrics_of(df),
-        groups.largest_first(),
-        ok.loc[~ok["cached"].eq(True), "latency_ms"].tolist(),
-        {name: df[name].value_counts(sort=False).to_dict() for name in _class_outputs(df)},
-        _settings(about),
-        bool(about.get("remembers")),
-        about.get("ended") or "",
-    )
-
-
-def _class_outputs(df: pd.DataFrame) -> list[str]:
+def class_outputs(df: pd.DataFrame) -> list[str]:
+    """The columns of labels that the run wrote."""
     declared = df.attrs.get("pardspy", {}).get("signature", {}).get("outputs")
     names = df.columns[: df.columns.get_loc("status")] if declared is None else declared
     return [n for n in names if n in df and isinstance(df[n].dtype, pd.CategoricalDtype)]
-
-
-def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the run was set to, as far as it says something."""
-    options = about.get("options", {})
-    names = (
-        "max_workers",
-        "max_failures",
-        "max_attempts",
-        "repeat",
-        "timeout_s",
-        "fail_fast",
-        "only_successful",
-        "max_cost_usd",
-    )
-    shown = [("model", about.get("model")), ("module", about.get("module"))]
-    shown += [(n, options.get(n)) for n in names]
-    if options and options.get("max_failures") is None:
-        shown.append(("max_failures", "any number"))
-    return [
-        (name, str(value))
-        for name, value in shown
-        if not (value is None or value is False or (name == "repeat" and value == 1))
-    ]

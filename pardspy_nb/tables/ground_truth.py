@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .batch import Batch
-from .signatures.fields import Field
+from ..signatures.fields import Field
+from .inputs import Batch
 
 
 def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[str, list[Any]]:

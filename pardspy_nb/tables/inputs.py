@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from .core.events import Event, Row
-from .signatures.fields import Field, Inputs
+from ..core.events import Event, Row
+from ..signatures.fields import Field, Inputs
 
 _SHOWN = 5
 

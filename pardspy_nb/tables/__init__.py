@@ -1,0 +1,1 @@
+"""Tables in and out: inputs become rows, settled rows become frames and files."""
