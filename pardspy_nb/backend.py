@@ -19,7 +19,7 @@ from .core.events import Event, Row, RowFinished
 from .engine.adaptive_concurrency import MOST, AutoWorkers
 from .engine.protocols import Runner, Steerable
 from .llm.background_loop import adopt
-from .memory import Memory
+from .store.cache import Memory
 from .tables.inputs import Batch
 
 _LOOK_AHEAD = 100  # rows

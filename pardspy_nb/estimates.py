@@ -14,10 +14,10 @@ from .core.events import Row
 from .core.intervals import Interval, Z, wilson
 from .core.options import Options, takes_options
 from .core.usage import Usage
-from .memory import open_memory
 from .modules.module import Module, from_module
 from .modules.provenance import Sources
 from .run import Run
+from .store.cache import open_memory
 from .tables.results import Record
 from .tables.rows import read_rows
 

@@ -25,13 +25,13 @@ from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
 from .interrupts import interrupts_held
 from .ledger import Ledger
-from .memory import open_memory
 from .modules.cost_bounds import refuse_unknown
 from .modules.module import Module, from_module
 from .modules.pairs import from_pairs
 from .modules.prediction import Prediction
 from .modules.provenance import Sources
 from .sinks import Watchers, choose
+from .store.cache import open_memory
 from .tables.export import check_kind
 from .tables.inputs import Batch
 from .tables.results import Records

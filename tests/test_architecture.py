@@ -51,7 +51,7 @@ ONLY = {
     "scipy": {"comparisons"},
     "xllamacpp": {"llm.local.server_process"},
     "ipywidgets": {"sinks.panel", "sinks.jobview"},
-    "sqlite3": {"store.file"},
+    "sqlite3": {"store.sqlite"},
     "tqdm": {"sinks.bar"},
     "json_repair": {"signatures.lenient_json"},
     "pyarrow": {
@@ -60,7 +60,7 @@ ONLY = {
         "tables.export",
         "tables.chunks",
         "tables.parquet",
-        "store.outfile",
+        "store.answers_file",
     },
     "cloudpickle": {"cluster.wire", "jobs.shelf"},
     "distributed": {"cluster.dask", "cluster.hosting", "cluster.sharded"},

@@ -16,7 +16,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.store.file import Kept, Store
+from pardspy_nb.store.sqlite import Kept, Store
 
 QUIET: dict[str, Any] = {"progress": "none"}
 DEMO = {"review": "x", "sentiment": "neutral", "reason": "y"}

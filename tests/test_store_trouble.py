@@ -13,7 +13,7 @@ import pytest
 from server import ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.store.file import Store
+from pardspy_nb.store.sqlite import Store
 
 QUIET: dict[str, Any] = {"progress": "none"}
 

@@ -10,8 +10,8 @@ from ..core.clock import Clock
 from ..core.events import Event, Row
 from ..core.options import Options
 from ..engine.policies import FailurePolicy
-from ..memory import Memory
 from ..modules.module import Module
+from ..store.cache import Memory
 from ..tables.inputs import Batch
 from .dask import DaskLink
 from .fleet import ClusterError, Fleet

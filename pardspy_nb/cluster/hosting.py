@@ -17,9 +17,9 @@ from ..core.clock import SystemClock
 from ..core.events import Row, RowFinished
 from ..core.options import Options
 from ..llm.background_loop import adopt
-from ..memory import Memory, open_memory
 from ..modules.module import Module
 from ..modules.provenance import Sources
+from ..store.cache import Memory, open_memory
 from .site import Site
 from .wire import Orders, PartError, Report, loads, report_as_bytes
 

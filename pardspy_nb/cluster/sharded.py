@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.events import Row
 from ..core.options import Options
 from ..ledger import AwayLedger
-from ..memory import Memory
 from ..modules.module import Module
+from ..store.cache import Memory
 from ..tables.chunks import PART_ROWS, part_of_table
 from ..tables.inputs import Batch, feeding
 from ..tables.parquet import to_arrow

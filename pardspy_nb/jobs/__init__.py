@@ -13,10 +13,10 @@ from ..core.errors import StoreError
 from ..core.events import Row
 from ..core.options import Options
 from ..llm.lm import LM
-from ..memory import Memory, open_memory
 from ..modules.module import Module, from_module
 from ..modules.predict import Predict
 from ..modules.provenance import Sources
+from ..store.cache import Memory, open_memory
 from ..tables.inputs import Batch as Rows
 from ..tables.readers import as_table
 from ..tables.rows import read_rows

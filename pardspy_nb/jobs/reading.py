@@ -19,10 +19,10 @@ from ..core.events import (
 from ..core.options import Options
 from ..ledger import Ledger
 from ..llm.lm import LM
-from ..memory import Memory, open_memory
 from ..modules.module import from_module
 from ..modules.predict import Predict
 from ..modules.provenance import Sources
+from ..store.cache import Memory, open_memory
 from ..tables.inputs import Batch as Rows
 from ..tables.rows import read_rows
 from .lines import outcomes

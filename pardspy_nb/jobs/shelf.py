@@ -15,7 +15,7 @@ import cloudpickle
 from filelock import FileLock
 
 from ..core.errors import StoreError
-from ..store.file import default_path
+from ..store.sqlite import default_path
 
 _STATE, _ASKED = "job.json", "asked.pickle"
 

@@ -13,9 +13,9 @@ from pathlib import PurePath
 from typing import Any, Protocol
 from uuid import UUID
 
-from .core.events import Answer
-from .modules.module import Module
-from .modules.predict import Predict
+from ..core.events import Answer
+from ..modules.module import Module
+from ..modules.predict import Predict
 
 
 class Recipe(Protocol):

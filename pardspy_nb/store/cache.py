@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.errors import InvalidOutputError, StoreError
-from .core.events import Answer, Origin, Row
-from .core.options import Options
-from .core.usage import Usage
-from .modules.module import Module
-from .modules.provenance import Sources
-from .recipes import Recipe, recipes_of
+from ..core.errors import InvalidOutputError, StoreError
+from ..core.events import Answer, Origin, Row
+from ..core.options import Options
+from ..core.usage import Usage
+from ..modules.module import Module
+from ..modules.provenance import Sources
+from .keys import Recipe, recipes_of
 
 if TYPE_CHECKING:
-    from .store.file import Kept, Store  # imported with SQLite when a store is opened
+    from .sqlite import Kept, Store
 
 _FREE = Usage()  # nothing was asked, nothing is paid
 _UNKNOWN = Usage(None, None, None, None)
@@ -168,7 +168,7 @@ class Memory:
         text = self._recipes[row.number % len(self._recipes)].write(answer)
         if text is None or _text(text) != text:  # half a surrogate pair, which no file takes
             return
-        from .store.file import Kept
+        from .sqlite import Kept
 
         usage = answer.usage or _UNKNOWN
         kept = Kept(
@@ -270,7 +270,7 @@ def open_memory(
 def _open_store(given: Any) -> Store | None:
     if not given:
         return None
-    from .store.file import Store, open_default
+    from .sqlite import Store, open_default
 
     if given is not True:
         try:
