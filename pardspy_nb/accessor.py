@@ -10,8 +10,8 @@ import pandas as pd
 from . import plots
 from .core.metrics import ParallelMetrics
 from .core.options import takes_options
+from .display.summary import Summary, summarize
 from .run import run_parallel
-from .summary import Summary, summarize
 from .tables import frame
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from . import markup
 from .core.intervals import Z, wilson
 from .core.options import takes_options
 from .core.usage import total
+from .display import html
+from .display.html import dollars, milliseconds
 from .evaluations import Evaluation, evaluate
-from .markup import dollars, milliseconds
 from .run import run_parallel
 from .tables.frame import metrics_of
 
@@ -69,9 +69,7 @@ class Comparison(pd.DataFrame):
             cost = dollars(None if pd.isna(row["cost_usd"]) else row["cost_usd"])
             lines.append([str(name), *good, f"{int(row['failed']):,}", cost, *times])
         head = ["module", *quality, "failed", "cost", "p50", "p90"]
-        return markup.box(
-            [markup.table(head, lines), *(markup.note(t) for t in self._told())], markup.BLUE
-        )
+        return html.box([html.table(head, lines), *(html.note(t) for t in self._told())], html.BLUE)
 
     def _told(self) -> Iterator[str]:
         t: Any

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any
 
-from . import markup
 from .core.events import Row
 from .core.intervals import Interval, Z, wilson
 from .core.options import Options, takes_options
 from .core.usage import Usage
+from .display import html
 from .modules.module import Module, from_module
 from .modules.provenance import Sources
 from .run import Run
@@ -60,16 +60,16 @@ class Estimate:
         shown += [(name, f"{n:,}", "") for name, n in spared if n]
         shown += [("to ask", f"{self.to_ask:,}", "")]
         shown += [
-            ("tokens", *_in_words(self.tokens, markup.number)),
-            ("cost", *_in_words(self.cost_usd, markup.dollars)),
-            (f"time, {self.workers} workers", *_in_words(self.time_s, markup.duration)),
+            ("tokens", *_in_words(self.tokens, html.number)),
+            ("cost", *_in_words(self.cost_usd, html.dollars)),
+            (f"time, {self.workers} workers", *_in_words(self.time_s, html.duration)),
             ("failed rows", *_in_words(self.failure_rate, "{:.1%}".format)),
         ]
         return shown
 
     @property
     def _pilot_words(self) -> str:
-        cost = markup.dollars(self.pilot_cost_usd)
+        cost = html.dollars(self.pilot_cost_usd)
         return f"From a random pilot of {len(self.pilot):,} rows, which cost {cost}"
 
     def __repr__(self) -> str:
@@ -78,8 +78,8 @@ class Estimate:
 
     def _repr_html_(self) -> str:
         head = ("", "expected", "95 % interval")
-        return markup.box(
-            [markup.note(f"{self._pilot_words}."), markup.table(head, self.figures)], markup.BLUE
+        return html.box(
+            [html.note(f"{self._pilot_words}."), html.table(head, self.figures)], html.BLUE
         )
 
 

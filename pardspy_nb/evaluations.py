@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from . import markup
 from .core.intervals import wilson
+from .display import html
 from .tables.ground_truth import by_index
 
 _BINS = 10
@@ -95,20 +95,20 @@ class Evaluation(pd.DataFrame):
             [str(true), *(f"{n:,}" for n in self.confusion.loc[true])]
             for true in self.confusion.index
         ]
-        return markup.box(
+        return html.box(
             [
-                markup.figures(shown),
-                markup.pictures(
+                html.figures(shown),
+                html.pictures(
                     [
-                        markup.table(["label", *_SHARES, "rows"], each),
-                        markup.table(
+                        html.table(["label", *_SHARES, "rows"], each),
+                        html.table(
                             ["true \\ predicted", *map(str, self.confusion.columns)], crossed
                         ),
                     ]
                 ),
-                markup.faint("Of the rows with an answer; intervals of 95 % (Wilson)."),
+                html.faint("Of the rows with an answer; intervals of 95 % (Wilson)."),
             ],
-            markup.BLUE,
+            html.BLUE,
         )
 
 
@@ -121,7 +121,7 @@ def _shown(metric: str, value: float, low: float, high: float) -> str:
         return f"{value:,.0f}"
     if metric in ("kappa", "ece", "brier"):
         return f"{value:.3f}"
-    return _share(value) if np.isnan(low) else markup.share(low, value, high)
+    return _share(value) if np.isnan(low) else html.share(low, value, high)
 
 
 def evaluate(

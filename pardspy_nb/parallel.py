@@ -7,7 +7,7 @@ from typing import Any
 
 from .core.errors import AllFailed
 from .core.options import Options, takes_options
-from .kernel import Waits
+from .display.notebook import Waits
 from .modules.module import Module, from_factory, from_instances, from_module
 from .modules.prediction import Prediction
 from .run import Run

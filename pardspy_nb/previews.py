@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from . import markup
 from .core.options import Options, takes_options
+from .display import html
 from .modules.module import from_module
 from .tables.rows import read_rows
 
@@ -42,7 +42,7 @@ class Preview:
         return "\n\n".join(f"[{title}]\n{text}" for title, text in self._parts())
 
     def _repr_html_(self) -> str:
-        return markup.box([markup.passage(*part) for part in self._parts()], markup.BLUE)
+        return html.box([html.passage(*part) for part in self._parts()], html.BLUE)
 
 
 def _text(content: Any) -> str:

@@ -16,13 +16,14 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal
 
-from . import kernel
 from .assembly import Here
 from .backend import Backend, Place
 from .core.clock import Clock, SystemClock
 from .core.errors import ParallelError, PardspyError
 from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
+from .display import notebook
+from .display.sinks import Watchers, choose
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .modules.cost_bounds import refuse_unknown
@@ -30,7 +31,6 @@ from .modules.module import Module, from_module
 from .modules.pairs import from_pairs
 from .modules.prediction import Prediction
 from .modules.provenance import Sources
-from .sinks import Watchers, choose
 from .store.cache import open_memory
 from .tables.export import check_kind
 from .tables.inputs import Batch
@@ -129,7 +129,7 @@ class Run:
         )
         self._drain = threading.RLock()
         self._watchers = Watchers()
-        self._waits: kernel.Waits = "blocking"
+        self._waits: notebook.Waits = "blocking"
         self._cancelled_at: float | None = None
         self._frame: Any = None
         self._summary: Any = None
@@ -231,7 +231,7 @@ class Run:
                 self._pump()
             except asyncio.CancelledError:
                 self.cancel()
-                if not kernel.in_kernel():
+                if not notebook.in_kernel():
                     self._tick_in_background()
                     raise
                 if (task := asyncio.current_task()) is not None:
@@ -263,7 +263,7 @@ class Run:
 
     # -- the run itself -----------------------------------------------------------------------
 
-    def start(self, waits: kernel.Waits = "blocking") -> Run:
+    def start(self, waits: notebook.Waits = "blocking") -> Run:
         """Begin; in the background a thread keeps the display up to date."""
         global _last
         _last = self
@@ -358,7 +358,7 @@ class Run:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        if not kernel.has_widgets() or self.is_empty:
+        if not notebook.has_widgets() or self.is_empty:
             print(repr(self))
             return
         with self._drain:

@@ -50,9 +50,9 @@ ONLY = {
     "sklearn": {"evaluations"},
     "scipy": {"comparisons"},
     "xllamacpp": {"llm.local.server_process"},
-    "ipywidgets": {"sinks.panel", "sinks.jobview"},
+    "ipywidgets": {"display.panel", "display.job_panel"},
     "sqlite3": {"store.sqlite"},
-    "tqdm": {"sinks.bar"},
+    "tqdm": {"display.bar"},
     "json_repair": {"signatures.lenient_json"},
     "pyarrow": {
         "cluster.sharded",

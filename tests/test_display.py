@@ -13,12 +13,13 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb import markup, plots
+from pardspy_nb import plots
 from pardspy_nb.core.events import RowFinished, RunFinished, RunStarted, RunSteered
-from pardspy_nb.sinks import Watchers
-from pardspy_nb.sinks.bar import postfix
-from pardspy_nb.sinks.panel import Panel
-from pardspy_nb.tally import Tally
+from pardspy_nb.display import html
+from pardspy_nb.display.bar import postfix
+from pardspy_nb.display.panel import Panel
+from pardspy_nb.display.progress import Tally
+from pardspy_nb.display.sinks import Watchers
 
 mpl.use("Agg")
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
@@ -284,7 +285,7 @@ def test_the_summary_of_frames_that_went_through_other_hands(
     ],
 )
 def test_durations_are_for_people(seconds: float | None, words: str) -> None:
-    assert markup.duration(seconds) == words
+    assert html.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -299,7 +300,7 @@ def test_durations_are_for_people(seconds: float | None, words: str) -> None:
     ],
 )
 def test_latencies_are_for_people(ms: float | None, words: str) -> None:
-    assert markup.milliseconds(ms) == words
+    assert html.milliseconds(ms) == words
 
 
 def test_the_tally_adds_up_what_the_frame_holds(

@@ -21,8 +21,8 @@ from pardspy_nb.core.events import (
     RunSteered,
 )
 from pardspy_nb.core.usage import Usage
-from pardspy_nb.sinks.panel import body_html, head_html, live_figures, title_text
-from pardspy_nb.tally import Tally
+from pardspy_nb.display.panel import body_html, head_html, live_figures, title_text
+from pardspy_nb.display.progress import Tally
 
 LABELS = {"sentiment": ["good", "bad"]}
 

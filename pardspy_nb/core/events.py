@@ -6,7 +6,7 @@ Durations are milliseconds of the monotonic clock, stamps are seconds since the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["ok", "failed", "cancelled", "not_run"]
 STATUSES: tuple[Status, ...] = ("ok", "failed", "cancelled", "not_run")
@@ -135,21 +135,3 @@ class RunFinished(NamedTuple):
 Event = (
     RunStarted | RunSteered | RowStarted | AttemptFailed | AttemptLost | RowFinished | RunFinished
 )
-
-
-class Controls(Protocol):
-    """What a panel's buttons may do to a run; each returns at once, from any thread."""
-
-    max_workers: int
-
-    def pause(self) -> None:
-        """Start nothing new; rows in flight finish."""
-
-    def resume(self) -> None:
-        """Go on."""
-
-    def drop_stragglers(self) -> None:
-        """Cancel rows under way for much longer than the others, from now to the end."""
-
-    def cancel(self) -> None:
-        """Stop now."""

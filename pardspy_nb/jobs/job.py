@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from .. import kernel
 from ..core.errors import BadRequestError, StoreError
+from ..display import notebook
+from ..display.job_panel import JobState, JobView
 from ..llm.background_loop import run_sync
 from ..llm.lm import LM
 from ..modules.predict import Predict
 from ..retry import retry_failed
-from ..sinks.jobview import JobState, JobView
 from .provider import ENDED, Batch, Provider
 from .reading import Asked, Reading
 from .shelf import Shelf
@@ -328,7 +328,7 @@ class BatchJob:
             self._view.update(self._shown())
 
     def _ipython_display_(self) -> None:
-        if not kernel.has_widgets():
+        if not notebook.has_widgets():
             print(repr(self))
             return
         self._watch()

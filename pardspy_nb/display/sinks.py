@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import kernel
-from ..core.events import Controls, Event
-from .panel import Panel
+from ..core.events import Event
+from . import notebook
+from .panel import Controls, Panel
 
 if TYPE_CHECKING:
-    from ..summary import Summary
-    from ..tally import Tally
+    from .progress import Tally
+    from .summary import Summary
 
 
 class Sink(Protocol):
@@ -45,7 +45,7 @@ class Watchers:
         """Pass on the end."""
         self._each("close", state, summary)
 
-    def show_panel(self, controls: Controls, waits: kernel.Waits) -> None:
+    def show_panel(self, controls: Controls, waits: notebook.Waits) -> None:
         """Show the run's panel in the current cell; made now if there is none yet."""
         panel = self._panel()
         if panel is None:
@@ -74,7 +74,7 @@ def _warn(name: str, error: Exception) -> None:
     )
 
 
-def choose(progress: Any, controls: Controls, waits: kernel.Waits) -> Watchers:
+def choose(progress: Any, controls: Controls, waits: notebook.Waits) -> Watchers:
     """The sinks for `progress=`: a panel in a notebook, a bar in a terminal, lines in a log."""
     if callable(progress):
         from .callback import CallbackSink
@@ -82,9 +82,9 @@ def choose(progress: Any, controls: Controls, waits: kernel.Waits) -> Watchers:
         return Watchers([CallbackSink(progress)])
     if progress == "none":
         return Watchers()
-    if progress == "widget" and not kernel.has_widgets():
+    if progress == "widget" and not notebook.has_widgets():
         raise ValueError("progress='widget' needs a notebook with ipywidgets; use 'auto'")
-    if progress == "widget" or (progress == "auto" and kernel.has_widgets()):
+    if progress == "widget" or (progress == "auto" and notebook.has_widgets()):
         watchers = Watchers()
         try:
             watchers.show_panel(controls, waits)
@@ -93,6 +93,6 @@ def choose(progress: Any, controls: Controls, waits: kernel.Waits) -> Watchers:
         return watchers
     from .bar import BarSink, LogSink
 
-    if kernel.in_kernel():
+    if notebook.in_kernel():
         return Watchers([BarSink(every_s=1.0)])  # every refresh is a message to the page
     return Watchers([BarSink() if sys.stderr.isatty() else LogSink()])

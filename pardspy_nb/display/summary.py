@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import markup
-from .core.error_groups import ErrorGroup, ErrorGroups
-from .core.metrics import ParallelMetrics
-from .markup import dollars, duration, milliseconds, number, saved
-from .tables.frame import class_outputs, metrics_of
+from ..core.error_groups import ErrorGroup, ErrorGroups
+from ..core.metrics import ParallelMetrics
+from ..tables.frame import class_outputs, metrics_of
+from . import html
+from .html import dollars, duration, milliseconds, number, saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ class Summary:
             ("repaired", m.repaired),
         )
         shown += [(name, f"{n:,}") for name, n in others if n]
-        shown += markup.accuracies(m.judged)
+        shown += html.accuracies(m.judged)
         shown += [("saved", saved(m.saved))] if m.cached else []
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
         shown += [("tokens", number(usage.total_tokens if usage else None))]
@@ -92,25 +92,25 @@ class Summary:
 
     def _repr_html_(self) -> str:
         if self.trouble:
-            return markup.box([markup.note(self.trouble, spoken=True)], markup.ORANGE)
-        colour = markup.ORANGE if self.notice else "inherit"
+            return html.box([html.note(self.trouble, spoken=True)], html.ORANGE)
+        colour = html.ORANGE if self.notice else "inherit"
         failed = f"; {self.metrics.failures:,} failed" if self.metrics.failures else ""
         state = self.notice or f"Done in {duration(self.metrics.elapsed_s)}{failed}."
-        return markup.box(
+        return html.box(
             [
-                markup.note(state, colour=colour, spoken=True),
-                markup.figures(self.figures),
-                markup.pictures(
+                html.note(state, colour=colour, spoken=True),
+                html.figures(self.figures),
+                html.pictures(
                     [
-                        *filter(None, [markup.histogram(self.latencies_ms)]),
-                        *(markup.label_counts(name, of) for name, of in self.counts.items()),
+                        *filter(None, [html.histogram(self.latencies_ms)]),
+                        *(html.label_counts(name, of) for name, of in self.counts.items()),
                     ]
                 ),
-                markup.error_list(self.groups),
-                markup.faint(_RETRY) if self.groups else "",
-                markup.faint(", ".join(f"{name} {text}" for name, text in self.settings)),
+                html.error_list(self.groups),
+                html.faint(_RETRY) if self.groups else "",
+                html.faint(", ".join(f"{name} {text}" for name, text in self.settings)),
             ],
-            markup.ORANGE if self.notice or self.metrics.failures else markup.GREEN,
+            html.ORANGE if self.notice or self.metrics.failures else html.GREEN,
         )
 
     def __repr__(self) -> str:
@@ -121,11 +121,11 @@ class Summary:
         for name, counts in self.counts.items():
             lines.append(
                 f"{name:>14}  "
-                + ", ".join(f"{markup.shortened(str(k), 60)} {n:,}" for k, n in counts.items())
+                + ", ".join(f"{html.shortened(str(k), 60)} {n:,}" for k, n in counts.items())
             )
         for g in self.groups[:_MAX_GROUPS]:
-            row = markup.shortened(str(g.example), 60)
-            message = markup.shortened(g.message)
+            row = html.shortened(str(g.example), 60)
+            message = html.shortened(g.message)
             lines.append(f"{g.rows:,} × {g.error_type}, e.g. row {row}: {message}")
         return "\n".join(lines)
 

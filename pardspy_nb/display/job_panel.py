@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from .. import kernel, markup
+from . import html, notebook
 
 _WORDS = {
     "submitting": "Submitting",
@@ -25,7 +25,7 @@ _WORDS = {
 _LAYOUT = {
     "max_width": "760px",
     "overflow": "visible",
-    "border_left": f"3px solid {markup.BLUE}",
+    "border_left": f"3px solid {html.BLUE}",
     "padding": "0 0 0 12px",
     "margin": "4px 0 8px",
 }
@@ -66,14 +66,14 @@ class JobView:
 
     def show(self, state: JobState) -> None:
         """Show it here."""
-        cell = kernel.current_cell()
-        if not kernel.has_widgets() or cell in self._handles:
+        cell = notebook.current_cell()
+        if not notebook.has_widgets() or cell in self._handles:
             self.update(state)
             return
         from IPython.display import HTML, display
 
         if state.ended_at is not None:
-            display(HTML(html(state)))  # type: ignore[no-untyped-call]
+            display(HTML(job_html(state)))  # type: ignore[no-untyped-call]
             return
         self._handles[cell] = display(self._box(), display_id=True)  # type: ignore[no-untyped-call]
         self.update(state)
@@ -100,13 +100,13 @@ class JobView:
         if self._html is None:
             self._say(state)
         elif state.ended_at is None:
-            self._html.value = html(state)
+            self._html.value = job_html(state)
         else:
             self._close(state)
 
     def _say(self, state: JobState) -> None:
         line = f"{state.id}: {title(state)}"
-        if line != self._said and not kernel.has_widgets():
+        if line != self._said and not notebook.has_widgets():
             print(line, file=sys.stderr)
             self._said = line
 
@@ -115,7 +115,7 @@ class JobView:
 
         for handle in self._handles.values():
             if handle is not None:
-                handle.update(HTML(html(state)))  # type: ignore[no-untyped-call]
+                handle.update(HTML(job_html(state)))  # type: ignore[no-untyped-call]
         self._handles = {}
         for widget in self._widgets:
             for part in (getattr(widget, "style", None), widget.layout, widget):
@@ -153,10 +153,10 @@ def title(state: JobState) -> str:
     return f"{words}: {state.completed:,} of {state.requests:,} requests answered{share}"
 
 
-def html(state: JobState) -> str:
+def job_html(state: JobState) -> str:
     """The state in words, the bar, and the figures."""
     shown = title(state)
-    bar = markup.progress_bar(state.completed, state.failed, 0, state.requests, shown)
+    bar = html.progress_bar(state.completed, state.failed, 0, state.requests, shown)
     since = (state.ended_at or time.time()) - state.created_at
     spared = state.rows - state.requests
     figures = [
@@ -166,16 +166,16 @@ def html(state: JobState) -> str:
         ("failed", f"{state.failed:,}"),
         ("batches", f"{state.batches:,}"),
         ("submitted", f"{datetime.fromtimestamp(state.created_at, UTC):%Y-%m-%d %H:%M} UTC"),
-        ("took" if state.ended_at else "so far", markup.duration(since)),
+        ("took" if state.ended_at else "so far", html.duration(since)),
         ("model", state.model),
     ]
     parts = [
-        markup.note(f"{shown} · {state.id}"),
+        html.note(f"{shown} · {state.id}"),
         bar,
-        markup.figures(figures),
-        markup.note(state.reason or "", colour=markup.ORANGE),
+        html.figures(figures),
+        html.note(state.reason or "", colour=html.ORANGE),
     ]
     if state.ended_at is None:
-        return markup.text(parts)
+        return html.text(parts)
     whole = state.status == "completed" and not state.failed
-    return markup.box(parts, markup.GREEN if whole else markup.ORANGE)
+    return html.box(parts, html.GREEN if whole else html.ORANGE)

@@ -8,8 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .core.error_groups import ErrorGroups, message_of
-from .core.events import (
+from ..core.error_groups import ErrorGroups, message_of
+from ..core.events import (
     AttemptFailed,
     AttemptLost,
     Event,
@@ -19,8 +19,8 @@ from .core.events import (
     RunStarted,
     RunSteered,
 )
-from .core.metrics import Latency, ParallelMetrics
-from .core.usage import Usage
+from ..core.metrics import Latency, ParallelMetrics
+from ..core.usage import Usage
 
 _RATE_WINDOW_S = 15.0  # rows a second are those of the last quarter of a minute
 _RATE_STEP_S = 0.5

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ..core.events import Event
 
 if TYPE_CHECKING:
-    from ..summary import Summary
-    from ..tally import Tally
+    from .progress import Tally
+    from .summary import Summary
 
 
 class CallbackSink:

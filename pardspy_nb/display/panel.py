@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import kernel, markup
-from ..core.events import Controls, Event
+from ..core.events import Event
 from ..core.metrics import Latency
-from ..markup import dollars, duration, milliseconds, number, saved
+from . import html, notebook
+from .html import dollars, duration, milliseconds, number, saved
 
 if TYPE_CHECKING:
-    from ..summary import Summary
-    from ..tally import Tally
+    from .progress import Tally
+    from .summary import Summary
 
 REFRESH_S = 0.2
 _STEP = 1.25  # what one click on a workers button multiplies or divides by
 _BOX_LAYOUT = {
     "max_width": "760px",
     "overflow": "visible",
-    "border_left": f"3px solid {markup.BLUE}",
+    "border_left": f"3px solid {html.BLUE}",
     "padding": "0 0 0 12px",
     "margin": "4px 0 8px",
 }
@@ -42,6 +42,24 @@ _STOPPING = {
 }
 
 
+class Controls(Protocol):
+    """What a panel's buttons may do to a run; each returns at once, from any thread."""
+
+    max_workers: int
+
+    def pause(self) -> None:
+        """Start nothing new; rows in flight finish."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+    def drop_stragglers(self) -> None:
+        """Cancel rows under way for much longer than the others, from now to the end."""
+
+    def cancel(self) -> None:
+        """Stop now."""
+
+
 class Panel:
     """One run's panel, in as many cells as it is shown in.
 
@@ -50,7 +68,7 @@ class Panel:
         waits: how the run is waited for, which decides whether clicks arrive.
     """
 
-    def __init__(self, controls: Controls, waits: kernel.Waits) -> None:
+    def __init__(self, controls: Controls, waits: notebook.Waits) -> None:
         import ipywidgets
 
         self._controls, self._waits = controls, waits
@@ -119,7 +137,7 @@ class Panel:
         """Display the panel in the cell that runs now, unless it is there already."""
         from IPython.display import display
 
-        cell = kernel.current_cell()
+        cell = notebook.current_cell()
         if cell not in self._handles:
             self._handles[cell] = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
             self._let_clicks_through()
@@ -152,7 +170,7 @@ class Panel:
         self._let_clicks_through()
 
     def _hint(self) -> str:
-        if kernel.clicks_arrive(self._waits, time.monotonic() - self._born):
+        if notebook.clicks_arrive(self._waits, time.monotonic() - self._born):
             return ""
         return (
             "With this kernel and page, clicks wait until the cell is done. Stop with ■ (what is "
@@ -162,14 +180,14 @@ class Panel:
     def _let_clicks_through(self) -> None:
         if self._waits == "blocking":
             for button in self._buttons:
-                kernel.let_clicks_through(button)
+                notebook.let_clicks_through(button)
 
 
 def head_html(state: Tally) -> str:
     """The state in words, the bar, and the figures."""
     title = title_text(state)
-    bar = markup.progress_bar(state.ok, state.failed, state.cancelled, state.total, title)
-    return markup.text([markup.note(title), bar, markup.figures(live_figures(state))])
+    bar = html.progress_bar(state.ok, state.failed, state.cancelled, state.total, title)
+    return html.text([html.note(title), bar, html.figures(live_figures(state))])
 
 
 def title_text(state: Tally) -> str:
@@ -201,7 +219,7 @@ def live_figures(state: Tally) -> list[tuple[str, str]]:
         *([("repaired", f"{state.repaired:,}")] if state.repaired else []),
         ("cached", f"{state.cached:,}"),
         *([("saved", saved(state.saved))] if state.cached else []),
-        *markup.accuracies(state.judged),
+        *html.accuracies(state.judged),
         ("workers", f"{state.max_workers:,}"),
         ("rows/s", f"{state.recent_rows_per_s:,.1f}"),
         ("time left", duration(state.eta_s)),
@@ -217,17 +235,17 @@ def live_figures(state: Tally) -> list[tuple[str, str]]:
 def body_html(state: Tally, hint: str) -> str:
     """Latency histogram, label counts, failures by error."""
     pictures = [
-        *filter(None, [markup.histogram(state.shown_latencies_ms(), live=True)]),
+        *filter(None, [html.histogram(state.shown_latencies_ms(), live=True)]),
         *(
-            markup.label_counts(name, of, live=True)
+            html.label_counts(name, of, live=True)
             for name, of in state.counts.items()
             if any(of.values())
         ),
     ]
-    return markup.text(
+    return html.text(
         [
-            markup.note(hint, colour=markup.ORANGE),
-            markup.pictures(pictures),
-            markup.error_list(state.failures.largest_first()),
+            html.note(hint, colour=html.ORANGE),
+            html.pictures(pictures),
+            html.error_list(state.failures.largest_first()),
         ]
     )

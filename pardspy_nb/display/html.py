@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .core.error_groups import ErrorGroup, writable
-from .core.intervals import wilson
-from .core.metrics import Latency
-from .core.usage import Usage
+from ..core.error_groups import ErrorGroup, writable
+from ..core.intervals import wilson
+from ..core.metrics import Latency
+from ..core.usage import Usage
 
 BLUE, GREEN, ORANGE, GREY = "#3b82d6", "#3a9b4e", "#cf5f17", "#8a8f98"
 _FONT = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event
-from ..markup import accuracies, dollars
+from .html import accuracies, dollars
 
 if TYPE_CHECKING:
-    from ..summary import Summary
-    from ..tally import Tally
+    from .progress import Tally
+    from .summary import Summary
 
 
 class BarSink:

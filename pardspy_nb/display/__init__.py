@@ -1,0 +1,1 @@
+"""What people see: progress state, panel, bar, summary, HTML."""
