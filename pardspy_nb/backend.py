@@ -10,31 +10,18 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import Protocol
 
 from .core.clock import Clock
 from .core.events import Event, Row, RowFinished
 from .engine.adaptive_concurrency import MOST, AutoWorkers
 from .engine.protocols import Runner, Steerable
+from .executors.base import Place
 from .llm.background_loop import adopt
 from .store.cache import Memory
 from .tables.inputs import Batch
 
 _LOOK_AHEAD = 100  # rows
-
-
-class Place(Protocol):
-    """Where attempts are made."""
-
-    async def prepare(self) -> None:
-        """Have ready what attempts need; nothing is paid."""
-
-    def engine(
-        self, rows: Iterator[Row], emit: Callable[[Event], None]
-    ) -> AbstractAsyncContextManager[Runner]:
-        """What runs these rows, on the running loop."""
 
 
 class Backend:

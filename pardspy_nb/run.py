@@ -16,14 +16,15 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal
 
-from .assembly import Here
-from .backend import Backend, Place
+from .backend import Backend
 from .core.clock import Clock, SystemClock
 from .core.errors import ParallelError, PardspyError
 from .core.metrics import ParallelMetrics
 from .core.options import Options, takes_options
 from .display import notebook
 from .display.sinks import Watchers, choose
+from .executors.base import Place
+from .executors.local import Here
 from .interrupts import interrupts_held
 from .ledger import Ledger
 from .modules.cost_bounds import refuse_unknown
@@ -377,7 +378,7 @@ class Run:
 def _place_for(options: Options) -> Callable[..., Place]:
     if options.executor is None:
         return Here
-    from .cluster import OnCluster
+    from .executors.cluster.executor import OnCluster
 
     return OnCluster
 
@@ -393,7 +394,8 @@ def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
 
 def sharded(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
     """A run whose rows and answers stay on a cluster, or go to a folder of files."""
-    from .cluster.sharded import OnShards, Shards, ShardsLedger
+    from .executors.cluster.partitions import OnShards, Shards
+    from .ledger_partitions import ShardsLedger
 
     module = module.with_confidence() if options.confidence else module
     shards = Shards(inputs, module, options, folder)

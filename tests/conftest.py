@@ -64,13 +64,13 @@ def predict(signature: pn.Signature, lm: pn.LM) -> pn.Predict:
 @pytest.fixture
 def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in milliseconds, where a test is about what happens and not about when."""
-    from pardspy_nb import assembly
     from pardspy_nb.engine import policies
+    from pardspy_nb.executors import engine_factory
 
     def quick(max_attempts: int) -> Any:
         return policies.RetryPolicy(max_attempts, base_s=0.01, cap_s=0.05)
 
-    monkeypatch.setattr(assembly, "RetryPolicy", quick)
+    monkeypatch.setattr(engine_factory, "RetryPolicy", quick)
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pardspy_nb.cluster.fleet import Fleet
-from pardspy_nb.cluster.site import Site
-from pardspy_nb.cluster.sources import Parcel, RowSource
-from pardspy_nb.cluster.wire import Orders, Report
 from pardspy_nb.core.errors import LMError
 from pardspy_nb.core.events import Event, Row, RowFinished, RowStarted, RunFinished
 from pardspy_nb.core.options import Options
 from pardspy_nb.engine.policies import FailurePolicy
+from pardspy_nb.executors.cluster.coordinator import Fleet
+from pardspy_nb.executors.cluster.messages import Orders, Report
+from pardspy_nb.executors.cluster.work_queue import Parcel, RowSource
+from pardspy_nb.executors.cluster.worker_engine import Site
 from pardspy_nb.modules.module import from_module
 from pardspy_nb.testing import VirtualClock
 
@@ -90,7 +90,7 @@ class World:
 
 
 class SimulatedLink:
-    """See `fleet.Link`."""
+    """See `coordinator.Link`."""
 
     def __init__(self, world: World, options: Options, clock: VirtualClock) -> None:
         self.world, self._options, self._clock = world, options, clock

@@ -67,9 +67,9 @@ def pids(client: Client) -> dict[str, int]:
 
 
 def open_sites() -> int:
-    from pardspy_nb.cluster import hosting
+    from pardspy_nb.executors.cluster import worker_tasks
 
-    return len(hosting._sites)
+    return len(worker_tasks._sites)
 
 
 def test_the_frame_is_that_of_one_machine(
@@ -769,11 +769,11 @@ def test_a_site_that_heard_nothing_for_too_long_is_hosted_again(
     """The process that called was stopped for a while: what its sites gave up is taken up."""
 
     def impatient(seconds: float) -> None:
-        from pardspy_nb.cluster import site
+        from pardspy_nb.executors.cluster import worker_engine
 
-        site._ALONE_S = seconds
+        worker_engine._ALONE_S = seconds
 
-    monkeypatch.setattr("pardspy_nb.cluster.fleet._BEAT_S", 4.0)
+    monkeypatch.setattr("pardspy_nb.executors.cluster.executor.fleet._BEAT_S", 4.0)
     client.run(impatient, 0.4)
     try:
         server.delay_s = 0.2

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated import World, simulate
 
-from pardspy_nb.cluster.fleet import Fleet
-from pardspy_nb.cluster.shares import Shares, apportioned
-from pardspy_nb.cluster.wire import Report, report_as_bytes, report_from_bytes
 from pardspy_nb.core.errors import InvalidOutputError, RateLimitError
 from pardspy_nb.core.events import Event, Row, RowFinished
+from pardspy_nb.executors.cluster.coordinator import Fleet
+from pardspy_nb.executors.cluster.fair_share import Shares, apportioned
+from pardspy_nb.executors.cluster.messages import Report, report_as_bytes, report_from_bytes
 
 SITES = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 40), max_size=7)
 

@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.clock import SystemClock
-from ..core.events import Row, RowFinished
-from ..core.options import Options
-from ..llm.background_loop import adopt
-from ..modules.module import Module
-from ..modules.provenance import Sources
-from ..store.cache import Memory, open_memory
-from .site import Site
-from .wire import Orders, PartError, Report, loads, report_as_bytes
+from ...core.clock import SystemClock
+from ...core.events import Row, RowFinished
+from ...core.options import Options
+from ...llm.background_loop import adopt
+from ...modules.module import Module
+from ...modules.provenance import Sources
+from ...store.cache import Memory, open_memory
+from .messages import Orders, PartError, Report, loads, report_as_bytes
+from .worker_engine import Site
 
 CONNECT_S = 30
 _ECHO_S = 0.05  # until a site that hears nothing of itself speaks again

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 import cloudpickle
 
-from ..core.errors import AttemptError
-from ..core.events import Event
-from ..core.usage import Bound, Usage
-from ..engine.rate_limit_headers import Limits
+from ...core.errors import AttemptError
+from ...core.events import Event
+from ...core.usage import Bound, Usage
+from ...engine.rate_limit_headers import Limits
 
 Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from ..assembly import least_of
-from ..core.clock import Clock
-from ..core.events import Event, Row
-from ..core.options import Options
-from ..engine.policies import FailurePolicy
-from ..modules.module import Module
-from ..store.cache import Memory
-from ..tables.inputs import Batch
-from .dask import DaskLink
-from .fleet import ClusterError, Fleet
-from .hosting import Spec
-from .sources import RowSource, Source
+from ...core.clock import Clock
+from ...core.events import Event, Row
+from ...core.options import Options
+from ...engine.policies import FailurePolicy
+from ...modules.module import Module
+from ...store.cache import Memory
+from ...tables.inputs import Batch
+from ..engine_factory import least_of
+from .coordinator import ClusterError, Fleet
+from .dask_link import DaskLink
+from .work_queue import RowSource, Source
+from .worker_tasks import Spec
 
 __all__ = ["ClusterError", "OnCluster"]
 

@@ -6,66 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-from .core.clock import Clock
-from .core.events import Event, Row
-from .core.options import Options
-from .engine.budget import Budget
-from .engine.engine import Engine
-from .engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
-from .engine.probe import Scout
-from .engine.protocols import Gate, Memory
-from .engine.rate_limiter import Pace
-from .llm.endpoint import close_clients, header_listener
-from .llm.lm import LM, answer_cap
-from .modules.cost_bounds import answer_tokens
-from .modules.module import Caller, Module
-from .tables.inputs import Batch
-
-
-class Here:
-    """This process as a place for attempts (see `backend.Place`)."""
-
-    def __init__(
-        self,
-        module: Module,
-        batch: Batch,
-        options: Options,
-        *,
-        workers: int,
-        memory: Memory | None,
-        clock: Clock,
-        most_ahead: int | None = None,
-    ) -> None:
-        self._module, self._batch, self._options = module, batch, options
-        self._workers, self._memory, self._clock = workers, memory, clock
-        self._most_ahead = most_ahead
-
-    async def prepare(self) -> None:
-        """See `backend.Place`."""
-        await prepare(self._module)
-
-    @asynccontextmanager
-    async def engine(
-        self, rows: Iterator[Row], emit: Callable[[Event], None]
-    ) -> AsyncIterator[Engine]:
-        """See `backend.Place`."""
-        options, least = self._options, least_of(self._batch)
-        async with calling(self._module) as caller:
-            yield assembled(
-                self._module,
-                options,
-                caller,
-                rows,
-                emit,
-                clock=self._clock,
-                total=self._batch.total,
-                max_workers=self._workers,
-                failure=FailurePolicy(options.max_failures, options.fail_fast, least),
-                blocking_source=self._batch.blocking,
-                memory=self._memory,
-                gates=limits_of(self._module, options, caller),
-                most_ahead=self._most_ahead,
-            )
+from ..core.clock import Clock
+from ..core.events import Event, Row
+from ..core.options import Options
+from ..engine.budget import Budget
+from ..engine.engine import Engine
+from ..engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
+from ..engine.probe import Scout
+from ..engine.protocols import Gate, Memory
+from ..engine.rate_limiter import Pace
+from ..llm.endpoint import close_clients, header_listener
+from ..llm.lm import LM, answer_cap
+from ..modules.cost_bounds import answer_tokens
+from ..modules.module import Caller, Module
+from ..tables.inputs import Batch
 
 
 async def prepare(module: Module) -> None:

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..core.clock import Clock
-from ..core.errors import PardspyError
-from ..core.events import (
+from ...core.clock import Clock
+from ...core.errors import PardspyError
+from ...core.events import (
     Answer,
     AttemptFailed,
     AttemptLost,
@@ -26,17 +26,17 @@ from ..core.events import (
     RunSteered,
     Status,
 )
-from ..engine.controls import Steering
-from ..engine.policies import FailurePolicy
-from ..engine.protocols import Memory
-from ..engine.row_task import Flight
-from .entry import Entry
-from .losses import Losses, WorkerLostError
-from .member import RATE_S, Member
-from .shares import Shares
-from .sources import Parcel, Source
+from ...engine.controls import Steering
+from ...engine.policies import FailurePolicy
+from ...engine.protocols import Memory
+from ...engine.row_task import Flight
+from .fair_share import Shares
+from .messages import Orders, Report, TransferError
+from .quarantine import Losses, WorkerLostError
+from .shared_limits import Entry
 from .timers import Timers
-from .wire import Orders, Report, TransferError
+from .work_queue import Parcel, Source
+from .worker_state import RATE_S, Member
 
 _BEAT_S = 2.0  # between words to sites that hear nothing else
 _RESHARE_S = 0.02

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..engine.row_task import Flight
-from .sources import Parcel
-from .wire import Ask, Orders
+from ...engine.row_task import Flight
+from .messages import Ask, Orders
+from .work_queue import Parcel
 
 RATE_S = 0.5  # over which rows a second are told
 

@@ -6,17 +6,17 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
-from ..core.events import Answer, Row
-from ..core.usage import Bound
-from ..engine.admission import Gates
-from ..engine.budget import Budget
-from ..engine.policies import is_overloaded, is_rate_limited
-from ..engine.protocols import Gate
-from ..engine.rate_limit_headers import Limits
-from ..engine.rate_limiter import Pace
-from ..engine.row_task import Flight
-from .member import Member
-from .wire import Ask
+from ...core.events import Answer, Row
+from ...core.usage import Bound
+from ...engine.admission import Gates
+from ...engine.budget import Budget
+from ...engine.policies import is_overloaded, is_rate_limited
+from ...engine.protocols import Gate
+from ...engine.rate_limit_headers import Limits
+from ...engine.rate_limiter import Pace
+from ...engine.row_task import Flight
+from .messages import Ask
+from .worker_state import Member
 
 Outcome = Answer | BaseException | None
 

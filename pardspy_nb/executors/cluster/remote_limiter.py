@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..core.events import Answer, Row
+from ...core.events import Answer, Row
 
 _ASKED_AGAIN_S = 3600.0  # a grant opens the gate by itself
 

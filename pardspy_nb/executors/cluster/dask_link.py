@@ -14,15 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .fleet import ClusterError, Fleet
-from .hosting import CONNECT_S, Spec, bring_rows, end, host, topic_of
-from .sources import Parcel
-from .wire import (
-    Orders,
-    PartError,
-    dumps,
-    report_from_bytes,
-)
+from .coordinator import ClusterError, Fleet
+from .messages import Orders, PartError, dumps, report_from_bytes
+from .work_queue import Parcel
+from .worker_tasks import CONNECT_S, Spec, bring_rows, end, host, topic_of
 
 _FAREWELL_S = 5.0  # what a run's end lets its sites finish
 _MOST_KEPT = 2**24  # bytes of reports that the scheduler remembers
@@ -32,7 +27,7 @@ _CLUSTER = "all"  # Dask's own topic, of workers that come and go
 
 
 class DaskLink:
-    """See `fleet.Link`.
+    """See `coordinator.Link`.
 
     Args:
         given: the user's client.
@@ -81,7 +76,7 @@ class DaskLink:
             client.close(timeout=_FAREWELL_S)
 
     def open(self, fleet: Fleet) -> None:
-        """See `fleet.Link`."""
+        """See `coordinator.Link`."""
         self._fleet, self._loop = fleet, asyncio.get_running_loop()
         self._client.subscribe_topic(self._up, self._on_report)
         self._client.subscribe_topic(_CLUSTER, self._on_change)
@@ -147,7 +142,7 @@ class DaskLink:
             self._fleet.left(worker, died=died)
 
     def send(self, site: str, parcel: Parcel) -> None:
-        """See `fleet.Link`."""
+        """See `coordinator.Link`."""
         if self._ship is not None:
             future = self._ship(self._run, site, parcel)
         else:
@@ -185,7 +180,7 @@ class DaskLink:
             self._fleet.returned(site, parcel, error)
 
     def tell(self, site: str, orders: Orders) -> None:
-        """See `fleet.Link`."""
+        """See `coordinator.Link`."""
         if self._client.status == "closed":
             if self._fleet is not None and not self._is_lost:
                 self._is_lost = True

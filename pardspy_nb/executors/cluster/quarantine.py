@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from ..core.errors import AttemptError
-from ..engine.row_task import Flight
-from .member import Member
-from .sources import Parcel
+from ...core.errors import AttemptError
+from ...engine.row_task import Flight
+from .work_queue import Parcel
+from .worker_state import Member
 
 _SUSPECT, _GUILTY = 2, 3  # sites that died with a row in flight: it is asked alone; it fails
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Protocol
 
-from ..core.events import Answer, Row, Status
-from ..engine.deduplication import Settle, Sparing
-from ..engine.protocols import Memory
-from ..engine.row_queue import Lineup
-from ..engine.row_task import Flight
+from ...core.events import Answer, Row, Status
+from ...engine.deduplication import Settle, Sparing
+from ...engine.protocols import Memory
+from ...engine.row_queue import Lineup
+from ...engine.row_task import Flight
 
 _SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
 

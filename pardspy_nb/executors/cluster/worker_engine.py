@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from ..assembly import assembled, calling, cap_answers, has_one_model, prepare
-from ..core.clock import Clock
-from ..core.events import Event, Row, RowFinished, RunFinished, RunStarted, RunSteered
-from ..core.options import Options
-from ..engine.engine import Engine
-from ..engine.policies import FailurePolicy
-from ..engine.protocols import Memory
-from ..engine.rate_limit_headers import Limits, limits_of
-from ..engine.row_queue import NOT_YET
-from ..llm.endpoint import header_listener
-from ..modules.module import Caller, Module
-from .admission import Admission
-from .wire import Ask, Orders, Report
+from ...core.clock import Clock
+from ...core.events import Event, Row, RowFinished, RunFinished, RunStarted, RunSteered
+from ...core.options import Options
+from ...engine.engine import Engine
+from ...engine.policies import FailurePolicy
+from ...engine.protocols import Memory
+from ...engine.rate_limit_headers import Limits, limits_of
+from ...engine.row_queue import NOT_YET
+from ...llm.endpoint import header_listener
+from ...modules.module import Caller, Module
+from ..engine_factory import assembled, calling, cap_answers, has_one_model, prepare
+from .messages import Ask, Orders, Report
+from .remote_limiter import Admission
 
 _GATHER_S = 0.01  # events are sent together, at most this late
 _ALONE_S = 60.0  # without a word from the run it is taken to be dead: nobody would have the answers

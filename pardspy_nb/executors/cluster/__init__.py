@@ -1,0 +1,1 @@
+"""Runs over the worker processes of a Dask cluster."""
