@@ -26,8 +26,9 @@ from .llm.lm import LM, Completion
 from .modules.history import History
 from .modules.predict import ChainOfThought, Predict
 from .modules.prediction import Prediction
-from .parallel import Parallel
-from .run import Run, arun_parallel, last_run, run_parallel, start_parallel
+from .runs.api import arun_parallel, run_parallel, start_parallel
+from .runs.parallel import Parallel
+from .runs.run import Run, last_run
 from .signatures.fields import InputField, OutputField
 from .signatures.image import Image
 from .signatures.signature import Signature
@@ -37,10 +38,7 @@ if TYPE_CHECKING:
     from .comparisons import Comparison, compare
     from .core.intervals import Interval
     from .diffs import diff
-    from .estimates import Estimate, estimate
     from .evaluations import Evaluation, evaluate
-    from .filing import run_to_parquet
-    from .jobs import BatchJob, batch_jobs, submit_batch
     from .modules.program import Program
     from .modules.sampling import BestOfN, Refine
     from .plots import (
@@ -50,13 +48,16 @@ if TYPE_CHECKING:
         plot_latency,
         plot_timeline,
     )
-    from .previews import Preview, preview
+    from .runs.batch_api.submit import BatchJob, batch_jobs, submit_batch
+    from .runs.estimate import Estimate, estimate
+    from .runs.preview import Preview, preview
+    from .runs.to_parquet import run_to_parquet
 
 # imported when first used: what not every notebook needs should not cost every notebook
 _LATER = {
     "store": "store",
     "diff": "diffs",
-    "Estimate": "estimates",
+    "Estimate": "runs.estimate",
     "Interval": "core.intervals",
     "Comparison": "comparisons",
     "compare": "comparisons",
@@ -64,19 +65,19 @@ _LATER = {
     "evaluate": "evaluations",
     "plot_calibration": "plots",
     "plot_confusion": "plots",
-    "estimate": "estimates",
+    "estimate": "runs.estimate",
     "plot_counts": "plots",
     "plot_latency": "plots",
     "plot_timeline": "plots",
-    "Preview": "previews",
-    "preview": "previews",
-    "run_to_parquet": "filing",
+    "Preview": "runs.preview",
+    "preview": "runs.preview",
+    "run_to_parquet": "runs.to_parquet",
     "Program": "modules.program",
     "BestOfN": "modules.sampling",
     "Refine": "modules.sampling",
-    "BatchJob": "jobs",
-    "batch_jobs": "jobs",
-    "submit_batch": "jobs",
+    "BatchJob": "runs.batch_api.submit",
+    "batch_jobs": "runs.batch_api.submit",
+    "submit_batch": "runs.batch_api.submit",
 }
 
 __version__ = "0.1.0"

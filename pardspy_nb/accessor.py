@@ -11,7 +11,7 @@ from . import plots
 from .core.metrics import ParallelMetrics
 from .core.options import takes_options
 from .display.summary import Summary, summarize
-from .run import run_parallel
+from .runs.api import run_parallel
 from .tables import frame
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ParallelAccessor:
 
     def retry_failed(self, module: Any = None, *, error: Any = None, **options: Any) -> Any:
         """See `retry.retry_failed`: the rows without an answer once more, in their places."""
-        from .retry import retry_failed
+        from .runs.retry import retry_failed
 
         return retry_failed(self._result(), module, error=error, **options)
 

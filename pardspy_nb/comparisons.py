@@ -16,7 +16,7 @@ from .core.usage import total
 from .display import html
 from .display.html import dollars, milliseconds
 from .evaluations import Evaluation, evaluate
-from .run import run_parallel
+from .runs.api import run_parallel
 from .tables.frame import metrics_of
 
 _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")

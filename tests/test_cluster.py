@@ -481,7 +481,7 @@ def sharded_run(
 ) -> Any:
     from pardspy_nb.core.options import Options
     from pardspy_nb.modules.module import from_module
-    from pardspy_nb.run import sharded
+    from pardspy_nb.runs.api import sharded
 
     given = Options(executor=client, progress="none", **options)
     return sharded(from_module(predict), source, given, target)
@@ -773,7 +773,7 @@ def test_a_site_that_heard_nothing_for_too_long_is_hosted_again(
 
         worker_engine._ALONE_S = seconds
 
-    monkeypatch.setattr("pardspy_nb.executors.cluster.executor.fleet._BEAT_S", 4.0)
+    monkeypatch.setattr("pardspy_nb.executors.cluster.coordinator._BEAT_S", 4.0)
     client.run(impatient, 0.4)
     try:
         server.delay_s = 0.2

@@ -19,7 +19,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb import filing
+from pardspy_nb.runs import to_parquet
 from pardspy_nb.tables import chunks, parquet
 
 QUIET: dict[str, Any] = {"progress": "none"}
@@ -28,7 +28,7 @@ QUIET: dict[str, Any] = {"progress": "none"}
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "PART_ROWS", 10)
-    monkeypatch.setattr(filing, "_PARTS_AHEAD", 3)
+    monkeypatch.setattr(to_parquet, "_PARTS_AHEAD", 3)
 
 
 @pytest.fixture

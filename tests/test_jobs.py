@@ -272,7 +272,9 @@ def test_nothing_is_begun_twice(
     again. So is one whose kernel died before it noted it."""
     from pardspy_nb.engine.policies import RetryPolicy
 
-    monkeypatch.setattr("pardspy_nb.jobs.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01))
+    monkeypatch.setattr(
+        "pardspy_nb.runs.batch_api.submit.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01)
+    )
     provider.breaks = breaks
     job = pn.submit_batch(predict, rows(9), max_requests=3)
     assert len(provider.batches) == 3
@@ -295,7 +297,7 @@ def test_interrupts_and_time_limits_leave_the_job_alone(
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pardspy_nb.jobs.job.time.sleep", interrupted)
+    monkeypatch.setattr("pardspy_nb.runs.batch_api.submit.job.time.sleep", interrupted)
     assert set(job.wait(poll_s=0.01)["status"]) == {"not_run"}
     monkeypatch.undo()
     provider.finish()
@@ -353,7 +355,9 @@ def test_a_batch_that_is_refused_for_room_is_begun_again_once(
     """Whether the connection breaks off, or another kernel is at it as well."""
     from pardspy_nb.engine.policies import RetryPolicy
 
-    monkeypatch.setattr("pardspy_nb.jobs.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01))
+    monkeypatch.setattr(
+        "pardspy_nb.runs.batch_api.submit.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01)
+    )
     provider.room = 1
     job = pn.submit_batch(predict, rows(4), max_requests=2)
     [other] = pn.batch_jobs()
@@ -378,7 +382,7 @@ def test_two_kernels_begin_each_batch_once(
     provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One looks at the job while the other is still submitting it."""
-    from pardspy_nb.jobs.provider import Provider
+    from pardspy_nb.runs.batch_api.client import Provider
 
     create, looked = Provider.create, []
 
@@ -445,7 +449,7 @@ def test_trouble_with_the_store_or_the_files_is_only_for_now(
     provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers that could not be fetched or remembered are, the next time."""
-    from pardspy_nb.jobs.reading import Reading
+    from pardspy_nb.runs.batch_api.results import Reading
 
     job = pn.submit_batch(predict, rows(3))
     provider.finish()

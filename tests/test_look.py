@@ -14,7 +14,7 @@ from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.core.intervals import wilson
-from pardspy_nb.estimates import _sum_of, _t
+from pardspy_nb.runs.estimate import _sum_of, _t
 from pardspy_nb.tables.merge import places, spans
 
 QUIET: dict[str, Any] = {"progress": "none"}

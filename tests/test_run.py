@@ -552,7 +552,7 @@ def test_a_module_that_blocks_the_loop_is_not_called_again_after_an_interrupt() 
 def test_an_interrupt_at_the_very_start_ends_the_run_all_the_same(
     predict: pn.Predict, reviews: list[str], server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pardspy_nb.backend import Backend
+    from pardspy_nb.runs.engine_thread import Backend
 
     start = Backend.start
 

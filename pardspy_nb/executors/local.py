@@ -17,7 +17,7 @@ from .engine_factory import assembled, calling, least_of, limits_of, prepare
 
 
 class Here:
-    """This process as a place for attempts (see `backend.Place`)."""
+    """This process as a place for attempts (see `engine_thread.Place`)."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class Here:
         self._most_ahead = most_ahead
 
     async def prepare(self) -> None:
-        """See `backend.Place`."""
+        """See `engine_thread.Place`."""
         await prepare(self._module)
 
     @asynccontextmanager
     async def engine(
         self, rows: Iterator[Row], emit: Callable[[Event], None]
     ) -> AsyncIterator[Engine]:
-        """See `backend.Place`."""
+        """See `engine_thread.Place`."""
         options, least = self._options, least_of(self._batch)
         async with calling(self._module) as caller:
             yield assembled(

@@ -22,7 +22,7 @@ __all__ = ["ClusterError", "OnCluster"]
 
 
 class OnCluster:
-    """A Dask cluster (see `backend.Place`). Rows go there; answers are remembered here."""
+    """A Dask cluster (see `engine_thread.Place`). Rows go there; answers are remembered here."""
 
     def __init__(
         self,
@@ -52,14 +52,14 @@ class OnCluster:
         )
 
     async def prepare(self) -> None:
-        """See `backend.Place`."""
+        """See `engine_thread.Place`."""
         await self._link.connect()
 
     @asynccontextmanager
     async def engine(
         self, rows: Iterator[Row], emit: Callable[[Event], None]
     ) -> AsyncIterator[Fleet]:
-        """See `backend.Place`."""
+        """See `engine_thread.Place`."""
         batch, options = self._batch, self._options
         failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(batch))
         try:

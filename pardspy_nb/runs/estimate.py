@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any
 
-from .core.events import Row
-from .core.intervals import Interval, Z, wilson
-from .core.options import Options, takes_options
-from .core.usage import Usage
-from .display import html
-from .modules.module import Module, from_module
-from .modules.provenance import Sources
+from ..core.events import Row
+from ..core.intervals import Interval, Z, wilson
+from ..core.options import Options, takes_options
+from ..core.usage import Usage
+from ..display import html
+from ..modules.module import Module, from_module
+from ..modules.provenance import Sources
+from ..store.cache import open_memory
+from ..tables.results import Record
+from ..tables.rows import read_rows
 from .run import Run
-from .store.cache import open_memory
-from .tables.results import Record
-from .tables.rows import read_rows
 
 _ASSUMED_WORKERS = 32  # where "auto" will find out what the endpoint bears
 

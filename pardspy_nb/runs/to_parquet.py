@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.metrics import ParallelMetrics
-from .core.options import Options, takes_options
-from .ledger_file import FileLedger
-from .modules.module import from_module
-from .run import Run, sharded
-from .tables.chunks import Parts
-from .tables.readers import check_names
+from ..core.metrics import ParallelMetrics
+from ..core.options import Options, takes_options
+from ..modules.module import from_module
+from ..tables.chunks import Parts
+from ..tables.readers import check_names
+from .api import sharded
+from .collectors.file import FileLedger
+from .run import Run
 
 if TYPE_CHECKING:
     pass

@@ -14,8 +14,8 @@ from typing import Any
 import cloudpickle
 from filelock import FileLock
 
-from ..core.errors import StoreError
-from ..store.sqlite import default_path
+from ...core.errors import StoreError
+from ...store.sqlite import default_path
 
 _STATE, _ASKED = "job.json", "asked.pickle"
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .executors.cluster.partitions import _ABOUT, Shards
-from .ledger_remote import AwayLedger
+from ...executors.cluster.partitions import _ABOUT, Shards
+from .remote import AwayLedger
 
 
 class ShardsLedger(AwayLedger):

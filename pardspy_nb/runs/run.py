@@ -11,40 +11,36 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from typing import Any, Literal
 
-from .backend import Backend
-from .core.clock import Clock, SystemClock
-from .core.errors import ParallelError, PardspyError
-from .core.metrics import ParallelMetrics
-from .core.options import Options, takes_options
-from .display import notebook
-from .display.sinks import Watchers, choose
-from .executors.base import Place
-from .executors.local import Here
-from .interrupts import interrupts_held
-from .ledger import Ledger
-from .modules.cost_bounds import refuse_unknown
-from .modules.module import Module, from_module
-from .modules.pairs import from_pairs
-from .modules.prediction import Prediction
-from .modules.provenance import Sources
-from .store.cache import open_memory
-from .tables.export import check_kind
-from .tables.inputs import Batch
-from .tables.results import Records
-from .tables.rows import read_rows
+from ..core.clock import Clock, SystemClock
+from ..core.errors import ParallelError, PardspyError
+from ..core.metrics import ParallelMetrics
+from ..core.options import Options
+from ..display import notebook
+from ..display.sinks import Watchers, choose
+from ..executors.base import Place
+from ..executors.local import Here
+from ..modules.cost_bounds import refuse_unknown
+from ..modules.module import Module
+from ..modules.prediction import Prediction
+from ..modules.provenance import Sources
+from ..store.cache import open_memory
+from ..tables.export import check_kind
+from ..tables.inputs import Batch
+from ..tables.results import Records
+from ..tables.rows import read_rows
+from .collectors.frame import Ledger
+from .engine_thread import Backend
+from .registry import register
+from .signals import interrupts_held
 
 _BATCH_S = 0.03  # events are handed over at most this often
 _TICK_S = 0.1  # and the display is offered a chance to repaint at least this often
 _GRACE_S = 0.7  # how long a cancelled run may take to end: an interrupt is answered in a second
 _LEAVE_S = 2.0  # how long the interpreter's end waits for runs left alone
-_REMEMBERED_RUNS = 100  # whose modules `retry_failed` finds by itself
 _last: Run | None = None
-_modules: dict[str, tuple[Module, Options]] = {}  # by run, the latest
 _open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
@@ -268,9 +264,7 @@ class Run:
         """Begin; in the background a thread keeps the display up to date."""
         global _last
         _last = self
-        _modules[self._ledger.run] = (self._module, self.options)
-        if len(_modules) > _REMEMBERED_RUNS:
-            del _modules[next(iter(_modules))]
+        register(self._ledger.run, self._module, self.options)
         _open_runs.add(self)
         self._waits = waits
         if not self.is_empty:
@@ -378,75 +372,9 @@ class Run:
 def _place_for(options: Options) -> Callable[..., Place]:
     if options.executor is None:
         return Here
-    from .executors.cluster.executor import OnCluster
+    from ..executors.cluster.executor import OnCluster
 
     return OnCluster
-
-
-def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
-    given = Options.of(options)
-    if given.result == "dask":
-        return sharded(from_module(module), inputs, given, None)
-    if inputs is not None:
-        return Run(from_module(module), inputs, given)
-    return Run(*from_pairs(module, given.samples), given)
-
-
-def sharded(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
-    """A run whose rows and answers stay on a cluster, or go to a folder of files."""
-    from .executors.cluster.partitions import OnShards, Shards
-    from .ledger_partitions import ShardsLedger
-
-    module = module.with_confidence() if options.confidence else module
-    shards = Shards(inputs, module, options, folder)
-    return Run(
-        module,
-        shards.batch,
-        options,
-        ledger=partial(ShardsLedger, shards),
-        place=partial(OnShards, shards),
-    )
-
-
-@takes_options
-def start_parallel(module: Any, inputs: Any = None, **options: Any) -> Run:
-    """Start a batch in the background and return its `Run` at once; see `run_parallel`."""
-    return _run(module, inputs, options).start("background")
-
-
-@takes_options
-def run_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
-    """Run every row through a module, concurrently; return one row per completion.
-
-    Args:
-        module: `Predict` and its kin, any sync or async function `f(**inputs)`, a `dspy.Module`,
-            a LangChain runnable, an object with `acall(**inputs)`; or a list of
-            `(module, inputs)`, one a row, and no `inputs` beside it.
-        inputs: a dict of lists (equal lengths; scalars and strings broadcast),
-            `{"_batch": [dict, …]}`, a list of dicts, a list / Series / array where the module
-            has one input, a DataFrame (pandas, polars, pyarrow), a path to a .parquet, .csv or
-            .jsonl, or an iterator of dicts. One dict of scalars is one row.
-        options: see `Options`.
-
-    Returns:
-        A DataFrame in input order with the input's index: inputs, outputs, then
-        `status error_type error attempts cached`, times (ms), tokens and `cost_usd`.
-        `df.parallel` has metrics, summary, failures and plots. A kernel interrupt returns the
-        frame as it stands.
-
-    Raises:
-        ValueError, TypeError: bad input or options; nothing was sent.
-        TooManyFailures, FailFast, RunStopped: the run ended early; `.df` has every row.
-        LocalModelError, LMError: the model cannot be started or reached; nothing was sent.
-    """
-    return _run(module, inputs, options).start().result()
-
-
-@takes_options
-async def arun_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
-    """`run_parallel`, awaited: the caller's event loop stays free."""
-    run = _run(module, inputs, options).start("awaited")
-    return await run.aresult()
 
 
 @atexit.register
@@ -464,8 +392,3 @@ def _leave() -> None:
 def last_run() -> Run | None:
     """The run started last in this process, None before the first."""
     return _last
-
-
-def module_of(run: str | None) -> tuple[Module, Options] | None:
-    """The module and options of one of this process's latest runs."""
-    return _modules.get(run) if run is not None else None

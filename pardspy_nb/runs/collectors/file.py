@@ -7,10 +7,10 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.events import RowFinished
-from .ledger_remote import AwayLedger
-from .tables.chunks import Part, Parts
-from .tables.parquet import Segments
+from ...core.events import RowFinished
+from ...tables.chunks import Part, Parts
+from ...tables.parquet import Segments
+from .remote import AwayLedger
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from .core.error_groups import message_of
-from .core.errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
-from .core.events import Event, RowFinished, RunFinished, RunStarted
-from .core.options import Options
-from .display.progress import Tally
-from .display.summary import Summary, summarize
-from .engine.protocols import Steerable
-from .modules.module import Module
-from .modules.provenance import Sources, provenance
-from .tables import frame
-from .tables.export import handed_over
-from .tables.ground_truth import truths_of
-from .tables.inputs import Batch
-from .tables.merge import spans
-from .tables.results import Records
+from ...core.error_groups import message_of
+from ...core.errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
+from ...core.events import Event, RowFinished, RunFinished, RunStarted
+from ...core.options import Options
+from ...display.progress import Tally
+from ...display.summary import Summary, summarize
+from ...engine.protocols import Steerable
+from ...modules.module import Module
+from ...modules.provenance import Sources, provenance
+from ...tables import frame
+from ...tables.export import handed_over
+from ...tables.ground_truth import truths_of
+from ...tables.inputs import Batch
+from ...tables.merge import spans
+from ...tables.results import Records
 
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "failures": TooManyFailures,

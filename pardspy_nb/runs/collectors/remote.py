@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .core.errors import ParallelError, RunStopped
-from .core.events import RowFinished
-from .display.summary import Summary, summarize
-from .ledger import Ledger
-from .tables import frame
-from .tables.results import Records
+from ...core.errors import ParallelError, RunStopped
+from ...core.events import RowFinished
+from ...display.summary import Summary, summarize
+from ...tables import frame
+from ...tables.results import Records
+from .frame import Ledger
 
 _ERRORS_KEPT = 1000  # where rows are not
 

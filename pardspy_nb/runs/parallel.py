@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .core.errors import AllFailed
-from .core.options import Options, takes_options
-from .display.notebook import Waits
-from .modules.module import Module, from_factory, from_instances, from_module
-from .modules.prediction import Prediction
+from ..core.errors import AllFailed
+from ..core.options import Options, takes_options
+from ..display.notebook import Waits
+from ..modules.module import Module, from_factory, from_instances, from_module
+from ..modules.prediction import Prediction
 from .run import Run
 
 

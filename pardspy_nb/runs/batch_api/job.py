@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ..core.errors import BadRequestError, StoreError
-from ..display import notebook
-from ..display.job_panel import JobState, JobView
-from ..llm.background_loop import run_sync
-from ..llm.lm import LM
-from ..modules.predict import Predict
+from ...core.errors import BadRequestError, StoreError
+from ...display import notebook
+from ...display.job_panel import JobState, JobView
+from ...llm.background_loop import run_sync
+from ...llm.lm import LM
+from ...modules.predict import Predict
 from ..retry import retry_failed
-from .provider import ENDED, Batch, Provider
-from .reading import Asked, Reading
-from .shelf import Shelf
+from .client import ENDED, Batch, Provider
+from .job_folder import Shelf
+from .results import Asked, Reading
 
 _FRESH_S = 2.0  # a status that was asked for a moment ago is not asked for again
 _POLL_S, _MOST_POLL_S, _SLOWER = 5.0, 60.0, 1.3

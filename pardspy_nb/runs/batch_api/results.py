@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..core.errors import BatchExpiredError, BatchRejectedError
-from ..core.events import (
+from ...core.errors import BatchExpiredError, BatchRejectedError
+from ...core.events import (
     Answer,
     Event,
     Row,
@@ -16,18 +16,18 @@ from ..core.events import (
     RunStarted,
     Status,
 )
-from ..core.options import Options
-from ..ledger import Ledger
-from ..llm.lm import LM
-from ..modules.module import from_module
-from ..modules.predict import Predict
-from ..modules.provenance import Sources
-from ..store.cache import Memory, open_memory
-from ..tables.inputs import Batch as Rows
-from ..tables.rows import read_rows
-from .lines import outcomes
-from .provider import ENDED
-from .shelf import Shelf
+from ...core.options import Options
+from ...llm.lm import LM
+from ...modules.module import from_module
+from ...modules.predict import Predict
+from ...modules.provenance import Sources
+from ...store.cache import Memory, open_memory
+from ...tables.inputs import Batch as Rows
+from ...tables.rows import read_rows
+from ..collectors.frame import Ledger
+from .client import ENDED
+from .job_folder import Shelf
+from .jsonl import outcomes
 
 Results = dict[int, Answer | BaseException | None]  # by row; None for one that was cancelled
 

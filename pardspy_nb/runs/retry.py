@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .core.error_groups import ErrorGroup, belongs
-from .core.errors import ParallelError
-from .core.options import Options
-from .modules.module import Module, from_module
-from .run import Run, module_of
-from .tables.inputs import again
-from .tables.merge import merge
+from ..core.error_groups import ErrorGroup, belongs
+from ..core.errors import ParallelError
+from ..core.options import Options
+from ..modules.module import Module, from_module
+from ..tables.inputs import again
+from ..tables.merge import merge
+from .registry import module_of
+from .run import Run
 
 
 def retry_failed(

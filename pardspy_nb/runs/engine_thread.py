@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from .core.clock import Clock
-from .core.events import Event, Row, RowFinished
-from .engine.adaptive_concurrency import MOST, AutoWorkers
-from .engine.protocols import Runner, Steerable
-from .executors.base import Place
-from .llm.background_loop import adopt
-from .store.cache import Memory
-from .tables.inputs import Batch
+from ..core.clock import Clock
+from ..core.events import Event, Row, RowFinished
+from ..engine.adaptive_concurrency import MOST, AutoWorkers
+from ..engine.protocols import Runner, Steerable
+from ..executors.base import Place
+from ..llm.background_loop import adopt
+from ..store.cache import Memory
+from ..tables.inputs import Batch
 
 _LOOK_AHEAD = 100  # rows
 

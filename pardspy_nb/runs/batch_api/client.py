@@ -6,10 +6,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from ..core.errors import LMError, ModelNotFoundError
-from ..engine.policies import RetryPolicy
-from ..llm.background_loop import run_sync
-from ..llm.lm import LM
+from ...core.errors import LMError, ModelNotFoundError
+from ...engine.policies import RetryPolicy
+from ...llm.background_loop import run_sync
+from ...llm.lm import LM
 
 T = TypeVar("T")
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})

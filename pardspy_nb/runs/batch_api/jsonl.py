@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..core.errors import BatchExpiredError, BatchRejectedError
-from ..core.events import Answer
-from ..core.usage import Usage
-from ..llm.lm import LM
-from ..modules.predict import Predict
+from ...core.errors import BatchExpiredError, BatchRejectedError
+from ...core.events import Answer
+from ...core.usage import Usage
+from ...llm.lm import LM
+from ...modules.predict import Predict
 
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000  # of one file, at OpenAI
 _URL = "/v1/chat/completions"

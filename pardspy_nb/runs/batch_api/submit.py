@@ -9,21 +9,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import StoreError
-from ..core.events import Row
-from ..core.options import Options
-from ..llm.lm import LM
-from ..modules.module import Module, from_module
-from ..modules.predict import Predict
-from ..modules.provenance import Sources
-from ..store.cache import Memory, open_memory
-from ..tables.inputs import Batch as Rows
-from ..tables.readers import as_table
-from ..tables.rows import read_rows
+from ...core.errors import StoreError
+from ...core.events import Row
+from ...core.options import Options
+from ...llm.lm import LM
+from ...modules.module import Module, from_module
+from ...modules.predict import Predict
+from ...modules.provenance import Sources
+from ...store.cache import Memory, open_memory
+from ...tables.inputs import Batch as Rows
+from ...tables.readers import as_table
+from ...tables.rows import read_rows
 from .job import BatchJob
-from .lines import MAX_BYTES, MAX_REQUESTS, files_of
-from .reading import Asked
-from .shelf import Shelf, shelves
+from .job_folder import Shelf, shelves
+from .jsonl import MAX_BYTES, MAX_REQUESTS, files_of
+from .results import Asked
 
 __all__ = ["BatchJob", "batch_jobs", "submit_batch"]
 

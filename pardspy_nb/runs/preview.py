@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .core.options import Options, takes_options
-from .display import html
-from .modules.module import from_module
-from .tables.rows import read_rows
+from ..core.options import Options, takes_options
+from ..display import html
+from ..modules.module import from_module
+from ..tables.rows import read_rows
 
 
 @dataclass(frozen=True)

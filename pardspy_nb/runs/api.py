@@ -1,0 +1,78 @@
+"""A table in, a frame out: what users call."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..core.options import Options, takes_options
+from ..modules.module import Module, from_module
+from ..modules.pairs import from_pairs
+from .run import Run
+
+
+def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
+    given = Options.of(options)
+    if given.result == "dask":
+        return sharded(from_module(module), inputs, given, None)
+    if inputs is not None:
+        return Run(from_module(module), inputs, given)
+    return Run(*from_pairs(module, given.samples), given)
+
+
+def sharded(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
+    """A run whose rows and answers stay on a cluster, or go to a folder of files."""
+    from ..executors.cluster.partitions import OnShards, Shards
+    from .collectors.partitions import ShardsLedger
+
+    module = module.with_confidence() if options.confidence else module
+    shards = Shards(inputs, module, options, folder)
+    return Run(
+        module,
+        shards.batch,
+        options,
+        ledger=partial(ShardsLedger, shards),
+        place=partial(OnShards, shards),
+    )
+
+
+@takes_options
+def start_parallel(module: Any, inputs: Any = None, **options: Any) -> Run:
+    """Start a batch in the background and return its `Run` at once; see `run_parallel`."""
+    return _run(module, inputs, options).start("background")
+
+
+@takes_options
+def run_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
+    """Run every row through a module, concurrently; return one row per completion.
+
+    Args:
+        module: `Predict` and its kin, any sync or async function `f(**inputs)`, a `dspy.Module`,
+            a LangChain runnable, an object with `acall(**inputs)`; or a list of
+            `(module, inputs)`, one a row, and no `inputs` beside it.
+        inputs: a dict of lists (equal lengths; scalars and strings broadcast),
+            `{"_batch": [dict, …]}`, a list of dicts, a list / Series / array where the module
+            has one input, a DataFrame (pandas, polars, pyarrow), a path to a .parquet, .csv or
+            .jsonl, or an iterator of dicts. One dict of scalars is one row.
+        options: see `Options`.
+
+    Returns:
+        A DataFrame in input order with the input's index: inputs, outputs, then
+        `status error_type error attempts cached`, times (ms), tokens and `cost_usd`.
+        `df.parallel` has metrics, summary, failures and plots. A kernel interrupt returns the
+        frame as it stands.
+
+    Raises:
+        ValueError, TypeError: bad input or options; nothing was sent.
+        TooManyFailures, FailFast, RunStopped: the run ended early; `.df` has every row.
+        LocalModelError, LMError: the model cannot be started or reached; nothing was sent.
+    """
+    return _run(module, inputs, options).start().result()
+
+
+@takes_options
+async def arun_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
+    """`run_parallel`, awaited: the caller's event loop stays free."""
+    run = _run(module, inputs, options).start("awaited")
+    return await run.aresult()

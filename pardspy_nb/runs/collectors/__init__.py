@@ -1,0 +1,1 @@
+"""Where settled rows go, and how a run ended."""
