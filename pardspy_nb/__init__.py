@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import accessor as _accessor  # noqa: F401 - registers df.parallel
+from .analysis import accessor as _accessor  # noqa: F401 - registers df.parallel
 from .core.errors import (
     AllFailed,
     AttemptError,
@@ -35,19 +35,19 @@ from .signatures.signature import Signature
 
 if TYPE_CHECKING:
     from . import store
-    from .comparisons import Comparison, compare
-    from .core.intervals import Interval
-    from .diffs import diff
-    from .evaluations import Evaluation, evaluate
-    from .modules.program import Program
-    from .modules.sampling import BestOfN, Refine
-    from .plots import (
+    from .analysis.compare import Comparison, compare
+    from .analysis.diff import diff
+    from .analysis.evaluate import Evaluation, evaluate
+    from .analysis.plots import (
         plot_calibration,
         plot_confusion,
         plot_counts,
         plot_latency,
         plot_timeline,
     )
+    from .core.intervals import Interval
+    from .modules.program import Program
+    from .modules.sampling import BestOfN, Refine
     from .runs.batch_api.submit import BatchJob, batch_jobs, submit_batch
     from .runs.estimate import Estimate, estimate
     from .runs.preview import Preview, preview
@@ -56,19 +56,19 @@ if TYPE_CHECKING:
 # imported when first used: what not every notebook needs should not cost every notebook
 _LATER = {
     "store": "store",
-    "diff": "diffs",
+    "diff": "analysis.diff",
     "Estimate": "runs.estimate",
     "Interval": "core.intervals",
-    "Comparison": "comparisons",
-    "compare": "comparisons",
-    "Evaluation": "evaluations",
-    "evaluate": "evaluations",
-    "plot_calibration": "plots",
-    "plot_confusion": "plots",
+    "Comparison": "analysis.compare",
+    "compare": "analysis.compare",
+    "Evaluation": "analysis.evaluate",
+    "evaluate": "analysis.evaluate",
+    "plot_calibration": "analysis.plots",
+    "plot_confusion": "analysis.plots",
     "estimate": "runs.estimate",
-    "plot_counts": "plots",
-    "plot_latency": "plots",
-    "plot_timeline": "plots",
+    "plot_counts": "analysis.plots",
+    "plot_latency": "analysis.plots",
+    "plot_timeline": "analysis.plots",
     "Preview": "runs.preview",
     "preview": "runs.preview",
     "run_to_parquet": "runs.to_parquet",

@@ -345,7 +345,7 @@ def test_a_jobs_view_follows_the_provider_and_ends_as_html(
     assert "widget-view" not in json.dumps(saved)
 
 
-SOON = "import pardspy_nb.runs.batch_api.submit.job as later; later._POLL_S = 0.2"
+SOON = "import pardspy_nb.runs.batch_api.job as later; later._POLL_S = 0.2"
 
 
 def test_buttons_steer_a_run_on_a_cluster(lab: Lab, page: Any, server: ScriptedServer) -> None:

@@ -13,7 +13,7 @@ import pytest
 from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb import plots
+from pardspy_nb.analysis import plots
 from pardspy_nb.core.events import RowFinished, RunFinished, RunStarted, RunSteered
 from pardspy_nb.display import html
 from pardspy_nb.display.bar import postfix

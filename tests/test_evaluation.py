@@ -330,7 +330,7 @@ def test_without_labels_modules_are_compared_by_agreement(
 
 
 def test_holms_adjustment_is_that_of_the_textbook() -> None:
-    from pardspy_nb.comparisons import _holm
+    from pardspy_nb.analysis.compare import _holm
 
     assert _holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 

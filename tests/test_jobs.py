@@ -273,7 +273,7 @@ def test_nothing_is_begun_twice(
     from pardspy_nb.engine.policies import RetryPolicy
 
     monkeypatch.setattr(
-        "pardspy_nb.runs.batch_api.submit.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01)
+        "pardspy_nb.runs.batch_api.client.RetryPolicy", lambda: RetryPolicy(base_s=0.01)
     )
     provider.breaks = breaks
     job = pn.submit_batch(predict, rows(9), max_requests=3)
@@ -297,7 +297,7 @@ def test_interrupts_and_time_limits_leave_the_job_alone(
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pardspy_nb.runs.batch_api.submit.job.time.sleep", interrupted)
+    monkeypatch.setattr("pardspy_nb.runs.batch_api.job.time.sleep", interrupted)
     assert set(job.wait(poll_s=0.01)["status"]) == {"not_run"}
     monkeypatch.undo()
     provider.finish()
@@ -356,7 +356,7 @@ def test_a_batch_that_is_refused_for_room_is_begun_again_once(
     from pardspy_nb.engine.policies import RetryPolicy
 
     monkeypatch.setattr(
-        "pardspy_nb.runs.batch_api.submit.provider.RetryPolicy", lambda: RetryPolicy(base_s=0.01)
+        "pardspy_nb.runs.batch_api.client.RetryPolicy", lambda: RetryPolicy(base_s=0.01)
     )
     provider.room = 1
     job = pn.submit_batch(predict, rows(4), max_requests=2)

@@ -169,7 +169,7 @@ def plot_calibration(
 
 
 def _evaluation(df: pd.DataFrame, truth: Any, pred: str | None) -> Any:
-    from .evaluations import Evaluation, evaluate
+    from .evaluate import Evaluation, evaluate
 
     return df if isinstance(df, Evaluation) else evaluate(df, truth, pred)
 

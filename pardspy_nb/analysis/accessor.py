@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..core.metrics import ParallelMetrics
+from ..core.options import takes_options
+from ..display.summary import Summary, summarize
+from ..runs.api import run_parallel
+from ..tables import frame
 from . import plots
-from .core.metrics import ParallelMetrics
-from .core.options import takes_options
-from .display.summary import Summary, summarize
-from .runs.api import run_parallel
-from .tables import frame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,7 +44,7 @@ class ParallelAccessor:
 
     def retry_failed(self, module: Any = None, *, error: Any = None, **options: Any) -> Any:
         """See `retry.retry_failed`: the rows without an answer once more, in their places."""
-        from .runs.retry import retry_failed
+        from ..runs.retry import retry_failed
 
         return retry_failed(self._result(), module, error=error, **options)
 
@@ -61,40 +61,40 @@ class ParallelAccessor:
     def to_parquet(self, path: str | Path) -> Path:
         """Write the frame with what is known of the run; `pd.read_parquet` gives both back.
         Outputs that no column can hold are written as JSON."""
-        from .tables.export import to_parquet
+        from ..tables.export import to_parquet
 
         return to_parquet(self._result(), Path(path))
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the rows as text, and what is known of the run beside them; where that is:
         `NAME.provenance.json`."""
-        from .tables.export import to_csv
+        from ..tables.export import to_csv
 
         return to_csv(self._result(), Path(path))
 
     def to_jsonl(self, path: str | Path) -> Path:
         """As `to_csv`, with a JSON object a row."""
-        from .tables.export import to_jsonl
+        from ..tables.export import to_jsonl
 
         return to_jsonl(self._result(), Path(path))
 
     def to_arrow(self) -> pa.Table:
         """A pyarrow table, with what is known of the run in its schema's metadata."""
-        from .tables.export import as_arrow
+        from ..tables.export import as_arrow
 
         return as_arrow(self._result())
 
     def to_polars(self) -> pl.DataFrame:
         """A polars frame, labels as `Enum`. What is known of the run stays behind, in
         `df.attrs["pardspy"]`."""
-        from .tables.export import as_polars
+        from ..tables.export import as_polars
 
         polars: pl.DataFrame = as_polars(self._result())
         return polars
 
     def vote(self, column: str) -> pd.DataFrame:
         """See `votes.vote`: what the samples of each row (`repeat`) come to."""
-        from .votes import vote
+        from .vote import vote
 
         return vote(self._result(), column)
 

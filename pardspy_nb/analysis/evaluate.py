@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from .core.intervals import wilson
-from .display import html
-from .tables.ground_truth import by_index
+from ..core.intervals import wilson
+from ..display import html
+from ..tables.ground_truth import by_index
 
 _BINS = 10
 _SHARES = ("precision", "recall", "f1")

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from .core.intervals import Z, wilson
-from .core.options import takes_options
-from .core.usage import total
-from .display import html
-from .display.html import dollars, milliseconds
-from .evaluations import Evaluation, evaluate
-from .runs.api import run_parallel
-from .tables.frame import metrics_of
+from ..core.intervals import Z, wilson
+from ..core.options import takes_options
+from ..core.usage import total
+from ..display import html
+from ..display.html import dollars, milliseconds
+from ..runs.api import run_parallel
+from ..tables.frame import metrics_of
+from .evaluate import Evaluation, evaluate
 
 _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
 

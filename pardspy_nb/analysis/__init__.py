@@ -1,0 +1,1 @@
+"""After a run: evaluate, compare, vote, diff, plots, `df.parallel`."""
