@@ -373,7 +373,7 @@ def test_what_is_sent_back_is_reserved_for_too(
     predict: pn.Predict, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every reservation is as many tokens as its own request has bytes, also of a second one."""
-    from pardspy_nb.modules.module import Caller
+    from pardspy_nb.modules.invocation import Caller
 
     reserved, plain = [], Caller.worst_case
 

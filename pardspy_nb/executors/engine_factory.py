@@ -18,7 +18,8 @@ from ..engine.rate_limiter import Pace
 from ..llm.endpoint import close_clients, header_listener
 from ..llm.lm import LM, answer_cap
 from ..modules.cost_bounds import answer_tokens
-from ..modules.module import Caller, Module
+from ..modules.invocation import Caller
+from ..modules.module import Module
 from ..tables.inputs import Batch
 
 

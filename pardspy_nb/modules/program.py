@@ -7,7 +7,8 @@ from typing import Any
 
 from ..core.usage import UsageScope, total
 from ..signatures.fields import Field, Inputs
-from .module import Composite, part
+from .composite import Composite
+from .parts import part
 from .prediction import Prediction
 
 

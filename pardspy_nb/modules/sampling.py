@@ -13,7 +13,8 @@ from ..core.errors import InvalidOutputError
 from ..core.events import Answer
 from ..core.usage import UsageScope, total
 from ..signatures.fields import Field
-from .module import Composite, part
+from .composite import Composite
+from .parts import part
 from .predict import Predict
 from .prediction import Prediction
 

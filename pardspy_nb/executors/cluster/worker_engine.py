@@ -18,7 +18,8 @@ from ...engine.protocols import Memory
 from ...engine.rate_limit_headers import Limits, limits_of
 from ...engine.row_queue import NOT_YET
 from ...llm.endpoint import header_listener
-from ...modules.module import Caller, Module
+from ...modules.invocation import Caller
+from ...modules.module import Module
 from ..engine_factory import assembled, calling, cap_answers, has_one_model, prepare
 from .messages import Ask, Orders, Report
 from .remote_limiter import Admission

@@ -1,0 +1,34 @@
+"""A module made of other modules."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..llm.background_loop import run_sync
+from ..signatures.fields import Field, Inputs
+from .prediction import Prediction
+
+
+class Composite(ABC):
+    """A module made of others, which has `acall(**inputs)`.
+
+    Attributes:
+        inputs, outputs: as in `Module`.
+        lms, waits, talks: of all its parts.
+    """
+
+    inputs: Inputs
+    outputs: Mapping[str, Field]
+    lms: Sequence[Any]
+    waits: bool
+    talks: bool
+
+    @abstractmethod
+    async def acall(self, **inputs: Any) -> Prediction:
+        """Run for one row."""
+
+    def __call__(self, **inputs: Any) -> Prediction:
+        """`acall`, from synchronous code; works inside a running event loop too."""
+        return run_sync(self.acall(**inputs))

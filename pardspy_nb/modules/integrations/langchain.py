@@ -1,0 +1,105 @@
+"""Runnables of LangChain, as they are. LangChain is not imported: whoever has one has done so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...core.events import Answer
+from ...core.usage import record
+from ...signatures.fields import Field
+from .external import Foreign, typed_field, usage_of
+
+
+def from_runnable(runnable: Any) -> Foreign:
+    """A runnable as a module."""
+    schema = runnable.get_input_jsonschema()
+    properties = schema.get("properties")
+    if properties is not None and set(properties) == {"root"}:  # what it calls one bare value
+        properties, schema = None, {"type": "any"}
+    is_open = properties is None and "anyOf" not in schema and "type" not in schema
+    names = list(properties or ([] if is_open else ["input"]))
+    needed = schema.get("required", names)
+    inputs = {n: Field(n, Any, optional=n not in needed) for n in names}
+    bare = properties is None and not is_open  # it takes one value, and no dict
+    made = getattr(runnable, "OutputType", None)
+    declared = getattr(made, "model_fields", None) or {}
+    outputs = {n: typed_field(n, info.annotation) for n, info in declared.items()}
+
+    def given_to(inputs: Mapping[str, Any]) -> Any:
+        return inputs["input"] if bare else dict(inputs)
+
+    def ask(inputs: Mapping[str, Any]) -> Answer:
+        with _Metered() as meter:
+            return meter.answer(runnable.invoke(given_to(inputs), config=meter.config))
+
+    async def ask_async(inputs: Mapping[str, Any]) -> Answer:
+        with _Metered() as meter:
+            return meter.answer(await runnable.ainvoke(given_to(inputs), config=meter.config))
+
+    # in threads where that can be: LangChain shares one async client between event loops, and
+    # what one loop leaves behind breaks the calls of the next
+    is_async = _is_only_async(runnable)
+    return Foreign(
+        type(runnable).__name__,
+        inputs,
+        is_open,
+        outputs,
+        [],
+        is_async,
+        ask_async if is_async else ask,
+    )
+
+
+def _is_only_async(runnable: Any) -> bool:
+    steps = getattr(runnable, "steps", None) or getattr(runnable, "steps__", None) or []
+    inner = list(steps.values() if isinstance(steps, Mapping) else steps)
+    inner += [getattr(runnable, name) for name in ("bound", "mapper") if hasattr(runnable, name)]
+    if inner:
+        return any(_is_only_async(step) for step in inner)
+    return hasattr(runnable, "afunc") and not hasattr(runnable, "func")
+
+
+class _Metered:
+    """A scope that records what LangChain's callbacks tell of usage."""
+
+    def __init__(self) -> None:
+        from langchain_core.callbacks import UsageMetadataCallbackHandler
+
+        self._counter = UsageMetadataCallbackHandler()
+        self.config = {"callbacks": [self._counter]}
+
+    def __enter__(self) -> _Metered:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for model, used in self._counter.usage_metadata.items():
+            details = used.get("input_token_details") or {}
+            record(
+                usage_of(
+                    model,
+                    used.get("input_tokens"),
+                    used.get("output_tokens"),
+                    used.get("total_tokens"),
+                    details.get("cache_read"),
+                )
+            )
+
+    def answer(self, result: Any) -> Answer:
+        """A runnable's result."""
+        model = next(iter(self._counter.usage_metadata), None)
+        told = getattr(result, "response_metadata", {})
+        return Answer(_values(result), model=model, finish_reason=told.get("finish_reason"))
+
+
+def _values(result: Any) -> dict[str, Any]:
+    """A runnable's result as outputs: a dict or pydantic object by its names, a message by its
+    text, anything else as `output`."""
+    if isinstance(result, Mapping):
+        return dict(result)
+    fields = getattr(type(result), "model_fields", None)
+    if hasattr(result, "response_metadata"):
+        return {"output": result.content}
+    if fields is not None:
+        return {name: getattr(result, name) for name in fields}
+    return {"output": result}

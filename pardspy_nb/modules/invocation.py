@@ -1,0 +1,180 @@
+"""One attempt at a row: how any module is called, and what its result and its error come to."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from ..core.errors import ModuleOutputError
+from ..core.events import Answer, Row
+from ..core.threads import DaemonPool
+from ..core.usage import Bound, Usage, UsageScope, total
+from ..signatures.fields import RESERVED
+from .integrations import adapt
+from .predict import Predict
+from .prediction import Prediction
+
+Call = Callable[[Mapping[str, Any]], Awaitable[Answer]]
+
+
+class _Parts(NamedTuple):
+    """What the parts of composites need on one event loop: threads, and each part's calls, by the
+    part's id."""
+
+    pool: DaemonPool
+    calls: dict[int, Call]
+
+
+_parts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Parts] = weakref.WeakKeyDictionary()
+
+
+class Caller:
+    """Makes attempts at rows. `close` it afterwards."""
+
+    def __init__(
+        self,
+        modules: Sequence[Any],
+        factory: Callable[[int], Any] | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._modules, self._factory, self._loop = modules, factory, loop
+        self._made: dict[int, Any] = {}  # by a factory, for rows about to be asked
+        self._pool = DaemonPool(loop)
+        each = {} if factory else {id(m): _attempt_of(m, self._pool) for m in modules}
+        self._attempts = [] if factory else [each[id(m)] for m in modules]
+        plain = not factory and isinstance(modules[0], Predict)
+        self._fixed_size = len(json.dumps(modules[0].fixed[2:], default=repr)) if plain else 0
+
+    @property
+    def ask(self) -> Callable[[Row], Awaitable[Answer]]:
+        """What makes one attempt."""
+        return self._attempts[0] if len(self._attempts) == 1 else self._ask
+
+    async def _ask(self, row: Row) -> Answer:
+        if self._factory is None:
+            return await self._attempts[row.number % len(self._attempts)](row)
+        module = self._made.pop(row.number, None) or self._factory(row.number)
+        return await _attempt_of(module, self._pool)(row)
+
+    def worst_case(self, row: Row) -> Bound:
+        """The most that the next attempt can use; for modules that can be bounded."""
+        module = self._modules[row.number % len(self._modules)]
+        if self._factory is not None:
+            module = self._made.get(row.number)
+            if module is None:
+                module = self._made[row.number] = self._factory(row.number)
+        bound: Bound = module.worst_case(row.inputs, row.before)
+        return bound
+
+    def size(self, row: Row) -> float:
+        """How long a row's prompt is, in characters, as far as that can be known."""
+        return self._fixed_size + sum(
+            len(v) if isinstance(v, str) else len(repr(v)) for v in row.inputs.values()
+        )
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._pool.close()
+        if (parts := _parts.pop(self._loop, None)) is not None:
+            parts.pool.close()
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object's own async __call__
+    )
+
+
+def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
+    if _is_plain(module):  # without a Prediction a row
+
+        async def ask(row: Row) -> Answer:
+            with UsageScope() as calls:
+                try:
+                    answer: Answer = await module.ask_again(row.inputs, row.before)
+                except Exception as error:
+                    _attach(error, total(calls))
+                    raise
+            # more than the one call that `ask` makes: an LM that asks in a way of its own
+            return answer if len(calls) < 2 else answer._replace(usage=total(calls))
+
+        return ask
+    call = _call_of(module, pool)
+
+    async def attempt(row: Row) -> Answer:
+        return await call(row.inputs)
+
+    return attempt
+
+
+def _call_of(module: Any, pool: DaemonPool) -> Call:
+    """One call of a module, whatever it is, with all that it used."""
+    foreign = adapt(module)
+    if foreign is not None:
+        function, is_async = foreign.ask, foreign.is_async
+    else:
+        given = getattr(module, "acall", module)
+        function, is_async = lambda inputs: given(**inputs), _is_async(given)
+
+    async def call(inputs: Mapping[str, Any]) -> Answer:
+        with UsageScope() as calls:
+            try:
+                if is_async:
+                    result = await function(inputs)
+                else:
+                    result = await pool.run(partial(function, inputs))
+                    if inspect.isawaitable(result):
+                        result = await result
+            except Exception as error:
+                _attach(error, total(calls))
+                raise
+            return _answer(result, total(calls))
+
+    return call
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether this asks its model once a row, as `Predict` does."""
+    return isinstance(module, Predict) and type(module).acall is Predict.acall
+
+
+def _attach(error: Exception, usage: Any) -> None:
+    """Let a failed module's error carry what its calls were billed, and nothing else there."""
+    own = getattr(error, "usage", None)
+    if usage is None and (own is None or isinstance(own, Usage)):
+        return
+    try:
+        error.usage = usage  # type: ignore[attr-defined]
+    except AttributeError:  # an exception with __slots__
+        error.add_note(f"billed: {usage}")
+
+
+def _answer(result: Any, counted: Any) -> Answer:
+    """A module's result as an Answer. Calls made inside were counted; else believe the result."""
+    if isinstance(result, Answer):  # of another library's module
+        return _checked(result.outputs, counted)._replace(
+            model=result.model, finish_reason=result.finish_reason
+        )
+    if isinstance(result, Prediction):
+        return Answer(result.outputs, counted if counted is not None else result.usage)
+    if not isinstance(result, Mapping):
+        return Answer({"output": result}, counted)
+    return _checked(result, counted)
+
+
+def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
+    outputs = dict(result)
+    if clash := [name for name in RESERVED if name in outputs]:
+        raise ModuleOutputError(
+            f"the module returned {clash}, the names of result columns; rename them", usage=counted
+        )
+    if odd := [name for name in outputs if not isinstance(name, str)]:
+        raise ModuleOutputError(
+            f"the module returned keys that are no strings: {odd}", usage=counted
+        )
+    return Answer(outputs, counted)
