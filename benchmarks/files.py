@@ -1,5 +1,5 @@
 """From parquet to parquet: 10,000 rows, then 1,000,000, through a model that answers at once in
-this process. Resident memory is read while the run goes on; the store is off.
+this process. Resident cache is read while the run goes on; the store is off.
 
     python benchmarks/files.py [ROWS]
 """
@@ -61,7 +61,7 @@ def make(path: Path, rows: int) -> None:
 
 
 def measure(rows: int, folder: Path) -> dict[str, float]:
-    """Of this process; one size each, so that none profits from another's memory."""
+    """Of this process; one size each, so that none profits from another's cache."""
     source, target = folder / "reviews.parquet", folder / "answers.parquet"
     predict = pn.Predict(SIGNATURE, Instant())
     make(source, 1000)

@@ -15,10 +15,10 @@ from pardspy_nb.core.errors import LMError
 from pardspy_nb.core.events import Event, Row, RowFinished, RowStarted, RunFinished
 from pardspy_nb.core.options import Options
 from pardspy_nb.engine.policies import FailurePolicy
-from pardspy_nb.executors.cluster.coordinator import Fleet
-from pardspy_nb.executors.cluster.messages import Orders, Report
-from pardspy_nb.executors.cluster.work_queue import Parcel, RowSource
-from pardspy_nb.executors.cluster.worker_engine import Site
+from pardspy_nb.executors.cluster.coordinator import Coordinator
+from pardspy_nb.executors.cluster.messages import Command, Report
+from pardspy_nb.executors.cluster.work_queue import RowWorkQueue, WorkItem
+from pardspy_nb.executors.cluster.worker_engine import WorkerEngine
 from pardspy_nb.modules.module import from_module
 from pardspy_nb.testing import VirtualClock
 
@@ -95,13 +95,13 @@ class SimulatedLink:
     def __init__(self, world: World, options: Options, clock: VirtualClock) -> None:
         self.world, self._options, self._clock = world, options, clock
         self._module = from_module(world.ask)
-        self._sites: dict[str, Site] = {}
+        self._sites: dict[str, WorkerEngine] = {}
         self._dead: set[str] = set()
         self._arrivals: dict[Any, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._names = iter(range(10**9))
 
-    def open(self, fleet: Fleet) -> None:
+    def open(self, fleet: Coordinator) -> None:
         self._fleet, self._loop = fleet, asyncio.get_running_loop()
         for _ in range(self.world.sites):
             self._loop.call_later(self.world.random.uniform(0, self.world.join_s), self._join)
@@ -119,7 +119,9 @@ class SimulatedLink:
             if name not in self._dead:
                 self._deliver((name, "up"), self._fleet.heard, name, report)
 
-        site = self._sites[name] = Site(self._module, self._options, send, clock=self._clock)
+        site = self._sites[name] = WorkerEngine(
+            self._module, self._options, send, clock=self._clock
+        )
         self._fleet.joined(name)
         task = self._loop.create_task(site.run())
         self._tasks.add(task)
@@ -130,16 +132,16 @@ class SimulatedLink:
             name = self.world.random.choice(alive)
             self.world.deaths += 1
             self._dead.add(name)
-            self._sites[name].order(Orders(0, stop="now"))  # no word of it gets out
+            self._sites[name].order(Command(0, stop="now"))  # no word of it gets out
             self._loop.call_later(0.5, self._fleet.left, name)
             self._loop.call_later(10, self._join)
         self._plan_death()
 
-    def send(self, site: str, parcel: Parcel) -> None:
-        rows = [flight.row for flight in parcel.flights.values()]
+    def send(self, site: str, parcel: WorkItem) -> None:
+        rows = [row_task.row for row_task in parcel.row_tasks.values()]
         self._deliver((site, "down"), self._sites[site].add, rows)
 
-    def tell(self, site: str, orders: Orders) -> None:
+    def tell(self, site: str, orders: Command) -> None:
         if site not in self._dead:
             self._deliver((site, "down"), self._sites[site].order, orders)
 
@@ -191,7 +193,7 @@ def simulate(
     *,
     max_workers: int,
     rpm: float | None = None,
-    on_event: Callable[[Event, Fleet], None] | None = None,
+    on_event: Callable[[Event, Coordinator], None] | None = None,
     **options: Any,
 ) -> Outcome:
     """Run so many rows over a world's sites."""
@@ -221,8 +223,8 @@ def simulate(
 
     link = SimulatedLink(world, given, clock)
     failure = FailurePolicy(given.max_failures, given.fail_fast)
-    fleet = Fleet(
-        RowSource(source(), blocking=False, total=rows),
+    fleet = Coordinator(
+        RowWorkQueue(source(), blocking=False, total=rows),
         link,
         emit,
         clock=clock,
@@ -230,7 +232,7 @@ def simulate(
         max_workers=max_workers,
         failure=failure,
         rpm=rpm,
-        twins=given.hedge is not None,
+        duplicates=given.hedge is not None,
     )
 
     async def main() -> None:

@@ -149,10 +149,10 @@ class Slow(pn.LM):
 
 def test_one_goes_ahead_until_it_is_answered_or_half_a_second_has_passed() -> None:
     from pardspy_nb.core.events import Answer, Row
-    from pardspy_nb.engine.probe import Scout
+    from pardspy_nb.engine.probe import Probe
 
     row = Row(0, 0, 0, {})
-    answered, waited, known = (Scout(lambda: False), Scout(lambda: False), Scout(lambda: True))
+    answered, waited, known = (Probe(lambda: False), Probe(lambda: False), Probe(lambda: True))
     for scout in (answered, waited, known):
         assert scout.wait_s(row, 7.0) == 0
         scout.enter(row, 7.0)

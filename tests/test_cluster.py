@@ -364,9 +364,9 @@ def test_errors_arrive_whatever_they_are(client: Client) -> None:
 def test_what_cannot_go_to_a_cluster_is_refused_before_anything_is_sent(
     client: Client, server: ScriptedServer, predict: pn.Predict
 ) -> None:
-    talks = pn.Predict(predict.signature, predict.lm, history=pn.History())
+    has_history = pn.Predict(predict.signature, predict.lm, history=pn.History())
     with pytest.raises(ValueError, match="history"):
-        pn.run_parallel(talks, rows(2), executor=client, max_workers=1)
+        pn.run_parallel(has_history, rows(2), executor=client, max_workers=1)
     with pytest.raises(TypeError, match=r"Client\(cluster\)"):
         pn.run_parallel(predict, rows(2), executor=client.cluster)
     closed = Client(client.scheduler.address, set_as_default=False)

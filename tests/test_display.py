@@ -14,11 +14,11 @@ from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.analysis import plots
-from pardspy_nb.core.events import RowFinished, RunFinished, RunStarted, RunSteered
+from pardspy_nb.core.events import RowFinished, RunFinished, RunStarted, SettingsChanged
 from pardspy_nb.display import html
 from pardspy_nb.display.bar import postfix
 from pardspy_nb.display.panel import Panel
-from pardspy_nb.display.progress import Tally
+from pardspy_nb.display.progress import RunProgress
 from pardspy_nb.display.sinks import Watchers
 
 mpl.use("Agg")
@@ -127,8 +127,8 @@ def test_the_bar_shows_done_failed_tokens_and_cost(
     shown = capsys.readouterr().err
     assert "12/12" in shown
     assert "failed 1, 198 tokens, $" in shown
-    tally = Tally()
-    assert postfix(tally) == ""
+    progress = RunProgress()
+    assert postfix(progress) == ""
 
 
 class Recorder:
@@ -171,18 +171,18 @@ def test_the_panel_shows_the_state_and_its_buttons_act(handle: Any) -> None:
     controls = Recorder()
     panel = Panel(controls, "background")
     panel.show()
-    tally = Tally(40)
-    for event in (RunStarted(40, 0.0), RunSteered(4, False, False, None)):
-        tally.add(event)
-    panel.update(tally, [])
+    progress = RunProgress(40)
+    for event in (RunStarted(40, 0.0), SettingsChanged(4, False, False, None)):
+        progress.add(event)
+    panel.update(progress, [])
     assert "Running: 0 of 40 rows" in panel._head.value
     assert panel._pause.description == "Pause"
     assert panel._finish.disabled, "nothing to compare a straggler with yet"
 
     panel._pause.click()
-    tally.add(RunSteered(4, True, False, None))
+    progress.add(SettingsChanged(4, True, False, None))
     panel._painted = 0.0
-    panel.update(tally, [])
+    panel.update(progress, [])
     assert panel._pause.description == "Resume"
     panel._pause.click()
     panel._finish.click()
@@ -195,9 +195,9 @@ def test_the_panel_shows_the_state_and_its_buttons_act(handle: Any) -> None:
         workers.append(controls.max_workers)
     assert workers == [5, 6, 4, 3, 2]
 
-    tally.add(RunSteered(4, False, False, "cancelled"))
+    progress.add(SettingsChanged(4, False, False, "cancelled"))
     panel._painted = 0.0
-    panel.update(tally, [])
+    panel.update(progress, [])
     assert panel._pause.disabled
     assert panel._cancel.disabled
 
@@ -207,8 +207,8 @@ def test_a_panel_whose_widgets_were_closed_by_hand_does_not_hurt(handle: Any) ->
     panel.show()
     for widget in panel._widgets:
         widget.close()
-    panel.update(Tally(4), [])
-    panel.close(Tally(4), pn.run_parallel(lambda i: i, [], **QUIET).parallel.summary())
+    panel.update(RunProgress(4), [])
+    panel.close(RunProgress(4), pn.run_parallel(lambda i: i, [], **QUIET).parallel.summary())
 
 
 def test_the_panel_repaints_at_its_own_rate_and_closes_for_good(
@@ -216,14 +216,14 @@ def test_the_panel_repaints_at_its_own_rate_and_closes_for_good(
 ) -> None:
     panel = Panel(Recorder(), "background")
     panel.show()
-    tally = Tally(4)
-    panel.update(tally, [])
-    tally.done = 3
+    progress = RunProgress(4)
+    panel.update(progress, [])
+    progress.done = 3
     for _ in range(100):
-        panel.update(tally, [])
+        panel.update(progress, [])
     assert "3 of 4" not in panel._head.value
     summary = mixed.parallel.summary()
-    Watchers([panel]).close(tally, summary)
+    Watchers([panel]).close(progress, summary)
     assert handle.final is summary
     assert all(widget.comm is None for widget in panel._widgets)
 
@@ -311,13 +311,13 @@ def test_the_tally_adds_up_what_the_frame_holds(
     )
     events: list[Any] = []
     df = pn.run_parallel(predict, reviews, progress=events.append)
-    tally = Tally()
+    progress = RunProgress()
     for event in events:
-        tally.add(event)
-        assert tally.in_flight >= 0
-    assert (tally.done, tally.ok, tally.backing_off, tally.in_flight) == (12, 12, 0, 0)
-    assert tally.usage is not None
-    assert tally.usage.total_tokens == df["total_tokens"].sum()
+        progress.add(event)
+        assert progress.in_flight >= 0
+    assert (progress.done, progress.ok, progress.backing_off, progress.in_flight) == (12, 12, 0, 0)
+    assert progress.usage is not None
+    assert progress.usage.total_tokens == df["total_tokens"].sum()
     assert sum(isinstance(e, RowFinished) for e in events) == 12
     assert isinstance(events[-1], RunFinished)
 

@@ -20,7 +20,7 @@ from pardspy_nb.core.events import (
     RowStarted,
     RunFinished,
     RunStarted,
-    RunSteered,
+    SettingsChanged,
 )
 from pardspy_nb.engine.engine import Engine
 from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
@@ -310,7 +310,7 @@ def test_nothing_is_kept_per_row_that_is_done_or_waiting() -> None:
 
     async def call(row: Row) -> Answer:
         engine = held[0]
-        sizes.append(len(engine._tasks) + len(engine._lineup))
+        sizes.append(len(engine._tasks) + len(engine._queue))
         await asyncio.sleep(1)
         return Answer({})
 
@@ -338,7 +338,7 @@ def test_a_stream_is_consumed_only_as_workers_free_up() -> None:
 
 
 def steering(events: list[Event]) -> list[tuple[int, bool, bool, str | None]]:
-    return [tuple(e) for e in events if isinstance(e, RunSteered)]  # type: ignore[misc]
+    return [tuple(e) for e in events if isinstance(e, SettingsChanged)]  # type: ignore[misc]
 
 
 def test_every_change_of_course_is_an_event() -> None:
@@ -458,14 +458,14 @@ class Keyed:
     def key(self, row: Row) -> bytes | None:
         return repr((row.inputs, row.sample)).encode()
 
-    def recall(self, row: Row, key: bytes | None) -> Answer | None:
+    def get(self, row: Row, key: bytes | None) -> Answer | None:
         return self.kept.get(key)
 
-    def shared(self, row: Row, answer: Answer) -> Answer:
+    def copy_for(self, row: Row, answer: Answer) -> Answer:
         return answer._replace(usage=0, origin=Origin(answer.usage, "source", 0.0))
 
-    async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
-        self.kept[key] = self.shared(row, answer)
+    async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
+        self.kept[key] = self.copy_for(row, answer)
 
 
 def test_remembered_rows_take_no_attempt_and_new_ones_settle_once_kept() -> None:
@@ -478,14 +478,14 @@ def test_remembered_rows_take_no_attempt_and_new_ones_settle_once_kept() -> None
         return Answer({}, usage=5)
 
     class Half(Keyed):
-        def recall(self, row: Row, key: bytes | None) -> Answer | None:
-            return self.shared(row, Answer({})) if row.number % 2 == 0 else None
+        def get(self, row: Row, key: bytes | None) -> Answer | None:
+            return self.copy_for(row, Answer({})) if row.number % 2 == 0 else None
 
-        async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
+        async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
             await asyncio.sleep(0.5)
             kept.append((row.number, asyncio.get_running_loop().time()))
 
-    events = run(1000, call, workers=500, memory=Half())
+    events = run(1000, call, workers=500, cache=Half())
     done = finished(events)
     assert sorted(asked) == list(range(1, 1000, 2)) == sorted(n for n, _ in kept)
     assert {when for _, when in kept} == {1.5}
@@ -506,7 +506,7 @@ def test_equal_rows_are_asked_once_and_share_the_answer() -> None:
         await asyncio.sleep(1 + row.inputs["kind"])
         return Answer({"kind": row.inputs["kind"]}, usage=5)
 
-    events = run(12, call, workers=3, source=alike(12, 3), memory=Keyed())
+    events = run(12, call, workers=3, source=alike(12, 3), cache=Keyed())
     done = finished(events)
     assert asked == [0, 1, 2]
     assert [done[n].answer.outputs["kind"] for n in range(12)] == [0, 1, 2] * 4
@@ -524,7 +524,7 @@ def test_equal_rows_share_a_failure_too_and_each_counts() -> None:
         8,
         call,
         source=alike(8, 2),
-        memory=Keyed(),
+        cache=Keyed(),
         failure=FailurePolicy(7),
         workers=2,
         retry=RetryPolicy(2, base_s=1, rand=lambda: 1.0),
@@ -542,7 +542,7 @@ def test_rows_that_wait_for_an_equal_one_did_not_run_in_a_stopped_run() -> None:
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(0.5, lambda: engine.stop("cancelled", now=True))
 
-    done = finished(run(4, one_second, source=alike(4, 1), memory=Keyed(), control=control))
+    done = finished(run(4, one_second, source=alike(4, 1), cache=Keyed(), control=control))
     assert [done[n].status for n in range(4)] == ["cancelled", "not_run", "not_run", "not_run"]
 
 
@@ -554,7 +554,7 @@ def test_a_leader_that_fails_in_a_run_that_is_stopping_tells_its_followers() -> 
         await asyncio.sleep(1)
         raise ValueError("hopeless")
 
-    done = finished(run(3, call, source=alike(3, 1), memory=Keyed(), control=control))
+    done = finished(run(3, call, source=alike(3, 1), cache=Keyed(), control=control))
     assert [done[n].status for n in range(3)] == ["failed"] * 3
 
 
@@ -579,7 +579,7 @@ def test_a_stream_of_equal_rows_is_not_pulled_without_end(
             raise Flaky()  # the leader's retry is not held up
         return Answer({})
 
-    done = finished(run(500, call, source=source(), memory=Keyed(), workers=4))
+    done = finished(run(500, call, source=source(), cache=Keyed(), workers=4))
     assert ahead == [6, 6]
     assert {r.status for r in done.values()} == {"ok"}
     assert len(done) == 500
@@ -593,7 +593,7 @@ def test_samples_are_asked_singly() -> None:
         return Answer({})
 
     samples = (Row(i, 0, i, {"kind": 0}) for i in range(5))
-    run(5, call, source=samples, memory=Keyed())
+    run(5, call, source=samples, cache=Keyed())
     assert sorted(asked) == [0, 1, 2, 3, 4]
 
 
@@ -707,16 +707,16 @@ def test_a_longer_outage_fails_its_rows_and_one_attempt_is_one() -> None:
 @pytest.mark.parametrize("broken", ["recall", "remember"])
 def test_a_store_that_breaks_stops_the_run_and_keeps_the_answer(broken: str) -> None:
     class Broken(Keyed):
-        def recall(self, row: Row, key: bytes | None) -> Answer | None:
+        def get(self, row: Row, key: bytes | None) -> Answer | None:
             if broken == "recall" and row.number == 2:
                 raise OSError("gone")
             return None
 
-        async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
+        async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
             if broken == "remember" and row.number == 2:
                 raise OSError("full")
 
-    events = run(9, one_second, workers=1, memory=Broken())
+    events = run(9, one_second, workers=1, cache=Broken())
     end = events[-1]
     assert isinstance(end, RunFinished)
     assert (end.reason, type(end.error)) == ("store", OSError)

@@ -223,7 +223,7 @@ def test_a_file_that_cannot_be_written_stops_the_run_and_leaves_the_old_one(
 
     server.delay_s = 0.01
     with monkeypatch.context() as broken:
-        broken.setattr(parquet.Segments, "write", full)
+        broken.setattr(parquet.ParquetSegments, "write", full)
         with pytest.raises(pn.RunStopped, match=r"No space left.*was not written.*remembered"):
             pn.run_to_parquet(predict, source, target, max_workers=2, **QUIET)
     assert target.read_bytes() == b"of yesterday"

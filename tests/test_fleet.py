@@ -13,8 +13,8 @@ from simulated import World, simulate
 
 from pardspy_nb.core.errors import InvalidOutputError, RateLimitError
 from pardspy_nb.core.events import Event, Row, RowFinished
-from pardspy_nb.executors.cluster.coordinator import Fleet
-from pardspy_nb.executors.cluster.fair_share import Shares, apportioned
+from pardspy_nb.executors.cluster.coordinator import Coordinator
+from pardspy_nb.executors.cluster.fair_share import FairShare, apportioned
 from pardspy_nb.executors.cluster.messages import Report, report_as_bytes, report_from_bytes
 
 SITES = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 40), max_size=7)
@@ -39,7 +39,7 @@ def test_shares_never_add_up_to_more_than_there_is(
     workers: int, steps: Any, luck: random.Random
 ) -> None:
     """Whatever sites want, how slowly they follow, and whichever leave."""
-    shares, follows = Shares(), Counter[str]()
+    shares, follows = FairShare(), Counter[str]()
     for wanted, gone in steps:
         for site in gone:
             shares.leave(site)
@@ -90,7 +90,7 @@ def test_steering_reaches_every_site() -> None:
     at: dict[str, float] = {}
     world = World(10, latency_s=lambda luck: 1.0, join_s=0.1)
 
-    def steer(event: Event, fleet: Fleet) -> None:
+    def steer(event: Event, fleet: Coordinator) -> None:
         if isinstance(event, RowFinished) and event.row.number == 100 and not at:
             at["pause"] = fleet._loop.time()
             fleet.pause()
@@ -118,7 +118,7 @@ def test_a_run_whose_sites_are_all_gone_ends() -> None:
     """After a minute without any; what is done is kept."""
     world = World(1, latency_s=lambda luck: 1.0, join_s=0.1)
 
-    def end_of_the_world(event: Event, fleet: Fleet) -> None:
+    def end_of_the_world(event: Event, fleet: Coordinator) -> None:
         if isinstance(event, RowFinished) and event.row.number == 9:
             fleet._loop.call_soon(fleet.left, "site-0")
 

@@ -314,8 +314,8 @@ def test_what_no_batch_can_do_is_refused_before_anything_is_sent(
 
     assert "no option 'rpm'" in words(predict, rows(2), rpm=3)
     assert "use run_parallel" in words(lambda review: review, rows(2))
-    talks = pn.Predict(signature, lm, history=pn.History())
-    assert "without a history" in words(talks, rows(2))
+    has_history = pn.Predict(signature, lm, history=pn.History())
+    assert "without a history" in words(has_history, rows(2))
     local = pn.Predict(signature, pn.LM("local:smollm2-135m"))
     assert "use run_parallel" in words(local, rows(2), error=ValueError)
     assert "beside the store" in words(predict, rows(2), error=ValueError, store=None)
@@ -382,11 +382,11 @@ def test_two_kernels_begin_each_batch_once(
     provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One looks at the job while the other is still submitting it."""
-    from pardspy_nb.runs.batch_api.client import Provider
+    from pardspy_nb.runs.batch_api.client import BatchClient
 
-    create, looked = Provider.create, []
+    create, looked = BatchClient.create, []
 
-    def slowly(self: Provider, *args: Any) -> Any:
+    def slowly(self: BatchClient, *args: Any) -> Any:
         if not looked:
             [other] = pn.batch_jobs()
             thread = threading.Thread(target=other.use(predict).refresh)
@@ -395,7 +395,7 @@ def test_two_kernels_begin_each_batch_once(
             thread.join(0.3)  # it would be through by then, were it let in
         return create(self, *args)
 
-    monkeypatch.setattr(Provider, "create", slowly)
+    monkeypatch.setattr(BatchClient, "create", slowly)
     pn.submit_batch(predict, rows(4), max_requests=2)
     looked[0].join(10)
     assert len(provider.batches) == 2
@@ -449,12 +449,12 @@ def test_trouble_with_the_store_or_the_files_is_only_for_now(
     provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers that could not be fetched or remembered are, the next time."""
-    from pardspy_nb.runs.batch_api.results import Reading
+    from pardspy_nb.runs.batch_api.results import JobResults
 
     job = pn.submit_batch(predict, rows(3))
     provider.finish()
     with monkeypatch.context() as broken:
-        broken.setattr(Reading, "remember", _no_store)
+        broken.setattr(JobResults, "remember", _no_store)
         with pytest.raises(pn.StoreError):
             job.refresh()
     assert not job.done

@@ -24,12 +24,12 @@ from pardspy_nb.core.events import (
     RunFinished,
 )
 from pardspy_nb.core.usage import Usage
-from pardspy_nb.engine.adaptive_concurrency import AutoWorkers
+from pardspy_nb.engine.adaptive_concurrency import AdaptiveConcurrency
 from pardspy_nb.engine.engine import Engine
 from pardspy_nb.engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
-from pardspy_nb.engine.protocols import Gate
+from pardspy_nb.engine.protocols import Limiter
 from pardspy_nb.engine.rate_limit_headers import Limits, limits_of, seconds_of
-from pardspy_nb.engine.rate_limiter import Pace
+from pardspy_nb.engine.rate_limiter import RateLimiter
 from pardspy_nb.llm.endpoint import parse_retry_after
 from pardspy_nb.testing import VirtualClock
 
@@ -73,14 +73,14 @@ class Sim:
         timeout_s: float | None = None,
         control: Callable[[Engine], None] = lambda engine: None,
     ) -> dict[int, RowFinished]:
-        adaptive = AutoWorkers(workers) if auto else None
+        adaptive = AdaptiveConcurrency(workers) if auto else None
 
         def emit(event: Event) -> None:
             self.events.append((self.loop.time(), event))
             if adaptive:
                 adaptive.steer(event, self.loop, follow)
 
-        def follow(adaptive: AutoWorkers) -> None:
+        def follow(adaptive: AdaptiveConcurrency) -> None:
             self.limits.append((self.loop.time(), adaptive.limit))
             engine.set_workers(adaptive.limit)
 
@@ -137,7 +137,7 @@ def test_rpm_is_kept_in_any_window_and_used(rpm: int, workers: int, latency_s: f
         return Answer({})
 
     n = 400
-    Sim().run(n, ask, workers=workers, gates=[Pace(rpm, None, lambda _: 1)])
+    Sim().run(n, ask, workers=workers, gates=[RateLimiter(rpm, None, lambda _: 1)])
     for window_s in WINDOWS:
         most = most_in_any_window(sent, [1.0] * n, window_s)
         assert most <= rpm / 60 * window_s + max(1, rpm / 60)
@@ -161,7 +161,7 @@ def test_tpm_is_kept_though_tokens_are_known_afterwards(tpm: int, seed: int) -> 
         await asyncio.sleep(1)
         return Answer({}, Usage(prompt, completion, prompt + completion))
 
-    gate = Pace(None, tpm, lambda row: length[row.number])
+    gate = RateLimiter(None, tpm, lambda row: length[row.number])
     Sim().run(400, ask, gates=[gate])
     for window_s in WINDOWS:
         most = most_in_any_window(sent, tokens, window_s)
@@ -182,7 +182,7 @@ def test_retry_after_holds_the_whole_run_and_not_the_row_alone() -> None:
             raise TooMany(retry_after_s=5)
         return Answer({})
 
-    done = Sim().run(40, ask, workers=2, gates=[Pace(None, None, lambda _: 1)])
+    done = Sim().run(40, ask, workers=2, gates=[RateLimiter(None, None, lambda _: 1)])
     assert {r.status for r in done.values()} == {"ok"}
     assert not [s for s in sent if 0.2 + 1e-9 < s[0] < 5.2 - 1e-9], "nobody asks meanwhile"
     assert len([s for s in sent if s[0] >= 5.2 - 1e-9]) == 36, "the rest, and row 3 again"
@@ -193,7 +193,7 @@ def test_retry_after_holds_the_whole_run_and_not_the_row_alone() -> None:
 def test_the_first_limits_heard_count_what_was_sent_before() -> None:
     """500 rows are on their way when the first answer tells that 600 a minute are allowed."""
     sent: list[float] = []
-    gate = Pace(None, None, lambda _: 1)
+    gate = RateLimiter(None, None, lambda _: 1)
 
     async def ask(row: Row) -> Answer:
         sent.append(asyncio.get_running_loop().time())
@@ -209,7 +209,7 @@ def test_the_first_limits_heard_count_what_was_sent_before() -> None:
 
 def test_limits_that_change_on_the_way_change_the_pace_and_nothing_else() -> None:
     sent: list[float] = []
-    gate = Pace(None, None, lambda _: 1)
+    gate = RateLimiter(None, None, lambda _: 1)
 
     async def ask(row: Row) -> Answer:
         now = asyncio.get_running_loop().time()
@@ -229,7 +229,7 @@ def test_an_endpoint_that_tells_no_usage_is_not_asked_one_by_one() -> None:
         return Answer({})
 
     sim = Sim()
-    sim.run(200, ask, workers=20, gates=[Pace(None, 10_000_000, lambda _: 400)])
+    sim.run(200, ask, workers=20, gates=[RateLimiter(None, 10_000_000, lambda _: 400)])
     assert sim.end.elapsed_s <= 13
 
 
@@ -244,15 +244,15 @@ def test_a_retry_after_that_is_no_time_does_not_hold_the_run(asked: str) -> None
         return Answer({})
 
     sim = Sim()
-    sim.run(20, ask, workers=4, gates=[Pace(None, None, lambda _: 1)])
+    sim.run(20, ask, workers=4, gates=[RateLimiter(None, None, lambda _: 1)])
     assert sim.end.elapsed_s < 8
-    gate = Pace(None, None, lambda _: 1)
+    gate = RateLimiter(None, None, lambda _: 1)
     gate.leave(Row(0, 0, 0, {}), TooMany(math.inf), 0.0)
     assert gate.wait_s(Row(0, 0, 0, {}), 1.0) == 0
 
 
 def test_a_gate_that_waits_for_nobody_ends_the_run_as_an_error() -> None:
-    class Shut(Gate):
+    class Shut(Limiter):
         def wait_s(self, row: Row, now: float) -> float:
             return math.inf
 
@@ -357,7 +357,7 @@ def test_auto_workers_find_what_an_endpoint_lets_in_without_a_storm(
         workers=2,
         auto=True,
         attempts=9,
-        gates=[Pace(None, None, lambda _: 1)],
+        gates=[RateLimiter(None, None, lambda _: 1)],
     )
     assert {r.status for r in done.values()} == {"ok"}
     assert endpoint.refused <= slots, "one round trip's worth at most"
@@ -385,7 +385,7 @@ def test_auto_workers_stop_growing_where_more_brings_nothing(slots: int, spread:
 
 
 def test_a_429_cuts_once_for_all_that_were_sent_before_it() -> None:
-    auto = AutoWorkers(20)
+    auto = AdaptiveConcurrency(20)
     rows = [Row(i, i, 0, {}) for i in range(40)]
     for row in rows[:20]:
         auto.see(RowStarted(row, 1), 0.0)
@@ -447,7 +447,7 @@ def test_only_a_run_whose_workers_are_all_busy_lets_them_grow() -> None:
         return Answer({})
 
     sim = Sim()
-    sim.run(300, ask, workers=2, auto=True, gates=[Pace(300, None, lambda _: 1)])
+    sim.run(300, ask, workers=2, auto=True, gates=[RateLimiter(300, None, lambda _: 1)])
     assert sim.limit_at(sim.end.elapsed_s) <= 10, "five a second of one second each"
 
 
@@ -542,7 +542,7 @@ def test_a_failed_attempt_leaves_its_row_to_the_duplicate() -> None:
 def test_duplicates_pass_the_gates_and_a_stop_ends_both() -> None:
     inside: list[int] = []
 
-    class Count(Gate):
+    class Count(Limiter):
         def wait_s(self, row: Row, now: float) -> float:
             return 0.0
 
@@ -614,7 +614,7 @@ def test_a_dropped_straggler_is_not_asked_again() -> None:
 
 
 def test_a_duplicate_that_the_budget_refuses_holds_up_nobody() -> None:
-    class Two(Gate):
+    class Two(Limiter):
         """Two rows' worth; row 25 and its duplicate would be one too many."""
 
         def __init__(self) -> None:
@@ -662,7 +662,7 @@ def test_under_any_faults_each_row_ends_once_and_counts_add_up(
         return Answer({"n": row.number}, Usage(1, 1, 2))
 
     sim = Sim()
-    gates = [Pace(6000, None, lambda _: 1)]
+    gates = [RateLimiter(6000, None, lambda _: 1)]
     done = sim.run(
         120,
         ask,

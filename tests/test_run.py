@@ -552,16 +552,16 @@ def test_a_module_that_blocks_the_loop_is_not_called_again_after_an_interrupt() 
 def test_an_interrupt_at_the_very_start_ends_the_run_all_the_same(
     predict: pn.Predict, reviews: list[str], server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pardspy_nb.runs.engine_thread import Backend
+    from pardspy_nb.runs.engine_thread import EngineThread
 
-    start = Backend.start
+    start = EngineThread.start
 
-    def interrupted(self: Backend) -> None:
+    def interrupted(self: EngineThread) -> None:
         start(self)
         raise KeyboardInterrupt
 
     server.delay_s = 0.2
-    monkeypatch.setattr(Backend, "start", interrupted)
+    monkeypatch.setattr(EngineThread, "start", interrupted)
     df = pn.run_parallel(predict, reviews * 20, max_workers=2, **QUIET)
     assert len(df) == 240
     assert (df["status"] == "not_run").sum() > 200

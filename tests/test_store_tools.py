@@ -70,13 +70,13 @@ def test_an_export_says_what_was_asked_answered_and_by_what(
     df = pn.run_parallel(predict, reviews, max_workers=1, **QUIET)
     assert pn.store.export(path) == 12
     if ending == ".jsonl":
-        records = [json.loads(line) for line in path.read_text().splitlines()]
+        results = [json.loads(line) for line in path.read_text().splitlines()]
     elif ending == ".csv":
-        records = list(csv.DictReader(path.open()))
+        results = list(csv.DictReader(path.open()))
     else:
-        records = pd.read_parquet(path).to_dict("records")
-    first = records[0]
-    assert len(records) == 12
+        results = pd.read_parquet(path).to_dict("records")
+    first = results[0]
+    assert len(results) == 12
     assert first["input"] == "review: row-0 is a review"
     assert json.loads(first["answer"]) == {"sentiment": "positive", "reason": "row-0"}
     assert float(first["cost_usd"]) == pytest.approx(df["cost_usd"][0])
@@ -373,8 +373,8 @@ def test_clearing_the_store_of_a_run_under_way_keeps_what_comes_after_whole(
             pn.store.clear()
     assert (run.result()["status"] == "ok").all()
     assert pn.store.export(tmp_path / "a.jsonl") >= 30
-    records = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
-    assert {record["requested_model"] for record in records} == {"gpt-4o-mini"}
+    results = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert {record["requested_model"] for record in results} == {"gpt-4o-mini"}
 
 
 def test_a_slash_at_the_end_of_a_url_is_no_other_endpoint(

@@ -61,7 +61,7 @@ class RunStarted(NamedTuple):
     at: float
 
 
-class RunSteered(NamedTuple):
+class SettingsChanged(NamedTuple):
     """How the run is set from now on; the first follows `RunStarted`.
 
     `max_workers` rows may be in flight; `paused` starts nothing new; `dropping` cancels rows
@@ -133,5 +133,11 @@ class RunFinished(NamedTuple):
 
 
 Event = (
-    RunStarted | RunSteered | RowStarted | AttemptFailed | AttemptLost | RowFinished | RunFinished
+    RunStarted
+    | SettingsChanged
+    | RowStarted
+    | AttemptFailed
+    | AttemptLost
+    | RowFinished
+    | RunFinished
 )

@@ -11,7 +11,7 @@ from ..core.events import Event
 from .html import accuracies, dollars
 
 if TYPE_CHECKING:
-    from .progress import Tally
+    from .progress import RunProgress
     from .summary import Summary
 
 
@@ -27,18 +27,18 @@ class BarSink:
         self._every_s = every_s
         self._painted = float("-inf")
 
-    def update(self, state: Tally, events: Sequence[Event]) -> None:
+    def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         now = time.monotonic()
         if state.started and now - self._painted >= self._every_s:
             self._painted = now
             self._paint(state)
 
-    def close(self, state: Tally, summary: Summary) -> None:
+    def close(self, state: RunProgress, summary: Summary) -> None:
         if state.started:
             self._paint(state)
             self._bar.close()
 
-    def _paint(self, state: Tally) -> None:
+    def _paint(self, state: RunProgress) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
@@ -63,31 +63,31 @@ class LogSink:
         self._every_s = every_s
         self._next = time.monotonic() + every_s
 
-    def update(self, state: Tally, events: Sequence[Event]) -> None:
+    def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         if state.started and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every_s
             print(line(state), file=sys.stderr, flush=True)
 
-    def close(self, state: Tally, summary: Summary) -> None:
+    def close(self, state: RunProgress, summary: Summary) -> None:
         if state.started:
             print(line(state), file=sys.stderr, flush=True)
 
 
-def line(state: Tally) -> str:
+def line(state: RunProgress) -> str:
     """The bar's figures as one line of a log, in tqdm's own format."""
     from tqdm import tqdm
 
     return tqdm.format_meter(
         state.ok + state.failed,
-        state.total,
-        state.elapsed_s,  # type: ignore[arg-type]  # None is a stream
+        state.total,  # type: ignore[arg-type]  # None is a stream
+        state.elapsed_s,
         unit="row",
         postfix=postfix(state),
         ncols=0,
     )
 
 
-def postfix(state: Tally) -> str:
+def postfix(state: RunProgress) -> str:
     """The figures beside the bar."""
     parts = [f"failed {state.failed:,}"] if state.failed else []
     parts += [f"cached {state.cached:,}"] if state.cached else []

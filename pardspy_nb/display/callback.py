@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.events import Event
 
 if TYPE_CHECKING:
-    from .progress import Tally
+    from .progress import RunProgress
     from .summary import Summary
 
 
@@ -18,9 +18,9 @@ class CallbackSink:
     def __init__(self, function: Callable[[Event], None]) -> None:
         self._function = function
 
-    def update(self, state: Tally, events: Sequence[Event]) -> None:
+    def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         for event in events:
             self._function(event)
 
-    def close(self, state: Tally, summary: Summary) -> None:
+    def close(self, state: RunProgress, summary: Summary) -> None:
         pass

@@ -17,7 +17,7 @@ from . import html, notebook
 from .html import dollars, duration, milliseconds, number, saved
 
 if TYPE_CHECKING:
-    from .progress import Tally
+    from .progress import RunProgress
     from .summary import Summary
 
 REFRESH_S = 0.2
@@ -72,7 +72,7 @@ class Panel:
         import ipywidgets
 
         self._controls, self._waits = controls, waits
-        self._state: Tally | None = None
+        self._state: RunProgress | None = None
         self._handles: dict[int | None, Any] = {}  # by cell
         self._born = time.monotonic()
         self._painted = float("-inf")
@@ -142,13 +142,13 @@ class Panel:
             self._handles[cell] = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
             self._let_clicks_through()
 
-    def update(self, state: Tally, events: Sequence[Event]) -> None:
+    def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         now = time.monotonic()
         if now - self._painted >= REFRESH_S:
             self._painted = now
             self._paint(state)
 
-    def close(self, state: Tally, summary: Summary) -> None:
+    def close(self, state: RunProgress, summary: Summary) -> None:
         for handle in self._handles.values():
             if handle is not None:
                 handle.update(summary)
@@ -157,7 +157,7 @@ class Panel:
                 if part is not None:
                     part.close()
 
-    def _paint(self, state: Tally) -> None:
+    def _paint(self, state: RunProgress) -> None:
         self._state = state
         self._head.value = head_html(state)
         self._body.value = body_html(state, self._hint())
@@ -183,14 +183,14 @@ class Panel:
                 notebook.let_clicks_through(button)
 
 
-def head_html(state: Tally) -> str:
+def head_html(state: RunProgress) -> str:
     """The state in words, the bar, and the figures."""
     title = title_text(state)
     bar = html.progress_bar(state.ok, state.failed, state.cancelled, state.total, title)
     return html.text([html.note(title), bar, html.figures(live_figures(state))])
 
 
-def title_text(state: Tally) -> str:
+def title_text(state: RunProgress) -> str:
     """`Running: 12 of 40 rows (30%)`."""
     of = f" of {state.total:,}" if state.total is not None else ""
     share = f" ({state.done / state.total:.0%})" if state.total else ""
@@ -206,7 +206,7 @@ def title_text(state: Tally) -> str:
     return ("Running, without stragglers: " if state.dropping else "Running: ") + rows
 
 
-def live_figures(state: Tally) -> list[tuple[str, str]]:
+def live_figures(state: RunProgress) -> list[tuple[str, str]]:
     """The figures of a run under way, as (name, text)."""
     usage, latency = state.usage, Latency.of(state.shown_latencies_ms())
     limit = "" if state.max_cost_usd is None else f" of {dollars(state.max_cost_usd)}"
@@ -232,7 +232,7 @@ def live_figures(state: Tally) -> list[tuple[str, str]]:
     ]
 
 
-def body_html(state: Tally, hint: str) -> str:
+def body_html(state: RunProgress, hint: str) -> str:
     """Latency histogram, label counts, failures by error."""
     pictures = [
         *filter(None, [html.histogram(state.shown_latencies_ms(), live=True)]),

@@ -17,7 +17,7 @@ from ..core.events import (
     RowStarted,
     RunFinished,
     RunStarted,
-    RunSteered,
+    SettingsChanged,
 )
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage
@@ -28,7 +28,7 @@ _OVERDUE_ROWS = 3.0  # a time left is no longer believed once so many rows shoul
 _SHOWN_LATENCIES = 20_000  # beyond, an evenly spaced sample stands for all while the run lasts
 
 
-class Tally:
+class RunProgress:
     """What a run's events add up to.
 
     Args:
@@ -44,7 +44,7 @@ class Tally:
         repaired: answers that were read in spite of their form, or asked for again.
         duplicates: second requests of slow rows (`hedge`), each with an answer or broken off.
         in_flight: attempts under way; `backing_off`: rows that wait for their next one.
-        max_workers, paused, dropping, stopping: how the run is set (see `RunSteered`).
+        max_workers, paused, dropping, stopping: how the run is set (see `SettingsChanged`).
         counts: rows per label, by class output.
         judged: answers with the true label, and all those whose true label is known, by class
             output.
@@ -103,7 +103,7 @@ class Tally:
         elif isinstance(event, AttemptLost):
             self.in_flight -= 1
             self.duplicates += 1
-        elif isinstance(event, RunSteered):
+        elif isinstance(event, SettingsChanged):
             self._steer(event)
         elif isinstance(event, RunStarted):
             self.total = event.total
@@ -115,7 +115,7 @@ class Tally:
             self._elapsed_s = event.elapsed_s
             self.max_in_flight = event.max_in_flight
 
-    def _steer(self, event: RunSteered) -> None:
+    def _steer(self, event: SettingsChanged) -> None:
         if event.paused and self._paused_at is None:
             self._paused_at = self._clock()
         elif not event.paused and self._paused_at is not None:

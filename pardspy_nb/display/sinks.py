@@ -12,17 +12,17 @@ from . import notebook
 from .panel import Controls, Panel
 
 if TYPE_CHECKING:
-    from .progress import Tally
+    from .progress import RunProgress
     from .summary import Summary
 
 
 class Sink(Protocol):
     """Watches a run. Called at a fixed rate from one thread, never per row; may raise freely."""
 
-    def update(self, state: Tally, events: Sequence[Event]) -> None:
+    def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         """See the events since the last call and the state they add up to."""
 
-    def close(self, state: Tally, summary: Summary) -> None:
+    def close(self, state: RunProgress, summary: Summary) -> None:
         """The run is over: show the final state."""
 
 
@@ -37,11 +37,11 @@ class Watchers:
         """Whether the run shows itself in a notebook."""
         return self._panel() is not None
 
-    def update(self, state: Tally, events: Sequence[Event]) -> None:
+    def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         """Pass on what happened."""
         self._each("update", state, events)
 
-    def close(self, state: Tally, summary: Summary) -> None:
+    def close(self, state: RunProgress, summary: Summary) -> None:
         """Pass on the end."""
         self._each("close", state, summary)
 

@@ -68,7 +68,7 @@ class _Cohort:
         return fmean(sorted(self._latencies_s)[: max(1, int(_SETTLED * self._size))])
 
 
-class AutoWorkers:
+class AdaptiveConcurrency:
     """Sees a run's events, and says how many rows should be in flight.
 
     Attributes:
@@ -93,7 +93,10 @@ class AutoWorkers:
         self._held_s = 0.0  # the latency when it began to hold
 
     def steer(
-        self, event: Event, loop: asyncio.AbstractEventLoop, follow: Callable[[AutoWorkers], None]
+        self,
+        event: Event,
+        loop: asyncio.AbstractEventLoop,
+        follow: Callable[[AdaptiveConcurrency], None],
     ) -> None:
         """Take an event in, and have `follow` called where the limit has changed: a lower one
         holds at once, because where refusals cost no time a worker meets many in one turn."""

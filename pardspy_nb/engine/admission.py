@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..core.events import Answer, Row
-from .protocols import UNTIL_ONE_LEAVES, Gate
+from .protocols import UNTIL_ONE_LEAVES, Limiter
 
 
-class Gates:
+class Admission:
     """The gates of one run, and whether they are shut now.
 
     Args:
@@ -20,7 +20,10 @@ class Gates:
     """
 
     def __init__(
-        self, gates: Sequence[Gate], call_later: Callable[..., object], opened: Callable[[], None]
+        self,
+        gates: Sequence[Limiter],
+        call_later: Callable[..., object],
+        opened: Callable[[], None],
     ) -> None:
         self._gates, self._call_later, self._opened = gates, call_later, opened
         self.shut = False

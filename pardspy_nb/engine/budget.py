@@ -23,7 +23,7 @@ class BudgetError(Exception):
 
 
 class Budget:
-    """A gate (see `protocols.Gate`) that lets attempts through while their worst case fits.
+    """A gate (see `protocols.Limiter`) that lets attempts through while their worst case fits.
 
     Args:
         limit_usd: what the run may cost.
@@ -41,7 +41,7 @@ class Budget:
         self.spent_usd = self.held_usd = self._reserved_usd = 0.0
 
     def wait_s(self, row: Row, now: float) -> float:
-        """See `protocols.Gate`. BudgetError where waiting would not help."""
+        """See `protocols.Limiter`. BudgetError where waiting would not help."""
         bound = self._worst_case(row)
         self._next_usd = bound.cost_usd
         left_usd = self._limit_usd - self.spent_usd - self.held_usd
@@ -62,12 +62,12 @@ class Budget:
         )
 
     def enter(self, row: Row, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         self._reserved.setdefault(row.number, []).append(self._next_usd)
         self._reserved_usd += self._next_usd
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         reserved_usd = self._reserved[row.number].pop()
         if not self._reserved[row.number]:
             del self._reserved[row.number]

@@ -9,8 +9,8 @@ from ..core.events import Answer, Row
 _MOST_S = 0.5  # a request in a wrong form is refused at once; one that is answered takes longer
 
 
-class Scout:
-    """A gate (see `protocols.Gate`) that lets one attempt through at a time, until one was
+class Probe:
+    """A gate (see `protocols.Limiter`) that lets one attempt through at a time, until one was
     answered, or half a second has passed.
 
     Args:
@@ -24,19 +24,19 @@ class Scout:
         self._until: float | None = None
 
     def wait_s(self, row: Row, now: float) -> float:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         if self._over or not self._inside or self._until is None:
             return 0.0
         self._over = now >= self._until or self._is_known()
         return 0.0 if self._over else self._until - now
 
     def enter(self, row: Row, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         self._inside += 1
         if self._until is None:
             self._until = now + _MOST_S
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         self._inside -= 1
         self._over = self._over or isinstance(outcome, Answer) or self._is_known()

@@ -11,7 +11,7 @@ from ..core.events import Answer, Event, Row
 UNTIL_ONE_LEAVES = math.inf  # a gate's wait that only another attempt's end can end
 
 
-class Steerable(Protocol):
+class Controllable(Protocol):
     """What can be done to a run while it goes on; on its loop's thread."""
 
     def set_workers(self, n: int) -> None:
@@ -33,39 +33,39 @@ class Steerable(Protocol):
         """Rows below this number are done with, so that later ones may be pulled."""
 
 
-class Runner(Steerable, Protocol):
+class Runner(Controllable, Protocol):
     """What runs rows: an engine, or many of them."""
 
     async def run(self) -> None:
         """Run to the end; every row pulled ends in exactly one `RowFinished`."""
 
-    def halt(self) -> None:
+    def stop_taking(self) -> None:
         """Start nothing new. From any thread."""
 
-    def ends_now(self) -> list[Event]:
+    def abandoned_events(self) -> list[Event]:
         """How the rows pulled and the run would end if they ended now; from another thread, for
         who gives up on it."""
 
 
-class Memory(Protocol):
+class Cache(Protocol):
     """Answers that need not be asked for again. All but `remember` must be quick; if one raises,
     the run stops rather than pay twice."""
 
     def key(self, row: Row) -> bytes | None:
         """What decides a row's answer: rows of equal keys have one. None if that is not known."""
 
-    def recall(self, row: Row, key: bytes | None) -> Answer | None:
+    def get(self, row: Row, key: bytes | None) -> Answer | None:
         """The remembered answer, or None."""
 
-    def shared(self, row: Row, answer: Answer) -> Answer:
+    def copy_for(self, row: Row, answer: Answer) -> Answer:
         """An answer just given to a row of an equal key, as that of `row`."""
 
-    async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
+    async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
         """Keep a new answer, with the usage of all attempts; the row is settled once this
         returns."""
 
 
-class Gate(Protocol):
+class Limiter(Protocol):
     """Decides when an attempt may start. `now` is the loop's time, in seconds.
 
     An attempt starts once no gate makes it wait; then each is told that it entered, and when it

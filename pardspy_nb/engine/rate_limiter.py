@@ -16,14 +16,14 @@ from ..core.events import Answer, Row
 from .policies import is_overloaded, is_rate_limited
 from .protocols import UNTIL_ONE_LEAVES
 from .rate_limit_headers import Limits, limits_of
-from .token_bucket import Bucket
+from .token_bucket import TokenBucket
 
 _UNTOLD_TOKENS = 256  # of an answer, where an endpoint reports no usage
 _REMEMBERED = 200  # answers, whose longest is expected next
 
 
-class Pace:
-    """A gate (see `protocols.Gate`) that keeps to limits a minute, and to what an endpoint asks.
+class RateLimiter:
+    """A gate (see `protocols.Limiter`) that keeps to limits a minute, and to what an endpoint asks.
 
     Args:
         rpm, tpm: requests and tokens a minute; None for what the endpoint's headers say, if
@@ -34,8 +34,8 @@ class Pace:
     def __init__(self, rpm: float | None, tpm: float | None, size: Callable[[Row], float]) -> None:
         self._given, self._size = Limits(rpm, tpm), size
         self._heard, self._is_set = Limits(None, None), False
-        self._requests: Bucket | None = None
-        self._tokens: Bucket | None = None
+        self._requests: TokenBucket | None = None
+        self._tokens: TokenBucket | None = None
         self._held_until = 0.0
         self._began: float | None = None
         self._sent = 0
@@ -58,7 +58,7 @@ class Pace:
             self._heard, self._is_set = limits, False
 
     def wait_s(self, row: Row, now: float) -> float:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         if not self._is_set:
             self._set(now)
         wait_s = max(0.0, self._held_until - now)
@@ -72,7 +72,7 @@ class Pace:
         return wait_s
 
     def enter(self, row: Row, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         self._sent += 1
         if self._requests is not None:
             self._requests.take(1, now)
@@ -81,7 +81,7 @@ class Pace:
             self._expected.setdefault(row.number, []).append(self._next)
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         if isinstance(outcome, BaseException) and (
             is_rate_limited(outcome) or is_overloaded(outcome)
         ):
@@ -133,11 +133,13 @@ class Pace:
             mean = (self._prompts + sum(self._completions)) / told
             self._tokens = self._bucket(self._tokens, tpm, self._sent * mean, now)
 
-    def _bucket(self, bucket: Bucket | None, per_minute: float, sent: float, now: float) -> Bucket:
+    def _bucket(
+        self, bucket: TokenBucket | None, per_minute: float, sent: float, now: float
+    ) -> TokenBucket:
         """The bucket for a limit. Of a limit first heard of now, what was sent before counts, up
         to a minute's worth."""
         if bucket is not None:
             bucket.change(per_minute, now)
             return bucket
         early = sent - (now - (self._began or now)) * per_minute / 60
-        return Bucket(per_minute, now, taken=min(max(0.0, early), per_minute))
+        return TokenBucket(per_minute, now, taken=min(max(0.0, early), per_minute))

@@ -14,14 +14,14 @@ from typing import Any
 
 from ..core.events import Row
 from ..core.threads import DaemonPool
-from .row_task import Flight
+from .row_task import RowTask
 
 _END = object()
 NOT_YET: Any = object()  # what a source gives that has no row now and may have one later
 _PARKED_PER_LANE = 4  # rows pulled ahead while their lane is busy
 
 
-class Lineup:
+class RowQueue:
     """Rows that wait. Used on the thread of `loop` only.
 
     Args:
@@ -44,9 +44,9 @@ class Lineup:
     ) -> None:
         self._rows, self._loop, self._wake, self._broke = rows, loop, wake, broke
         self._lanes, self._busy_lanes = lanes, set[int]()
-        self._parked: deque[Flight] = deque()  # pulled, but their lane is busy
-        self._twins: deque[Flight] = deque()  # under way, to be asked a second time
-        self._due: list[tuple[float, int, Flight]] = []  # heap of rows that wait for a retry
+        self._parked: deque[RowTask] = deque()  # pulled, but their lane is busy
+        self._duplicates: deque[RowTask] = deque()  # under way, to be asked a second time
+        self._due: list[tuple[float, int, RowTask]] = []  # heap of rows that wait for a retry
         self._buffer: deque[Row] = deque()  # rows a blocking source has delivered
         self._feeder = DaemonPool(loop) if blocking else None
         self._feed: asyncio.Task[None] | None = None
@@ -62,58 +62,58 @@ class Lineup:
         """Rows held here: pulled, and not running."""
         return len(self._due) + len(self._parked) + len(self._buffer)
 
-    def take(self, *, fresh: bool = True) -> Flight | None:
+    def take(self, *, fresh: bool = True) -> RowTask | None:
         """The next row that may start now; only one pulled before unless `fresh`. One that has
         `calls` is under way, and is to be asked a second time."""
-        while self._twins:
-            flight = self._twins.popleft()
-            if flight.may_be_twinned:
-                return flight
+        while self._duplicates:
+            row_task = self._duplicates.popleft()
+            if row_task.may_be_duplicated:
+                return row_task
         for index, parked in enumerate(self._parked):
             if self._lane(parked.row) not in self._busy_lanes:
                 del self._parked[index]
                 return self._occupy(parked)
         if self._due and self._due[0][0] <= self._loop.time():
-            flight = heapq.heappop(self._due)[2]
-            if self._lanes and self._lane(flight.row) in self._busy_lanes:
-                self._parked.append(flight)
+            row_task = heapq.heappop(self._due)[2]
+            if self._lanes and self._lane(row_task.row) in self._busy_lanes:
+                self._parked.append(row_task)
                 return self.take(fresh=fresh)
-            return self._occupy(flight)
+            return self._occupy(row_task)
         return self._new() if fresh else None
 
-    def _new(self) -> Flight | None:
+    def _new(self) -> RowTask | None:
         if not self._lanes:
             row = None if self._exhausted or self._parked else self._pull()
-            return None if row is None else Flight(row)
+            return None if row is None else RowTask(row)
         most = _PARKED_PER_LANE * self._lanes
         while not self._exhausted and len(self._parked) < most:
             row = self._pull()
             if row is None:
                 return None
-            flight = Flight(row)
+            row_task = RowTask(row)
             if self._lane(row) not in self._busy_lanes:
-                return self._occupy(flight)
-            self._parked.append(flight)
+                return self._occupy(row_task)
+            self._parked.append(row_task)
         return None
 
-    def retry(self, flight: Flight, at: float) -> None:
+    def retry(self, row_task: RowTask, at: float) -> None:
         """Let a row wait for its next attempt until `at`, on the loop's clock."""
-        heapq.heappush(self._due, (at, flight.row.number, flight))
+        heapq.heappush(self._due, (at, row_task.row.number, row_task))
         self.arm()
 
-    def twin(self, flight: Flight) -> None:
+    def duplicate(self, row_task: RowTask) -> None:
         """Let a row under way be asked a second time, next of all."""
-        self._twins.append(flight)
+        self._duplicates.append(row_task)
 
-    def give_back(self, flight: Flight) -> None:
+    def give_back(self, row_task: RowTask) -> None:
         """Take back a row that may not start yet; it is the next one."""
-        self.leave(flight)
-        self._parked.appendleft(flight)
+        self.leave(row_task)
+        self._parked.appendleft(row_task)
 
-    def leave(self, flight: Flight) -> None:
+    def leave(self, row_task: RowTask) -> None:
         """A row's attempt is over: its lane is free."""
         if self._lanes:
-            self._busy_lanes.discard(self._lane(flight.row))
+            self._busy_lanes.discard(self._lane(row_task.row))
 
     def arm(self) -> None:
         """Wake when the earliest retry is due, unless it already is (a worker will take it)."""
@@ -123,7 +123,7 @@ class Lineup:
         if self._due and self._due[0][0] > self._loop.time():
             self._timer = self._loop.call_at(self._due[0][0], self._wake)
 
-    def began_before(self, when: float) -> list[Flight]:
+    def began_before(self, when: float) -> list[RowTask]:
         """Take out the rows that wait for a retry and first started before `when`."""
         late = [entry[2] for entry in self._due if entry[2].began <= when]
         if late:
@@ -131,7 +131,7 @@ class Lineup:
             heapq.heapify(self._due)
         return late
 
-    def close(self) -> list[Flight]:
+    def close(self) -> list[RowTask]:
         """Pull nothing more; what is still held."""
         if self._timer:
             self._timer.cancel()
@@ -139,18 +139,18 @@ class Lineup:
             self._feed.cancel()  # a source that waits is left waiting in its thread
         if self._feeder:
             self._feeder.close()
-        retries = [flight for _, _, flight in sorted(self._due)]
-        return [*retries, *self._parked, *map(Flight, self._buffer)]
+        retries = [row_task for _, _, row_task in sorted(self._due)]
+        return [*retries, *self._parked, *map(RowTask, self._buffer)]
 
     # -- lanes and source ---------------------------------------------------------------------
 
     def _lane(self, row: Row) -> int:
         return row.number % self._lanes if self._lanes else row.number
 
-    def _occupy(self, flight: Flight) -> Flight:
+    def _occupy(self, row_task: RowTask) -> RowTask:
         if self._lanes:
-            self._busy_lanes.add(self._lane(flight.row))
-        return flight
+            self._busy_lanes.add(self._lane(row_task.row))
+        return row_task
 
     def _pull(self) -> Row | None:
         """The source's next row; None when it has ended, broken or is still waiting."""

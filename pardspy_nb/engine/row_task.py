@@ -9,7 +9,7 @@ from ..core.events import Answer, Row, RowFinished, Status
 from .policies import RetryPolicy
 
 
-class Call:
+class Attempt:
     """An attempt under way."""
 
     __slots__ = ("began", "lost", "number", "task")
@@ -19,7 +19,7 @@ class Call:
         self.lost = False  # the row's other attempt won
 
 
-class Flight:
+class RowTask:
     """A row under way: what must survive from one attempt to the next."""
 
     __slots__ = (
@@ -28,35 +28,35 @@ class Flight:
         "began",
         "calls",
         "dropped",
+        "duplicates",
         "error",
         "failed_at",
         "followers",
         "held_at",
+        "is_hedged",
         "key",
         "latency_s",
-        "looked_up",
         "out_since",
         "outages",
         "queued_s",
         "row",
         "settled",
         "started_at",
-        "twinned",
-        "twins",
         "usage",
         "waited_s",
+        "was_looked_up",
         "won",
     )
 
     def __init__(self, row: Row) -> None:
         self.row = row
         self.key: bytes | None = None  # rows of equal keys share an outcome
-        self.followers: list[Flight] = []
-        self.calls: list[Call] = []  # attempts under way: one, or two if it was hedged
-        self.attempts = self.outages = self.twins = 0  # attempts; that met an outage; duplicates
+        self.followers: list[RowTask] = []
+        self.calls: list[Attempt] = []  # attempts under way: one, or two if it was hedged
+        self.attempts = self.outages = self.duplicates = 0  # outages: attempts that met one
         self.admitted = 0  # attempts that the gates were told of, and not yet of their end
         self.out_since: float | None = None
-        self.dropped = self.settled = self.won = self.looked_up = self.twinned = False
+        self.dropped = self.settled = self.won = self.was_looked_up = self.is_hedged = False
         self.error: BaseException | None = None
         self.usage: Any = None
         self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
@@ -69,7 +69,7 @@ class Flight:
         return self.row if self.error is None else self.row._replace(before=self.error)
 
     @property
-    def may_be_twinned(self) -> bool:
+    def may_be_duplicated(self) -> bool:
         """Whether its first attempt is still worth a second."""
         return bool(self.calls) and not (self.won or self.dropped or self.settled)
 
@@ -88,7 +88,7 @@ class Flight:
         if retry.sits_out(out_s):
             self.outages += 1
             return retry.wait_s(self.outages, error, out_s)
-        return retry.wait_s(self.attempts - self.outages - self.twins, error)
+        return retry.wait_s(self.attempts - self.outages - self.duplicates, error)
 
     def finished(self, status: Status, answer: Answer | None = None) -> RowFinished:
         """The event of its end."""

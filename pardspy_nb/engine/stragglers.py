@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Iterable
 
 from .policies import HedgePolicy, straggler_after_s
-from .row_queue import Lineup
-from .row_task import Flight
+from .row_queue import RowQueue
+from .row_task import RowTask
 
 _KNOWN_TIMES = 1000  # the latest rows, against which others are judged
 
 
-class Overtime:
+class Stragglers:
     """Knows how long rows took, and which of those under way take too long.
 
     Args:
@@ -27,7 +27,7 @@ class Overtime:
         self.dropping = False
         self._durations_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of rows that succeeded
         self._latencies_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of their last attempts
-        self._rows = self._twins = 0  # tried; duplicates among their attempts
+        self._rows = self._duplicates = 0  # tried; duplicates among their attempts
 
     @property
     def watches(self) -> bool:
@@ -43,38 +43,38 @@ class Overtime:
         self._durations_s.append(duration_s)
         self._latencies_s.append(latency_s)
 
-    def drop(self, flights: Iterable[Flight], lineup: Lineup, now: float) -> list[Flight]:
+    def drop(self, row_tasks: Iterable[RowTask], queue: RowQueue, now: float) -> list[RowTask]:
         """Cancel the attempts of rows that are stragglers now. Those returned wait for their next
         attempt, and are to be settled."""
         limit_s = straggler_after_s(self._durations_s) if self.dropping else None
         if limit_s is None:
             return []
         began_before = now - limit_s
-        for flight in list(flights):
-            fresh = not (flight.settled or flight.dropped) and flight.attempts
-            if fresh and flight.began <= began_before:
-                flight.dropped = True
-                for call in flight.calls:
+        for row_task in list(row_tasks):
+            fresh = not (row_task.settled or row_task.dropped) and row_task.attempts
+            if fresh and row_task.began <= began_before:
+                row_task.dropped = True
+                for call in row_task.calls:
                     call.task.cancel()
-        return lineup.began_before(began_before)
+        return queue.began_before(began_before)
 
-    def ask_again(self, flights: Iterable[Flight], lineup: Lineup, now: float) -> None:
+    def ask_again(self, row_tasks: Iterable[RowTask], queue: RowQueue, now: float) -> None:
         """Have duplicates sent of the attempts that take too long."""
-        alone = [f for f in flights if not f.twinned and len(f.calls) == 1]
-        for flight in sorted(alone, key=lambda f: f.calls[0].began):  # the oldest first
+        alone = [f for f in row_tasks if not f.is_hedged and len(f.calls) == 1]
+        for row_task in sorted(alone, key=lambda f: f.calls[0].began):  # the oldest first
             after_s = self._after_s()
-            if after_s is None or flight.calls[0].began >= now - after_s:
+            if after_s is None or row_task.calls[0].began >= now - after_s:
                 return
-            flight.twinned = True
-            self._twins += 1
-            lineup.twin(flight)
+            row_task.is_hedged = True
+            self._duplicates += 1
+            queue.duplicate(row_task)
 
     def _after_s(self) -> float | None:
         if self._hedge is None:
             return None
-        return self._hedge.after_s(self._latencies_s, self._twins, self._rows)
+        return self._hedge.after_s(self._latencies_s, self._duplicates, self._rows)
 
-    def let_be(self, flight: Flight) -> None:
+    def let_be(self, row_task: RowTask) -> None:
         """Its duplicate could not be sent; perhaps later."""
-        flight.twinned = False
-        self._twins -= 1
+        row_task.is_hedged = False
+        self._duplicates -= 1

@@ -8,7 +8,7 @@ _BURST_S = 0.5
 _TICK_S, _NOTHING = 1e-6, 1e-9
 
 
-class Bucket:
+class TokenBucket:
     """Fills at `per_minute / 60` a second, up to `_BURST_S` of it or 1. May be in debt."""
 
     def __init__(self, per_minute: float, now: float, taken: float = 0.0) -> None:

@@ -10,7 +10,7 @@ from ..core.events import Event, Row
 from ..engine.protocols import Runner
 
 
-class Place(Protocol):
+class Executor(Protocol):
     """Where attempts are made."""
 
     async def prepare(self) -> None:

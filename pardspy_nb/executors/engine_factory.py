@@ -12,15 +12,15 @@ from ..core.options import Options
 from ..engine.budget import Budget
 from ..engine.engine import Engine
 from ..engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
-from ..engine.probe import Scout
-from ..engine.protocols import Gate, Memory
-from ..engine.rate_limiter import Pace
+from ..engine.probe import Probe
+from ..engine.protocols import Cache, Limiter
+from ..engine.rate_limiter import RateLimiter
 from ..llm.endpoint import close_clients, header_listener
 from ..llm.lm import LM, answer_cap
 from ..modules.cost_bounds import answer_tokens
 from ..modules.invocation import Caller
 from ..modules.module import Module
-from ..tables.inputs import Batch
+from ..tables.inputs import RowBatch
 
 
 async def prepare(module: Module) -> None:
@@ -30,7 +30,7 @@ async def prepare(module: Module) -> None:
             await make_ready()
 
 
-def least_of(batch: Batch) -> int | None:
+def least_of(batch: RowBatch) -> int | None:
     """How many rows there are at least, where their number is not known."""
     return None if batch.listener is None else batch.listener.least
 
@@ -46,12 +46,12 @@ async def calling(module: Module) -> AsyncIterator[Caller]:
         await close_clients()
 
 
-def limits_of(module: Module, options: Options, caller: Caller) -> list[Gate]:
+def limits_of(module: Module, options: Options, caller: Caller) -> list[Limiter]:
     """The gates for a run's limits, and what else has to be set for them to hold."""
-    pace = Pace(options.rpm, options.tpm, caller.size)
+    pace = RateLimiter(options.rpm, options.tpm, caller.size)
     # limits are one model's: of several, nobody could say whose they are
     header_listener.set(pace.hear if has_one_model(module) else None)
-    gates: list[Gate] = [pace]
+    gates: list[Limiter] = [pace]
     cap_answers(module, options)
     if options.max_cost_usd is not None:
         gates.append(Budget(options.max_cost_usd, caller.worst_case))
@@ -81,9 +81,9 @@ def assembled(
     total: int | None,
     max_workers: int,
     failure: FailurePolicy,
-    gates: Sequence[Gate],
+    gates: Sequence[Limiter],
     blocking_source: bool = False,
-    memory: Memory | None = None,
+    cache: Cache | None = None,
     most_ahead: int | None = None,
 ) -> Engine:
     """An engine for a module and its options."""
@@ -100,8 +100,8 @@ def assembled(
         timeout_s=options.timeout_s or module.timeout_s,
         lanes=module.lanes,
         blocking_source=blocking_source,
-        memory=memory,
-        gates=[*gates, Scout(lambda: all(lm.is_known for lm in lms))],
+        cache=cache,
+        gates=[*gates, Probe(lambda: all(lm.is_known for lm in lms))],
         most_ahead=most_ahead,
         hedge=None if options.hedge is None else HedgePolicy(options.hedge),
     )

@@ -10,28 +10,28 @@ from ..core.events import Event, Row
 from ..core.options import Options
 from ..engine.engine import Engine
 from ..engine.policies import FailurePolicy
-from ..engine.protocols import Memory
+from ..engine.protocols import Cache
 from ..modules.module import Module
-from ..tables.inputs import Batch
+from ..tables.inputs import RowBatch
 from .engine_factory import assembled, calling, least_of, limits_of, prepare
 
 
-class Here:
+class LocalExecutor:
     """This process as a place for attempts (see `engine_thread.Place`)."""
 
     def __init__(
         self,
         module: Module,
-        batch: Batch,
+        batch: RowBatch,
         options: Options,
         *,
         workers: int,
-        memory: Memory | None,
+        cache: Cache | None,
         clock: Clock,
         most_ahead: int | None = None,
     ) -> None:
         self._module, self._batch, self._options = module, batch, options
-        self._workers, self._memory, self._clock = workers, memory, clock
+        self._workers, self._cache, self._clock = workers, cache, clock
         self._most_ahead = most_ahead
 
     async def prepare(self) -> None:
@@ -56,7 +56,7 @@ class Here:
                 max_workers=self._workers,
                 failure=FailurePolicy(options.max_failures, options.fail_fast, least),
                 blocking_source=self._batch.blocking,
-                memory=self._memory,
+                cache=self._cache,
                 gates=limits_of(self._module, options, caller),
                 most_ahead=self._most_ahead,
             )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..core import errors
-from .transport import Direct, Reply, certificates, direct_like, http_library
+from .transport import Reply, Transport, certificates, direct_like, http_library
 
 if TYPE_CHECKING:
     import openai
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _Loop = asyncio.AbstractEventLoop
 _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKeyDictionary()
-_directs: weakref.WeakKeyDictionary[_Loop, dict[tuple[Endpoint, str], asyncio.Task[Direct]]] = (
+_directs: weakref.WeakKeyDictionary[_Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]] = (
     weakref.WeakKeyDictionary()
 )
 # is shown the headers of each response; what a run learns its limits from
@@ -99,7 +99,7 @@ class Endpoint:
             )
         return clients[self]
 
-    async def _direct(self, path: str) -> Direct:
+    async def _direct(self, path: str) -> Transport:
         """The running loop's short way."""
         loop = asyncio.get_running_loop()
         ways = _directs.setdefault(loop, {})

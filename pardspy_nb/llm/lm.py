@@ -18,7 +18,7 @@ from ..core.usage import Bound, Usage, record
 from .background_loop import on_our_loop, run_sync
 from .endpoint import Endpoint, load
 from .prices import Price, Rate, rate_of
-from .response_format import MOST_TRIES, Ask, Form, Forms, forms_of, in_words
+from .response_format import MOST_TRIES, Form, ResponseFormat, ResponseFormats, forms_of, in_words
 
 if TYPE_CHECKING:
     from . import local
@@ -36,7 +36,7 @@ Message = Mapping[str, Any]
 # the most tokens of an answer, for requests that do not say: a run with a budget has to know
 answer_cap: ContextVar[int | None] = ContextVar("pardspy_answer_cap", default=None)
 # the form of the request that is being written, where an endpoint has refused a better one
-_asked: ContextVar[Ask | None] = ContextVar("pardspy_asked", default=None)
+_asked: ContextVar[ResponseFormat | None] = ContextVar("pardspy_asked", default=None)
 
 
 class Completion(NamedTuple):
@@ -223,7 +223,9 @@ class LM:
             return self._read(answer, (time.perf_counter() - start) * 1e3)
         raise AssertionError("forms get lower until there is none")
 
-    def _body(self, asked: Ask, messages: Sequence[Message], **more: Any) -> dict[str, Any]:
+    def _body(
+        self, asked: ResponseFormat, messages: Sequence[Message], **more: Any
+    ) -> dict[str, Any]:
         token = _asked.set(asked)
         try:
             return self.request(messages, **more)
@@ -231,7 +233,7 @@ class LM:
             _asked.reset(token)
 
     @cached_property
-    def _forms(self) -> Forms:
+    def _forms(self) -> ResponseFormats:
         return forms_of(self._endpoint.url, self.model)
 
     @property

@@ -24,16 +24,16 @@ _OF_FORM = re.compile(
 )
 _OF_LENGTH = re.compile(r"context.?length|maximum context|too (long|many tokens)", re.IGNORECASE)
 _OF_LOGPROBS = re.compile(r"log.?prob", re.IGNORECASE)
-_known: dict[tuple[str, str], Forms] = {}
+_known: dict[tuple[str, str], ResponseFormats] = {}
 
 
-class Ask(NamedTuple):
+class ResponseFormat(NamedTuple):
     """A request's form: how its schema is sent, and how many alternatives a token may have."""
 
     form: Form
     logprobs: int
 
-    def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> Ask | None:
+    def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> ResponseFormat | None:
         """What to try after a refusal; None where the form was not what was refused."""
         if has_logprobs and self.logprobs and _OF_LOGPROBS.search(refusal):
             return self._replace(logprobs=next(n for n in _LOGPROBS if n < self.logprobs))
@@ -43,7 +43,7 @@ class Ask(NamedTuple):
         return self._replace(form=_FORMS[_FORMS.index(self.form) + 1])
 
 
-class Forms:
+class ResponseFormats:
     """What one model at one endpoint understands.
 
     Attributes:
@@ -51,18 +51,20 @@ class Forms:
     """
 
     def __init__(self) -> None:
-        self._ask = Ask("json_schema", _LOGPROBS[0])
+        self._ask = ResponseFormat("json_schema", _LOGPROBS[0])
         self._worked: set[Form] = set()
         self._of_schema: dict[str, Form] = {}  # of schemas that were refused in a better one
         self.is_known = False
 
-    def best(self, schema: Mapping[str, Any] | None) -> Ask:
+    def best(self, schema: Mapping[str, Any] | None) -> ResponseFormat:
         """How to ask for an answer that fits a schema."""
         if schema is None or not self._of_schema:
             return self._ask
         return self._ask._replace(form=self._of_schema.get(_key(schema), self._ask.form))
 
-    def worked(self, schema: Mapping[str, Any] | None, asked: Ask, *, fell: bool) -> None:
+    def worked(
+        self, schema: Mapping[str, Any] | None, asked: ResponseFormat, *, fell: bool
+    ) -> None:
         """An answer has come to a request that was `asked` so; `fell` if it was refused in a
         better form before."""
         self.is_known = True
@@ -77,9 +79,9 @@ class Forms:
             self._ask = self._ask._replace(form=best)
 
 
-def forms_of(url: str, model: str) -> Forms:
+def forms_of(url: str, model: str) -> ResponseFormats:
     """What is known, in this process, of a model at an endpoint."""
-    return _known.setdefault((url.rstrip("/"), model), Forms())
+    return _known.setdefault((url.rstrip("/"), model), ResponseFormats())
 
 
 def in_words(schema: Mapping[str, Any]) -> str:

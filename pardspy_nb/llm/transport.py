@@ -27,7 +27,7 @@ class Reply(NamedTuple):
     raw: bytes
 
 
-class Direct:
+class Transport:
     """POSTs to one URL over connections of its own. Belongs to one event loop."""
 
     def __init__(self, url: Any, headers: Mapping[str, str], session: aiohttp.ClientSession):
@@ -55,7 +55,7 @@ def certificates(http: Any) -> Any:
     return http.create_ssl_context()
 
 
-async def direct_like(client: Any, http_kind: type, path: str) -> Direct:
+async def direct_like(client: Any, http_kind: type, path: str) -> Transport:
     """The short way for POSTs of `client` to `path`.
 
     Args:
@@ -86,4 +86,4 @@ async def direct_like(client: Any, http_kind: type, path: str) -> Direct:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the engine's is the only
     )
-    return Direct(url, headers, session)
+    return Transport(url, headers, session)

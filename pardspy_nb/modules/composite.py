@@ -16,14 +16,14 @@ class Composite(ABC):
 
     Attributes:
         inputs, outputs: as in `Module`.
-        lms, waits, talks: of all its parts.
+        lms, waits, has_history: of all its parts.
     """
 
     inputs: Inputs
     outputs: Mapping[str, Field]
     lms: Sequence[Any]
     waits: bool
-    talks: bool
+    has_history: bool
 
     @abstractmethod
     async def acall(self, **inputs: Any) -> Prediction:

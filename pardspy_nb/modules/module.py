@@ -30,7 +30,7 @@ class Module:
     waits: bool = True  # waits on an endpoint; False for synchronous functions
     timeout_s: float | None = None
     lms: Sequence[Any] = ()
-    talks: bool = False  # has a history, which rows in flight would share
+    has_history: bool = False  # has a history, which rows in flight would share
     _instances: Sequence[Any] = field(default=(), repr=False)
     _factory: Callable[[int], Any] | None = field(default=None, repr=False)
 
@@ -99,7 +99,7 @@ def from_instances(instances: Sequence[Any]) -> Module:
         source=instances,
         lanes=len(instances),
         lms=lms,
-        talks=False,
+        has_history=False,
         _instances=tuple(instances),
     )
 
@@ -122,7 +122,7 @@ def from_factory(factory: Callable[[int], Any]) -> Module:
     if not callable(factory):
         raise TypeError(f"from_factory needs a function i -> module, not {factory!r}")
     sample = factory(0)
-    return replace(describe(sample, sample), source=factory, talks=False, _factory=factory)
+    return replace(describe(sample, sample), source=factory, has_history=False, _factory=factory)
 
 
 def _lms(module: Any) -> list[Any]:
@@ -143,7 +143,7 @@ def describe(module: Any, source: Any) -> Module:
             source,
             timeout_s=getattr(module, "timeout_s", None),
             lms=_lms(module),
-            talks=isinstance(getattr(module, "history", None), History),
+            has_history=isinstance(getattr(module, "history", None), History),
         )
     if isinstance(module, Composite):
         return Module(
@@ -153,7 +153,7 @@ def describe(module: Any, source: Any) -> Module:
             source,
             lms=module.lms,
             waits=module.waits,
-            talks=module.talks,
+            has_history=module.has_history,
         )
     if (foreign := adapt(module)) is not None:
         return Module(

@@ -34,8 +34,8 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
         _inputs_of_pair(i, of, given)
         for i, (of, (_, given)) in enumerate(zip(each, listed, strict=True))
     ]
-    talks = [id(m) for m, _ in listed if described[id(m)].talks]
-    if len(set(talks)) < len(talks) or (talks and samples > 1):
+    has_history = [id(m) for m, _ in listed if described[id(m)].has_history]
+    if len(set(has_history)) < len(has_history) or (has_history and samples > 1):
         raise ValueError(
             "a module with a history would serve two rows at once: give each pair its own"
         )

@@ -49,7 +49,7 @@ class Program(Composite):
         self.outputs = made
         self.lms = list({id(lm): lm for of in described for lm in of.lms}.values())
         self.waits = any(of.waits for of in described)
-        self.talks = any(of.talks for of in described)
+        self.has_history = any(of.has_history for of in described)
 
     async def acall(self, **inputs: Any) -> Prediction:
         """Run the chain for one row.

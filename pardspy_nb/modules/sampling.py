@@ -47,7 +47,7 @@ class BestOfN(Composite):
         self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
         self.inputs, self.outputs = self._described.inputs, _scored(self._described.outputs)
         self.lms, self.waits = self._described.lms, self._described.waits
-        self.talks = self._described.talks
+        self.has_history = self._described.has_history
 
     async def acall(self, **inputs: Any) -> Prediction:
         """The best of the samples for one row. Where some fail the others count; where all do,
@@ -114,7 +114,11 @@ class Refine(Composite):
         described = part(predict)[0]
         self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
         self.inputs, self.outputs = described.inputs, _scored(described.outputs)
-        self.lms, self.waits, self.talks = described.lms, described.waits, described.talks
+        self.lms, self.waits, self.has_history = (
+            described.lms,
+            described.waits,
+            described.has_history,
+        )
 
     async def acall(self, **inputs: Any) -> Prediction:
         """The best answer for one row. An error of the endpoint ends it, unless there is an

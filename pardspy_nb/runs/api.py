@@ -23,17 +23,17 @@ def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
 
 def sharded(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
     """A run whose rows and answers stay on a cluster, or go to a folder of files."""
-    from ..executors.cluster.partitions import OnShards, Shards
+    from ..executors.cluster.partitions import PartitionExecutor, Partitions
     from .collectors.partitions import ShardsLedger
 
     module = module.with_confidence() if options.confidence else module
-    shards = Shards(inputs, module, options, folder)
+    shards = Partitions(inputs, module, options, folder)
     return Run(
         module,
         shards.batch,
         options,
         ledger=partial(ShardsLedger, shards),
-        place=partial(OnShards, shards),
+        place=partial(PartitionExecutor, shards),
     )
 
 

@@ -14,24 +14,24 @@ from itertools import islice
 
 from ..core.clock import Clock
 from ..core.events import Event, Row, RowFinished
-from ..engine.adaptive_concurrency import MOST, AutoWorkers
-from ..engine.protocols import Runner, Steerable
-from ..executors.base import Place
+from ..engine.adaptive_concurrency import MOST, AdaptiveConcurrency
+from ..engine.protocols import Controllable, Runner
+from ..executors.base import Executor
 from ..llm.background_loop import adopt
-from ..store.cache import Memory
-from ..tables.inputs import Batch
+from ..store.cache import AnswerCache
+from ..tables.inputs import RowBatch
 
 _LOOK_AHEAD = 100  # rows
 
 
-class Backend:
+class EngineThread:
     """Runs a batch in a thread.
 
     Args:
         place: where attempts are made.
         workers: rows in flight, to begin with.
         adapts: whether the number then follows what the endpoint bears.
-        looks_ahead: whether the memory is shown rows before they are pulled.
+        looks_ahead: whether the cache is shown rows before they are pulled.
 
     Attributes:
         begun: set once its thread runs.
@@ -42,24 +42,26 @@ class Backend:
 
     def __init__(
         self,
-        place: Place,
-        batch: Batch,
+        place: Executor,
+        batch: RowBatch,
         *,
         workers: int,
         adapts: bool,
-        memory: Memory | None,
+        cache: AnswerCache | None,
         looks_ahead: bool,
         clock: Clock,
     ) -> None:
-        self._place, self._batch, self._memory, self._clock = place, batch, memory, clock
+        self._place, self._batch, self._cache, self._clock = place, batch, cache, clock
         self._named = batch.names_rest
-        self._auto = AutoWorkers(workers, _most_workers()) if adapts else None
-        look_up = memory.look_up if memory is not None and looks_ahead else None
-        self._rows = _Shared(batch.rows, look_up)
+        self._auto = AdaptiveConcurrency(workers, _most_workers()) if adapts else None
+        prefetch = cache.prefetch if cache is not None and looks_ahead else None
+        self._rows = _Shared(batch.rows, prefetch)
         self._events: deque[Event] = deque()
         self._muted = self._ending = self._told = False
         self._lock = threading.Lock()
-        self._early: list[Callable[[Steerable], None]] = []  # asked for before there is an engine
+        self._early: list[
+            Callable[[Controllable], None]
+        ] = []  # asked for before there is an engine
         self._engine: Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._preparing: asyncio.Future[None] | None = None
@@ -78,7 +80,7 @@ class Backend:
         self.wake.clear()
         return [self._events.popleft() for _ in range(len(self._events))]
 
-    def control(self, action: Callable[[Steerable], None]) -> None:
+    def control(self, action: Callable[[Controllable], None]) -> None:
         """Do something to the engine, on its thread; returns at once."""
         with self._lock:
             if self._engine is None or self._loop is None:
@@ -89,13 +91,13 @@ class Backend:
 
     def set_workers(self, n: int, *, adapts: bool) -> None:
         """Have n rows in flight; for good, or to begin with."""
-        self._auto = AutoWorkers(n, _most_workers()) if adapts else None
+        self._auto = AdaptiveConcurrency(n, _most_workers()) if adapts else None
         self.control(lambda engine: engine.set_workers(n))
 
     def cancel(self) -> None:
         """Stop now: rows in flight are cancelled."""
         if self._engine is not None:
-            self._engine.halt()
+            self._engine.stop_taking()
         self.control(self._stop)
 
     def abandon(self) -> list[Event]:
@@ -113,11 +115,11 @@ class Backend:
         if self._batch.listener is not None:
             self._batch.listener.close()
         left = [_not_run(row) for row in self._rows.rest()] if self._named else []
-        ends = self._engine.ends_now() if self._engine is not None else []
+        ends = self._engine.abandoned_events() if self._engine is not None else []
         self.done.set()
         return [*left, *ends]
 
-    def _stop(self, engine: Steerable) -> None:
+    def _stop(self, engine: Controllable) -> None:
         engine.stop("cancelled", now=True)
         if self._preparing is not None:
             self._preparing.cancel()
@@ -131,8 +133,8 @@ class Backend:
         except BaseException as error:
             self.crash = error
         finally:
-            if self._memory is not None:
-                self._memory.close()
+            if self._cache is not None:
+                self._cache.close()
             self.done.set()
             self.wake.set()
             loop.close()
@@ -169,7 +171,7 @@ class Backend:
         if not self.wake.is_set():
             self.wake.set()
 
-    def _follow(self, auto: AutoWorkers) -> None:
+    def _follow(self, auto: AdaptiveConcurrency) -> None:
         if auto is self._auto and self._engine is not None:
             self._engine.set_workers(auto.limit)
 
@@ -192,13 +194,13 @@ class _Shared:
     """The rows, for the engine to pull and for whoever closes the run to take the rest.
 
     Args:
-        look_up: is shown the rows that come next, a hundred at a time.
+        prefetch: is shown the rows that come next, a hundred at a time.
     """
 
     def __init__(
-        self, rows: Iterator[Row], look_up: Callable[[list[Row]], None] | None = None
+        self, rows: Iterator[Row], prefetch: Callable[[list[Row]], None] | None = None
     ) -> None:
-        self._rows, self._look_up, self._lock = rows, look_up, threading.Lock()
+        self._rows, self._look_up, self._lock = rows, prefetch, threading.Lock()
         self._next: deque[Row] = deque()
         self._rest: list[Row] | None = None
         self._broken: Exception | None = None
@@ -216,7 +218,7 @@ class _Shared:
                 self._look_ahead(self._look_up)
             return self._next.popleft()
 
-    def _look_ahead(self, look_up: Callable[[list[Row]], None]) -> None:
+    def _look_ahead(self, prefetch: Callable[[list[Row]], None]) -> None:
         if self._broken is not None:
             raise self._broken
         try:
@@ -225,7 +227,7 @@ class _Shared:
             self._broken = error
         if not self._next:
             raise self._broken or StopIteration
-        look_up(list(self._next))
+        prefetch(list(self._next))
 
     def rest(self) -> list[Row]:
         """What was never pulled; nothing can be pulled any more."""

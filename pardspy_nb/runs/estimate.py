@@ -16,8 +16,8 @@ from ..core.usage import Usage
 from ..display import html
 from ..modules.module import Module, from_module
 from ..modules.provenance import Sources
-from ..store.cache import open_memory
-from ..tables.results import Record
+from ..store.cache import open_cache
+from ..tables.results import Result
 from ..tables.rows import read_rows
 from .run import Run
 
@@ -137,21 +137,21 @@ def estimate(
 
 def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int, int]:
     """How many of the rows are remembered, and how many of the others equal another."""
-    memory = open_memory(options, module, Sources(module, options.cache_key), total=len(rows))
-    if memory is None:
+    cache = open_cache(options, module, Sources(module, options.cache_key), total=len(rows))
+    if cache is None:
         return 0, 0
     try:
-        keys = [memory.key(row) for row in rows]
-        known = set() if memory.store is None else memory.store.get_many(filter(None, keys)).keys()
+        keys = [cache.key(row) for row in rows]
+        known = set() if cache.store is None else cache.store.get_many(filter(None, keys)).keys()
     finally:
-        memory.close()
+        cache.close()
     new = [key for key in keys if key is None or key not in known]
     distinct = len({key for key in new if key is not None}) + new.count(None)
     return len(keys) - len(new), len(new) - distinct
 
 
 def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal: int) -> Estimate:
-    settled = list(run.records)
+    settled = list(run.results)
     used = [_used(f) for f in settled]
     if not any(f.status == "ok" for f in settled):
         used = [None for _ in settled]  # failures say nothing about answers
@@ -182,7 +182,7 @@ def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal:
     )
 
 
-def _used(f: Record) -> Usage | None:
+def _used(f: Result) -> Usage | None:
     """What asking a row takes. A row that failed and reported nothing was not billed."""
     if f.origin is not None:
         usage: Usage | None = f.origin.usage

@@ -73,7 +73,7 @@ class Parallel:
         return run.start(waits)
 
     def _prediction(self, run: Run) -> Prediction:
-        rows = list(run.records)
+        rows = list(run.results)
         successes = [r for r in rows if r.outputs is not None]
         if not successes:
             raise run.explained(AllFailed)

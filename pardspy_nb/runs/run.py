@@ -20,19 +20,19 @@ from ..core.metrics import ParallelMetrics
 from ..core.options import Options
 from ..display import notebook
 from ..display.sinks import Watchers, choose
-from ..executors.base import Place
-from ..executors.local import Here
+from ..executors.base import Executor
+from ..executors.local import LocalExecutor
 from ..modules.cost_bounds import refuse_unknown
 from ..modules.module import Module
 from ..modules.prediction import Prediction
 from ..modules.provenance import Sources
-from ..store.cache import open_memory
+from ..store.cache import open_cache
 from ..tables.export import check_kind
-from ..tables.inputs import Batch
-from ..tables.results import Records
+from ..tables.inputs import RowBatch
+from ..tables.results import Results
 from ..tables.rows import read_rows
 from .collectors.frame import Ledger
-from .engine_thread import Backend
+from .engine_thread import EngineThread
 from .registry import register
 from .signals import interrupts_held
 
@@ -60,7 +60,7 @@ class Run:
         *,
         clock: Clock | None = None,
         ledger: Callable[..., Ledger] = Ledger,
-        place: Callable[..., Place] | None = None,
+        place: Callable[..., Executor] | None = None,
         most_ahead: int | None = None,
     ) -> None:
         self.options = options
@@ -69,17 +69,17 @@ class Run:
         self._module = module
         self._batch = (
             data
-            if isinstance(data, Batch)
+            if isinstance(data, RowBatch)
             else read_rows(data, module.inputs, module.outputs, options)
         )
         self._workers = 1
         self._set_workers(options.max_workers)
-        if module.talks and self._workers > 1:
+        if module.has_history and self._workers > 1:
             raise ValueError(
                 "this module has a history, which rows in flight would share; use "
                 "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
             )
-        if module.talks and options.executor is not None:
+        if module.has_history and options.executor is not None:
             raise ValueError(
                 "this module has a history, which would stay on the workers: it "
                 "cannot be run with executor="
@@ -93,25 +93,25 @@ class Run:
             refuse_unknown(module)
         sources = Sources(module, options.cache_key)
         total = None if self._batch.in_parts else self._batch.total
-        memory = open_memory(options, module, sources, total=total)
+        cache = open_cache(options, module, sources, total=total)
         clock = clock or SystemClock()
         where = (place or _place_for(options))(
             module,
             self._batch,
             options,
             workers=self._workers,
-            memory=memory,
+            cache=cache,
             clock=clock,
             most_ahead=most_ahead,
         )
         # rows of busy lanes wait, and what was looked up for them would be out of date
         looks_ahead = not self._batch.blocking and module.lanes is None
-        self._backend = Backend(
+        self._backend = EngineThread(
             where,
             self._batch,
             workers=self._workers,
             adapts=self._adapts,
-            memory=memory,
+            cache=cache,
             looks_ahead=looks_ahead,
             clock=clock,
         )
@@ -121,7 +121,7 @@ class Run:
             options,
             sources,
             workers=self._workers,
-            remembers=memory is not None and memory.store is not None,
+            remembers=cache is not None and cache.store is not None,
             control=self._backend.control,
         )
         self._drain = threading.RLock()
@@ -159,7 +159,7 @@ class Run:
         """The figures as they stand."""
         self._pump()
         with self._drain:
-            return self._ledger.tally.metrics()
+            return self._ledger.progress.metrics()
 
     @property
     def is_empty(self) -> bool:
@@ -176,7 +176,7 @@ class Run:
     @property
     def max_workers(self) -> int:
         """Rows in flight at most; may be set while the run goes on, `"auto"` included."""
-        return (self._adapts and self._ledger.tally.max_workers) or self._workers
+        return (self._adapts and self._ledger.progress.max_workers) or self._workers
 
     @max_workers.setter
     def max_workers(self, n: int | Literal["auto"]) -> None:
@@ -238,15 +238,15 @@ class Run:
     def iter(self) -> Iterator[Prediction]:
         """Each successful row's `Prediction` as it completes, in order of completion. The run does
         not wait for whoever iterates: one who leaves early may want to `cancel` it."""
-        records = self._ledger.records
+        results = self._ledger.results
         seen = 0
         while True:
             done = self.done
             self._pump()
-            while seen < len(records):
+            while seen < len(results):
                 place, seen = seen, seen + 1
-                if records.is_ok(place):
-                    row = records.at(place)
+                if results.is_ok(place):
+                    row = results.at(place)
                     yield Prediction(
                         row.outputs or {},
                         inputs=row.inputs,
@@ -285,7 +285,7 @@ class Run:
             with interrupts_held():  # what is drained must be entered, whole
                 events = self._backend.drain()
                 self._ledger.add(events)
-            self._watchers.update(self._ledger.tally, events)
+            self._watchers.update(self._ledger.progress, events)
         if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _GRACE_S:
             self._abandon()
 
@@ -323,7 +323,7 @@ class Run:
         if (crash := self._backend.crash) is not None:
             words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
             self._summary = replace(self._summary, trouble=words)
-        self._watchers.close(self._ledger.tally, self._summary)
+        self._watchers.close(self._ledger.progress, self._summary)
         whole = self.options.return_all and not self.options.only_successful
         self._frame = rows if whole else self._ledger.frame(selected=True)
         if self._summary.notice and not self._watchers.has_panel:
@@ -342,9 +342,9 @@ class Run:
     # -- for those who build on it, and for show ----------------------------------------------
 
     @property
-    def records(self) -> Records:
+    def results(self) -> Results:
         """The settled rows; to be read once the run is done."""
-        return self._ledger.records
+        return self._ledger.results
 
     def explained(self, kind: type[ParallelError]) -> ParallelError:
         """An error of this kind about this run, with every row in its `df`."""
@@ -369,12 +369,12 @@ class Run:
         return f"<Run {state}: {m.successes} ok, {m.failures} failed of {m.total} rows>"
 
 
-def _place_for(options: Options) -> Callable[..., Place]:
+def _place_for(options: Options) -> Callable[..., Executor]:
     if options.executor is None:
-        return Here
-    from ..executors.cluster.executor import OnCluster
+        return LocalExecutor
+    from ..executors.cluster.executor import ClusterExecutor
 
-    return OnCluster
+    return ClusterExecutor
 
 
 @atexit.register

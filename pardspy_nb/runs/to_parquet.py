@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.metrics import ParallelMetrics
 from ..core.options import Options, takes_options
 from ..modules.module import from_module
-from ..tables.chunks import Parts
+from ..tables.chunks import Chunks
 from ..tables.readers import check_names
 from .api import sharded
 from .collectors.file import FileLedger
@@ -70,7 +70,7 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
         raise ValueError(f"{str(path)!r} cannot be read and written at the same time")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
-    parts = Parts(source, described.inputs, repeat=given.samples, columns=given.columns)
+    parts = Chunks(source, described.inputs, repeat=given.samples, columns=given.columns)
     check_names(parts.columns, described.outputs)
     run = Run(
         described,

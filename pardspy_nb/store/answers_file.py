@@ -52,27 +52,27 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     return record | nested
 
 
-def _jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
+def _jsonl(path: Path, results: Iterable[dict[str, Any]]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
-        for record in records:
+        for record in results:
             file.write(json.dumps(record, ensure_ascii=False, default=datetime.isoformat) + "\n")
             count += 1
     return count
 
 
-def _csv(path: Path, records: Iterable[dict[str, Any]]) -> int:
+def _csv(path: Path, results: Iterable[dict[str, Any]]) -> int:
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        for record in records:
+        for record in results:
             writer.writerow(_flat(record))
             count += 1
     return count
 
 
-def _parquet(path: Path, records: Iterator[dict[str, Any]]) -> int:
+def _parquet(path: Path, results: Iterator[dict[str, Any]]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -87,7 +87,7 @@ def _parquet(path: Path, records: Iterator[dict[str, Any]]) -> int:
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     count = 0
     with pq.ParquetWriter(path, schema) as writer:
-        while chunk := [_flat(record) for record in islice(records, _CHUNK)]:
+        while chunk := [_flat(record) for record in islice(results, _CHUNK)]:
             writer.write_table(pa.Table.from_pylist(chunk, schema))
             count += len(chunk)
     return count

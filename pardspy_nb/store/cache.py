@@ -17,7 +17,7 @@ from ..core.options import Options
 from ..core.usage import Usage
 from ..modules.module import Module
 from ..modules.provenance import Sources
-from .keys import Recipe, recipes_of
+from .keys import AnswerCodec, recipes_of
 
 if TYPE_CHECKING:
     from .sqlite import Kept, Store
@@ -39,7 +39,7 @@ class _Met:
         self.sought = False
 
 
-class Memory:
+class AnswerCache:
     """The answers of one module, for one run. For one event loop's thread.
 
     Args:
@@ -74,7 +74,7 @@ class Memory:
             for name, about in sources.known.items():
                 store.declare(name, json.dumps(about))
 
-    def look_up(self, rows: Iterable[Row]) -> None:
+    def prefetch(self, rows: Iterable[Row]) -> None:
         """Look for the answers of rows that come next, all at once, which is much quicker."""
         self._looks_ahead = True
         met = {row.number: self._meet(row) for row in rows}
@@ -105,14 +105,14 @@ class Memory:
         return _Met(_hash(recipe, words, row.sample, earlier), words)
 
     def key(self, row: Row) -> bytes | None:
-        """See `protocols.Memory`."""
+        """See `protocols.Cache`."""
         met = self._met.get(row.number)
         if met is None:
             met = self._met[row.number] = self._meet(row)
         return met.key
 
-    def recall(self, row: Row, key: bytes | None) -> Answer | None:
-        """See `protocols.Memory`. StoreError if the store cannot be read."""
+    def get(self, row: Row, key: bytes | None) -> Answer | None:
+        """See `protocols.Cache`. StoreError if the store cannot be read."""
         if self._trouble is not None:
             raise self._trouble
         if key is None:
@@ -147,8 +147,8 @@ class Memory:
         origin = Origin(used, kept.source, kept.at_utc_s)
         return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin, repaired)
 
-    def shared(self, row: Row, answer: Answer) -> Answer:
-        """See `protocols.Memory`."""
+    def copy_for(self, row: Row, answer: Answer) -> Answer:
+        """See `protocols.Cache`."""
         self._met.pop(row.number, None)
         outputs = {n: _own(value) for n, value in answer.outputs.items()}
         if answer.origin is not None:
@@ -156,8 +156,8 @@ class Memory:
         origin = Origin(answer.usage or _UNKNOWN, self._sources.of(row.number), time.time())
         return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
-    async def remember(self, row: Row, key: bytes | None, answer: Answer) -> None:
-        """See `protocols.Memory`. StoreError if the answer cannot be written."""
+    async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
+        """See `protocols.Cache`. StoreError if the answer cannot be written."""
         met = self._met.pop(row.number, None)
         if key is None or met is None:
             return
@@ -202,13 +202,13 @@ class Memory:
                 figures,
             )
         else:
-            self._at_hand[key] = self.shared(row, answer)
+            self._at_hand[key] = self.copy_for(row, answer)
         if self._most_at_hand is not None and len(self._at_hand) > self._most_at_hand:
             self._at_hand.popitem(last=False)
 
     def _from_hand(self, row: Row, at_hand: Answer | tuple[Any, ...]) -> Answer:
         if isinstance(at_hand, Answer):
-            return self.shared(row, at_hand)
+            return self.copy_for(row, at_hand)
         text, finish_reason, model, at, figures = at_hand
         recipe = self._recipes[row.number % len(self._recipes)]
         outputs, repaired = recipe.read(text, finish_reason)
@@ -221,7 +221,7 @@ class Memory:
             self.store.close()
 
 
-def _hash(recipe: Recipe, words: str, sample: int, earlier: int) -> bytes:
+def _hash(recipe: AnswerCodec, words: str, sample: int, earlier: int) -> bytes:
     full = recipe.base.copy()
     # numbers first: words may hold anything
     full.update(b"%d %d " % (sample, earlier) + words.encode("utf-8", "surrogatepass"))
@@ -249,9 +249,9 @@ def _real(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def open_memory(
+def open_cache(
     options: Options, module: Module, sources: Sources, *, total: int | None
-) -> Memory | None:
+) -> AnswerCache | None:
     """The memory for the options `store`, `dedupe` and `cache_key`; None where nothing can be
     remembered or shared.
 
@@ -264,7 +264,9 @@ def open_memory(
     store = _open_store(options.store)
     if store is None and not options.dedupe:
         return None
-    return Memory(store, module, options.cache_key, sources, dedupe=options.dedupe, total=total)
+    return AnswerCache(
+        store, module, options.cache_key, sources, dedupe=options.dedupe, total=total
+    )
 
 
 def _open_store(given: Any) -> Store | None:

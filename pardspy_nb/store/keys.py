@@ -18,7 +18,7 @@ from ..modules.module import Module
 from ..modules.predict import Predict
 
 
-class Recipe(Protocol):
+class AnswerCodec(Protocol):
     """How the answers of one module are keyed, written and read.
 
     Attributes:
@@ -38,7 +38,7 @@ class Recipe(Protocol):
         `InvalidOutputError` if it does not fit any more."""
 
 
-def recipes_of(module: Module, cache_key: str | None) -> list[Recipe]:
+def recipes_of(module: Module, cache_key: str | None) -> list[AnswerCodec]:
     """The recipes of a module (row i: i modulo their number); none where something unknown may
     decide the answers, and the user does not vouch for it with a `cache_key`."""
     if module.predicts:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.events import Row
 from ..signatures.fields import Field, Inputs
 from . import frame
-from .inputs import Batch, expand, feeding, part_of
+from .inputs import RowBatch, expand, feeding, part_of
 from .parquet import beside, to_arrow
 from .readers import read_parts
-from .results import Records
+from .results import Results
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 PART_ROWS = 2000  # input rows; a part with its answers is some megabytes
 
 
-class Part(NamedTuple):
+class Chunk(NamedTuple):
     """Neighbouring input rows and what became of them.
 
     `position` is that of its first row; `tasks` are its rows, samples counted singly; `table` has
-    the input's columns, to be carried along, None for a stream, whose inputs the records keep.
+    the input's columns, to be carried along, None for a stream, whose inputs the results keep.
     """
 
     position: int
     tasks: int
     table: pa.Table | None
-    records: Records
+    results: Results
 
     def finished(self, outputs: Mapping[str, Field], names: list[str], repeat: int) -> pa.Table:
         """Its rows, in order: carried columns as they came, then the run's own. `names` are the
         inputs where there is no table."""
         import pyarrow as pa
 
-        places = self.records.order()
-        batch = Batch(iter(()), None, names if self.table is None else [], repeat=repeat)
-        df = frame.build(self.records, places, batch, outputs)
-        frame.spell_out_objects(df, outputs)
+        places = self.results.order()
+        batch = RowBatch(iter(()), None, names if self.table is None else [], repeat=repeat)
+        df = frame.build(self.results, places, batch, outputs)
+        frame.objects_to_text(df, outputs)
         own = to_arrow(df, outputs)
         if self.table is None:
             return own
-        positions = [self.records.positions[place] - self.position for place in places]
+        positions = [self.results.positions[place] - self.position for place in places]
         return beside(self.table.take(pa.array(positions, pa.int64())), own)
 
 
 def part_of_table(
     table: pa.Table, position: int, inputs: Inputs, *, repeat: int, columns: Mapping[str, str]
-) -> tuple[Part, Iterator[Row]]:
+) -> tuple[Chunk, Iterator[Row]]:
     """A part of a table that begins at this position, and its rows. ValueError names rows that
     have a missing or a wrong value."""
     feeds = feeding(table.column_names, inputs, columns)
@@ -61,10 +61,10 @@ def part_of_table(
     renamed = [(n, c) for n, c in feeds.items() if n not in table.column_names]
     for name, column in renamed:  # as in the frame, an input stands under its own name
         table = table.append_column(name, table.column(column))
-    return Part(position, table.num_rows * repeat, table, Records({})), rows
+    return Chunk(position, table.num_rows * repeat, table, Results({})), rows
 
 
-class Parts:
+class Chunks:
     """An input in parts, which are read as their rows are pulled.
 
     Args:
@@ -85,7 +85,7 @@ class Parts:
         self, source: Any, inputs: Inputs, *, repeat: int, columns: Mapping[str, str] | None
     ) -> None:
         self._inputs, self._repeat, self._columns = inputs, repeat, columns or {}
-        self.open: dict[int, Part] = {}
+        self.open: dict[int, Chunk] = {}
         if isinstance(source, Iterator):
             stream = expand(source, inputs, repeat=repeat, columns=columns)
             self.columns, self._no_rows = list[str](), None
@@ -99,12 +99,12 @@ class Parts:
         feeds = feeding(self.columns, inputs, columns or {})
         rows = self._of_tables(itertools.chain([first], tables))
         tasks = None if total is None else total * repeat
-        self.batch = Batch(rows, tasks, list(feeds), repeat=repeat, in_parts=True)
+        self.batch = RowBatch(rows, tasks, list(feeds), repeat=repeat, in_parts=True)
 
     @property
-    def empty(self) -> Part:
+    def empty(self) -> Chunk:
         """A part without rows, in the input's columns."""
-        return Part(0, 0, self._no_rows, Records())
+        return Chunk(0, 0, self._no_rows, Results())
 
     @property
     def tasks(self) -> int:
@@ -113,7 +113,7 @@ class Parts:
 
     def _of_stream(self, rows: Iterator[Row]) -> Iterator[Row]:
         for number in itertools.count():
-            self.open[number] = Part(number * PART_ROWS, self.tasks, None, Records())
+            self.open[number] = Chunk(number * PART_ROWS, self.tasks, None, Results())
             pulled = 0
             for row in itertools.islice(rows, self.tasks):
                 pulled += 1

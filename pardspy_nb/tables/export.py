@@ -31,7 +31,7 @@ def check_kind(kind: str) -> None:
             raise ModuleNotFoundError(f"result={kind!r} needs {library}: pip install {library}")
 
 
-def handed_over(df: pd.DataFrame, kind: str) -> Any:
+def convert(df: pd.DataFrame, kind: str) -> Any:
     """A result frame as the kind of table that was asked for: as it is, `as_arrow`, `as_polars`."""
     if kind == "pyarrow":
         return as_arrow(df)

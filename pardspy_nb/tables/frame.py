@@ -15,23 +15,23 @@ from ..core.events import STATUSES
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
-from .inputs import Batch
-from .results import ABSENT, Records
+from .inputs import RowBatch
+from .results import ABSENT, Results
 
 _STATUS = pd.CategoricalDtype(list(STATUSES))
 _SCALARS: dict[Any, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "str"}
 
 
 def build(
-    records: Records, places: Sequence[int], batch: Batch, outputs: Mapping[str, Field]
+    results: Results, places: Sequence[int], batch: RowBatch, outputs: Mapping[str, Field]
 ) -> pd.DataFrame:
-    """The frame of the rows at these places of `records`, with the input's index.
+    """The frame of the rows at these places of `results`, with the input's index.
 
     Columns: inputs (all columns of an input table), outputs, `sample` (with `repeat` > 1),
     outcome (`repaired` where an answer was), time (ms; `started_at` UTC), usage (tokens, USD).
     """
     at = np.asarray(places, dtype=np.int64)
-    positions = _numbers(records.positions)[at]
+    positions = _numbers(results.positions)[at]
     index = _index(batch.index, positions)
     columns: dict[str, Any] = {}
     if batch.table is not None:
@@ -39,24 +39,24 @@ def build(
         columns = {str(name): carried[name].array for name in carried.columns}
     for name in batch.names:
         if name not in columns:
-            columns[name] = _infer(records.inputs_of(name, places))
-    columns |= _outputs(records, places, outputs)
+            columns[name] = _infer(results.inputs_of(name, places))
+    columns |= _outputs(results, places, outputs)
     if batch.repeat > 1:
-        columns["sample"] = _numbers(records.samples)[at]
-    columns |= _outcome(records, places, at) | _time(records, at) | _usage(records, places)
+        columns["sample"] = _numbers(results.samples)[at]
+    columns |= _outcome(results, places, at) | _time(results, at) | _usage(results, places)
     return pd.DataFrame(columns, index=index, copy=False)
 
 
-def spell_out_objects(df: pd.DataFrame, outputs: Mapping[str, Field]) -> None:
+def objects_to_text(df: pd.DataFrame, outputs: Mapping[str, Field]) -> None:
     """Write values that no file has a type for as text, in place; dates and lists of plain values
     stay."""
     for name, column in df.items():
         field = outputs.get(str(name))
         if column.dtype == object and not (field is not None and field.is_columnar):
-            spell_out(df, str(name), field)
+            to_text(df, str(name), field)
 
 
-def spell_out(df: pd.DataFrame, name: str, field: Field | None) -> None:
+def to_text(df: pd.DataFrame, name: str, field: Field | None) -> None:
     """Write a column's values as text, in place: JSON, where its field is declared."""
 
     def text(value: Any) -> Any:
@@ -73,7 +73,7 @@ def order_of(df: pd.DataFrame) -> int:
     return zlib.crc32(hashes.tobytes())
 
 
-def outputs_of(df: pd.DataFrame, batch: Batch) -> list[str]:
+def outputs_of(df: pd.DataFrame, batch: RowBatch) -> list[str]:
     """The columns of a run's outputs."""
     own = {*batch.names, "sample", *map(str, getattr(batch.table, "columns", ()))}
     return [n for n in df.columns[: df.columns.get_loc("status")] if n not in own]
@@ -92,11 +92,11 @@ def _numbers(column: Any) -> Any:
 
 
 def _outputs(
-    records: Records, places: Sequence[int], fields: Mapping[str, Field]
+    results: Results, places: Sequence[int], fields: Mapping[str, Field]
 ) -> dict[str, Any]:
     columns = {}
-    for name in [*fields, *(n for n in records.outputs if n not in fields)]:
-        known = records.outputs.get(name)
+    for name in [*fields, *(n for n in results.outputs if n not in fields)]:
+        known = results.outputs.get(name)
         found = [] if known is None else [known[place] for place in places]
         values = [None if v is ABSENT else v for v in found] or [None] * len(places)
         if name in fields:
@@ -137,47 +137,47 @@ def _objects(values: list[Any]) -> Any:
     return pd.Series(values, dtype=object).array
 
 
-def _outcome(records: Records, places: Sequence[int], at: Any) -> dict[str, Any]:
-    codes = np.frombuffer(bytes(records.codes), dtype=np.uint8)[at]
+def _outcome(results: Results, places: Sequence[int], at: Any) -> dict[str, Any]:
+    codes = np.frombuffer(bytes(results.codes), dtype=np.uint8)[at]
     failed = [
-        None if code == 0 else records.errors.get(place)
+        None if code == 0 else results.errors.get(place)
         for place, code in zip(places, codes.tolist(), strict=True)
     ]
-    cached = np.zeros(len(records), dtype=bool)
-    cached[list(records.origins)] = True
+    cached = np.zeros(len(results), dtype=bool)
+    cached[list(results.origins)] = True
     names = [None if e is None else type(e).__name__ for e in failed]
     repairs = {}
-    if records.repairs:
-        repairs = {"repaired": pd.array([records.repairs.get(p) for p in places], dtype="str")}
+    if results.repairs:
+        repairs = {"repaired": pd.array([results.repairs.get(p) for p in places], dtype="str")}
     return {
         "status": pd.Categorical.from_codes(codes.astype("int8"), dtype=_STATUS),
         "error_type": pd.array(names, dtype="str"),
         "error": pd.array([None if e is None else message_of(e) for e in failed], dtype="str"),
         **repairs,
-        "attempts": _numbers(records.attempts)[at],
+        "attempts": _numbers(results.attempts)[at],
         "cached": cached[at],
     }
 
 
-def _time(records: Records, at: Any) -> dict[str, Any]:
-    stamps = pd.to_datetime(pd.Series(_numbers(records.started_at)[at]), unit="s")
+def _time(results: Results, at: Any) -> dict[str, Any]:
+    stamps = pd.to_datetime(pd.Series(_numbers(results.started_at)[at]), unit="s")
     return {
-        "latency_ms": _numbers(records.latency_ms)[at],
-        "queued_ms": _numbers(records.queued_ms)[at],
-        "waited_ms": _numbers(records.waited_ms)[at],
+        "latency_ms": _numbers(results.latency_ms)[at],
+        "queued_ms": _numbers(results.queued_ms)[at],
+        "waited_ms": _numbers(results.waited_ms)[at],
         "started_at": stamps.dt.as_unit("us").dt.tz_localize("UTC").array,
     }
 
 
-def _usage(records: Records, places: Sequence[int]) -> dict[str, Any]:
-    usages = [records.usages[place] or _NO_USAGE for place in places]
+def _usage(results: Results, places: Sequence[int]) -> dict[str, Any]:
+    usages = [results.usages[place] or _NO_USAGE for place in places]
     return {
         "prompt_tokens": _array([u.prompt_tokens for u in usages], "Int64"),
         "completion_tokens": _array([u.completion_tokens for u in usages], "Int64"),
         "total_tokens": _array([u.total_tokens for u in usages], "Int64"),
         "cost_usd": _array([u.cost_usd for u in usages], "float64"),
-        "model": _array([records.models[place] for place in places], "str"),
-        "finish_reason": _array([records.reasons[place] for place in places], "str"),
+        "model": _array([results.models[place] for place in places], "str"),
+        "finish_reason": _array([results.reasons[place] for place in places], "str"),
     }
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..signatures.fields import Field
-from .inputs import Batch
+from .inputs import RowBatch
 
 
-def truths_of(truth: Any, batch: Batch, outputs: Mapping[str, Field]) -> dict[str, list[Any]]:
+def truths_of(truth: Any, batch: RowBatch, outputs: Mapping[str, Field]) -> dict[str, list[Any]]:
     """The true labels by output and position, spelled as the labels are; None where there is none.
 
     Args:
@@ -48,7 +48,7 @@ def by_index(labels: Any, index: Any) -> Any:
     return labels.reindex(index) if same else labels
 
 
-def _labels(of: Any, batch: Batch, rows: int, field: Field | None) -> list[Any]:
+def _labels(of: Any, batch: RowBatch, rows: int, field: Field | None) -> list[Any]:
     if isinstance(of, str):
         columns = list(getattr(batch.table, "columns", ()))
         if of not in columns:

@@ -29,7 +29,7 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """Rows to run. `total` counts rows times samples, None for a stream; `table` and `index`
     are the input's own, to be carried along; `names` are the inputs in order, `columns` their
     values by position, where all are at hand. Rows that come `in_parts` are let go part by part,
@@ -62,7 +62,7 @@ def expand(
     batch_key: str = "_batch",
     repeat: int = 1,
     columns: Mapping[str, str] | None = None,
-) -> Batch:
+) -> RowBatch:
     """Rows from any supported shape (see `run_parallel`).
 
     Raises:
@@ -100,7 +100,7 @@ def again(
     numbers: Sequence[int],
     samples: Sequence[int],
     columns: Mapping[str, str] | None,
-) -> Batch:
+) -> RowBatch:
     """The rows of a table once more, the i-th under its number and sample number."""
     batch = _from_table(table, inputs, 1, columns or {})
     rows = (
@@ -160,7 +160,7 @@ def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) ->
     return feeding
 
 
-def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, str]) -> Batch:
+def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, str]) -> RowBatch:
     names = [str(name) for name in table.columns]
     values = {n: table[c].tolist() for n, c in feeding(names, inputs, columns).items()}
     return _from_columns(values, len(table), inputs, repeat, index=table.index, table=table)
@@ -176,7 +176,7 @@ def part_of(
     return _samples(rows, repeat, first)
 
 
-def _from_explicit(data: Mapping[str, Any], inputs: Inputs, key: str, repeat: int) -> Batch:
+def _from_explicit(data: Mapping[str, Any], inputs: Inputs, key: str, repeat: int) -> RowBatch:
     rows = data[key]
     if not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):
         raise ValueError(f"{key!r} must hold a list of input dicts")
@@ -184,7 +184,7 @@ def _from_explicit(data: Mapping[str, Any], inputs: Inputs, key: str, repeat: in
     return _from_dicts([{**shared, **row} for row in rows], inputs, repeat)
 
 
-def _from_mapping(data: Mapping[str, Any], inputs: Inputs, repeat: int) -> Batch:
+def _from_mapping(data: Mapping[str, Any], inputs: Inputs, repeat: int) -> RowBatch:
     _check_names(data.keys(), inputs)
     listed: dict[str, list[Any]] = {}
     index = None
@@ -210,7 +210,7 @@ def _is_one_value(values: list[Any], field: Field | None) -> bool:
     )
 
 
-def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, repeat: int) -> Batch:
+def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, repeat: int) -> RowBatch:
     names = [n for n in inputs.fields if any(n in row for row in rows)]
     for row in rows:
         names += [n for n in row if inputs.open and n not in names]
@@ -218,12 +218,12 @@ def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, repeat: int) 
         _check_names(row.keys(), inputs, f"row {position}")
     for name in names:
         _check_values(name, (row.get(name) for row in rows), inputs)
-    return Batch(
+    return RowBatch(
         _samples(rows, repeat), len(rows) * repeat, names, repeat=repeat, positions=len(rows)
     )
 
 
-def _from_stream(rows: Iterator[Any], inputs: Inputs, repeat: int) -> Batch:
+def _from_stream(rows: Iterator[Any], inputs: Inputs, repeat: int) -> RowBatch:
     def checked() -> Iterator[Mapping[str, Any]]:
         for position, row in enumerate(rows):
             if not isinstance(row, Mapping):
@@ -234,7 +234,7 @@ def _from_stream(rows: Iterator[Any], inputs: Inputs, repeat: int) -> Batch:
             yield row
 
     names = list(inputs.fields)
-    return Batch(_samples(checked(), repeat), None, names, blocking=True, repeat=repeat)
+    return RowBatch(_samples(checked(), repeat), None, names, blocking=True, repeat=repeat)
 
 
 def _from_columns(
@@ -246,7 +246,7 @@ def _from_columns(
     index: Any = None,
     table: Any = None,
     first: int = 0,
-) -> Batch:
+) -> RowBatch:
     _check_names(columns.keys(), inputs)
     columns = dict(columns)
     for name, values in columns.items():
@@ -260,7 +260,7 @@ def _from_columns(
     if len(names) == 1:
         name = names[0]
         rows = ({name: value} for value in columns[name])
-    return Batch(
+    return RowBatch(
         _samples(rows, repeat),
         length * repeat,
         names,

@@ -34,7 +34,7 @@ def to_arrow(df: pd.DataFrame, outputs: Mapping[str, Field], *, index: bool = Fa
             try:
                 pa.array(df[name], from_pandas=True)
             except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                frame.spell_out(df, name, outputs.get(name))
+                frame.to_text(df, name, outputs.get(name))
         return pa.Table.from_pandas(df, preserve_index=keep)
 
 
@@ -50,7 +50,7 @@ def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
     return pa.table(list(columns.values()), schema=schema)
 
 
-class Segments:
+class ParquetSegments:
     """Writes tables to `path`, whose names and types may differ from one to the next."""
 
     def __init__(self, path: Path) -> None:

@@ -15,7 +15,7 @@ _CODES = {status: code for code, status in enumerate(STATUSES)}
 _NAN = float("nan")
 
 
-class Record(NamedTuple):
+class Result(NamedTuple):
     """One settled row. `outputs` is None unless it is ok; `latency_ms` is nan without an
     attempt."""
 
@@ -29,7 +29,7 @@ class Record(NamedTuple):
     latency_ms: float
 
 
-class Records:
+class Results:
     """Columns of settled rows, in order of completion; all have one length.
 
     Attributes:
@@ -115,14 +115,14 @@ class Records:
         """Whether the row at a place has an answer."""
         return self.codes[place] == 0
 
-    def at(self, place: int) -> Record:
+    def at(self, place: int) -> Result:
         """The row at a place."""
         status = STATUSES[self.codes[place]]
         outputs = None
         if status == "ok":
             here = {name: column[place] for name, column in self.outputs.items()}
             outputs = {name: value for name, value in here.items() if value is not ABSENT}
-        return Record(
+        return Result(
             self.numbers[place],
             self._inputs_at(place),
             status,
@@ -147,5 +147,5 @@ class Records:
         assert self._columns is not None
         return {name: column[self.positions[place]] for name, column in self._columns.items()}
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Result]:
         return map(self.at, self.order())

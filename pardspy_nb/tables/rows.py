@@ -7,12 +7,14 @@ from typing import Any
 
 from ..core.options import Options
 from ..signatures.fields import Field, Inputs
-from .inputs import Batch, expand
+from .inputs import RowBatch, expand
 from .readers import as_table, check_columns
 from .until_decided import until_decided
 
 
-def read_rows(data: Any, inputs: Inputs, outputs: Mapping[str, Field], options: Options) -> Batch:
+def read_rows(
+    data: Any, inputs: Inputs, outputs: Mapping[str, Field], options: Options
+) -> RowBatch:
     """The rows of any supported input (see `run_parallel`); nothing runs yet.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any
 from ..core.events import Event, Row, RowFinished, RunFinished
 from ..core.options import UntilDecided
 from ..signatures.fields import Field
-from .inputs import Batch
+from .inputs import RowBatch
 
 
 def is_decided(counts: Counter[Any], left: int) -> bool:
@@ -47,7 +47,7 @@ class _Open:
         self.counts: Counter[Any] = Counter()
 
 
-class Deciding:
+class SamplesUntilDecided:
     """The samples of a batch's rows, as they turn out to be needed. An iterator that may wait;
     it is told of the run's events from another thread.
 
@@ -127,12 +127,12 @@ class Deciding:
             self._ask(row, needed(row.counts, left))
 
 
-def until_decided(batch: Batch, rule: UntilDecided, outputs: Mapping[str, Field]) -> Batch:
+def until_decided(batch: RowBatch, rule: UntilDecided, outputs: Mapping[str, Field]) -> RowBatch:
     """A batch whose rows have as many samples as they need."""
     output = output_voted_on(rule, outputs)
     if batch.total == 0:
         return replace(batch, repeat=rule.most)
-    deciding = Deciding(batch.rows, rule.most, output, batch.positions)
+    deciding = SamplesUntilDecided(batch.rows, rule.most, output, batch.positions)
     return replace(
         batch, rows=deciding, total=None, blocking=True, repeat=rule.most, listener=deciding
     )

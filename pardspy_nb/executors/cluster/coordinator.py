@@ -23,20 +23,20 @@ from ...core.events import (
     RowStarted,
     RunFinished,
     RunStarted,
-    RunSteered,
+    SettingsChanged,
     Status,
 )
-from ...engine.controls import Steering
+from ...engine.controls import RunControls
 from ...engine.policies import FailurePolicy
-from ...engine.protocols import Memory
-from ...engine.row_task import Flight
-from .fair_share import Shares
-from .messages import Orders, Report, TransferError
-from .quarantine import Losses, WorkerLostError
-from .shared_limits import Entry
+from ...engine.protocols import Cache
+from ...engine.row_task import RowTask
+from .fair_share import FairShare
+from .messages import Command, Report, TransferError
+from .quarantine import Quarantine, WorkerLostError
+from .shared_limits import SharedLimits
 from .timers import Timers
-from .work_queue import Parcel, Source
-from .worker_state import RATE_S, Member
+from .work_queue import WorkItem, WorkQueue
+from .worker_state import RATE_S, WorkerState
 
 _BEAT_S = 2.0  # between words to sites that hear nothing else
 _RESHARE_S = 0.02
@@ -53,30 +53,30 @@ class Link(Protocol):
     """The way to the sites. It calls the fleet's `joined`, `left`, `heard` and `delivered`, on the
     loop's thread; what is sent to a site arrives in order."""
 
-    def open(self, fleet: Fleet) -> None:
+    def open(self, fleet: Coordinator) -> None:
         """Begin to tell of sites."""
 
-    def send(self, site: str, parcel: Parcel) -> None:
+    def send(self, site: str, parcel: WorkItem) -> None:
         """Bring a parcel to a site."""
 
-    def tell(self, site: str, orders: Orders) -> None:
+    def tell(self, site: str, orders: Command) -> None:
         """Bring orders to a site."""
 
 
-class Fleet(Steering):
+class Coordinator(RunControls):
     """Runs a source's rows at the sites of a link: a `protocols.Runner`.
 
     Args:
         total: the number of rows, None if it is not known.
         max_workers: attempts under way, at all sites together.
         rpm, tpm, max_cost_usd: limits of all sites together.
-        memory: what remembers rows here; None where sites do so themselves, or nobody.
-        twins: sites may ask a row twice (`hedge`), and need workers for that at the end, too.
+        cache: what remembers rows here; None where sites do so themselves, or nobody.
+        duplicates: sites may ask a row twice (`hedge`), and need workers for that at the end, too.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: WorkQueue,
         link: Link,
         emit: Callable[[Event], None],
         *,
@@ -87,46 +87,48 @@ class Fleet(Steering):
         rpm: float | None = None,
         tpm: float | None = None,
         max_cost_usd: float | None = None,
-        memory: Memory | None = None,
-        twins: bool = False,
+        cache: Cache | None = None,
+        duplicates: bool = False,
     ) -> None:
         super().__init__(max_workers)
-        self._most_there = 2 if twins else 1  # attempts at a row at once
+        self._most_there = 2 if duplicates else 1  # attempts at a row at once
         self._source, self._link, self._emit, self._clock = source, link, emit, clock
-        self._total, self._failure, self._remembers = total, failure, memory is not None
-        self._members: dict[str, Member] = {}
-        self._shares, self._losses, self._timers = Shares(), Losses(), Timers()
-        self._entry = Entry(rpm, tpm, max_cost_usd, self._members, self._shares.of, self._let_in)
+        self._total, self._failure, self._remembers = total, failure, cache is not None
+        self._members: dict[str, WorkerState] = {}
+        self._shares, self._losses, self._timers = FairShare(), Quarantine(), Timers()
+        self._entry = SharedLimits(
+            rpm, tpm, max_cost_usd, self._members, self._shares.of, self._let_in
+        )
         self._keeping: set[asyncio.Task[None]] = set()
         self._dropping = self._began = self._now = False
         self._failures = self._settled = self._running = self._max_in_flight = 0
         self._most_workers = max_workers
 
-    # -- more control (see `Steering` and `protocols.Steerable`) ----------------------------------
+    # -- more control (see `RunControls` and `protocols.Controllable`) ---
 
     def drop_stragglers(self) -> None:
         self._dropping = True
-        self._steered()
+        self._settings_changed()
 
     def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
         self._note_stop(reason, error)
         self._now = self._now or now
         if now and self._began:
             self._timers.later("cancel", _CANCEL_S, self._settle_all)
-        self._steered()
+        self._settings_changed()
 
     def release(self, number: int) -> None:
         self._source.release(number)
         self._feed_all()
 
-    def ends_now(self) -> list[Event]:
+    def abandoned_events(self) -> list[Event]:
         """See `protocols.Runner`."""
-        here = [*self._open_flights(), *self._source.close(), *self._losses.close()]
+        here = [*self._open_row_tasks(), *self._source.close(), *self._losses.close()]
         open_ = [f for f in dict.fromkeys(here) if not f.settled]
         ends: list[Event] = [f.finished("cancelled" if f.attempts else "not_run") for f in open_]
         return [*ends, self._finished("cancelled", None)]
 
-    def _open_flights(self) -> list[Flight]:
+    def _open_row_tasks(self) -> list[RowTask]:
         return [f for m in list(self._members.values()) for f in list(m.open.values())]
 
     def _finished(self, reason: str, error: BaseException | None) -> RunFinished:
@@ -136,10 +138,10 @@ class Fleet(Steering):
     def _elapsed(self) -> float:
         return self._loop.time() - self._start if self._began else 0.0
 
-    def _steered(self) -> None:
+    def _settings_changed(self) -> None:
         self._most_workers = max(self._most_workers, self._workers_wanted)
         if self._began:
-            steered = RunSteered(
+            steered = SettingsChanged(
                 self._workers_wanted, self._paused, self._dropping, self._stop_reason
             )
             self._emit(steered)
@@ -160,7 +162,7 @@ class Fleet(Steering):
         self._entry.open(self._loop)
         self._emit(RunStarted(self._total, self._clock.utc_s()))
         self._source.open(self._loop, self._feed_all, self._source_broke, self._settle)
-        self._steered()
+        self._settings_changed()
         if not self._idle.is_set():
             self._link.open(self)
             self._beat()
@@ -169,11 +171,11 @@ class Fleet(Steering):
         self._timers.close()
         end = self._finished(self._stop_reason or "done", self._stop_error)
         self._began = False
-        for flight in (*self._source.close(), *self._losses.close()):
-            self._settle(flight, "cancelled" if flight.attempts else "not_run")
+        for row_task in (*self._source.close(), *self._losses.close()):
+            self._settle(row_task, "cancelled" if row_task.attempts else "not_run")
         self._emit(end)
         for member in self._members.values():
-            self._link.tell(member.name, Orders(0, stop="soft"))
+            self._link.tell(member.name, Command(0, stop="soft"))
 
     def _source_broke(self, error: BaseException, reason: str = "source") -> None:
         self.stop(reason, error, now=False)
@@ -209,8 +211,8 @@ class Fleet(Steering):
     def _settle_all(self) -> None:
         """The sites have had their time: rows that are open end here."""
         for member in self._members.values():
-            for flight in list(member.open.values()):
-                self._settle(flight, "cancelled" if flight.attempts else "not_run")
+            for row_task in list(member.open.values()):
+                self._settle(row_task, "cancelled" if row_task.attempts else "not_run")
             member.open.clear()
             member.parcels.clear()
         self._notice_end()
@@ -222,7 +224,7 @@ class Fleet(Steering):
         report."""
         if not self._began or self._stop_reason is not None or self._idle.is_set():
             return False
-        self._members[site] = Member(site)
+        self._members[site] = WorkerState(site)
         self._timers.later("tell", _RESHARE_S, self._tell_all)
         return True
 
@@ -234,8 +236,8 @@ class Fleet(Steering):
         if died:
             self._losses.count(member, self._shares.of(site))
         self._shares.leave(site)
-        for number, flight in member.open.items():
-            self._lose(member, number, flight)
+        for number, row_task in member.open.items():
+            self._lose(member, number, row_task)
         alone = self._losses.held_back(member.open.values()) if self._source.is_by_row else []
         others = [f for f in member.open.values() if f not in alone]
         self._source.give_back(member.parcels.values(), others)
@@ -245,23 +247,23 @@ class Fleet(Steering):
         self._expect_somebody(error)
         self._notice_end()
 
-    def _lose(self, member: Member, number: int, flight: Flight) -> None:
+    def _lose(self, member: WorkerState, number: int, row_task: RowTask) -> None:
         """A row was at a site that is gone."""
-        flight.bill(member.spent.get(number))
+        row_task.bill(member.spent.get(number))
         error = WorkerLostError(f"the worker {member.name} died with this row in flight")
-        self._entry.leave_all(member, flight, error)
+        self._entry.leave_all(member, row_task, error)
         if self._stop_reason is not None:
-            self._settle(flight, "cancelled" if flight.attempts else "not_run")
+            self._settle(row_task, "cancelled" if row_task.attempts else "not_run")
             return
         guilty = self._losses.is_guilty(number)
         if self._losses.hit(number):
-            flight.error = error
+            row_task.error = error
         for _ in range(member.running[number]):
             self._running -= 1
             if not guilty:
-                self._emit(AttemptFailed(flight.row, flight.attempts, error, 0.0, 0.0))
+                self._emit(AttemptFailed(row_task.row, row_task.attempts, error, 0.0, 0.0))
         if guilty:
-            self._failed(flight)
+            self._failed(row_task)
 
     def heard(self, site: str, report: Report) -> None:
         """A site reports."""
@@ -297,66 +299,68 @@ class Fleet(Steering):
         if member is None or parcel is None:
             return
         if error is not None:
-            for row in parcel.flights.keys() & member.open.keys():
+            for row in parcel.row_tasks.keys() & member.open.keys():
                 self._settle(member.open.pop(row), "not_run")
             self.stop(getattr(error, "reason", "crashed"), error, now=False)
         self._feed(member)
         self._notice_end()
 
-    def returned(self, site: str, parcel: Parcel, error: BaseException) -> None:
+    def returned(self, site: str, parcel: WorkItem, error: BaseException) -> None:
         """A parcel's rows cannot be sent: the one that cannot fails, once it is known which."""
         member = self._members.get(site)
         if member is None:
             return
-        flights = [f for n, f in parcel.flights.items() if member.open.pop(n, None) is not None]
+        row_tasks = [f for n, f in parcel.row_tasks.items() if member.open.pop(n, None) is not None]
         member.parcels.pop(parcel.number, None)
-        if len(flights) > 1 and self._stop_reason is None:
-            self._losses.set_aside(flights)
-        for flight in flights:
+        if len(row_tasks) > 1 and self._stop_reason is None:
+            self._losses.set_aside(row_tasks)
+        for row_task in row_tasks:
             if self._stop_reason is not None:
-                self._settle(flight, "not_run")
-            elif len(flights) == 1:
+                self._settle(row_task, "not_run")
+            elif len(row_tasks) == 1:
                 words = f"the inputs cannot be sent to a worker: {type(error).__name__}: {error}"
-                flight.error = TransferError(words)
-                self._failed(flight)
+                row_task.error = TransferError(words)
+                self._failed(row_task)
         self._feed_all()
         self._notice_end()
 
     # -- what became of rows --------------------------------------------------------------------
 
-    def _enter(self, member: Member, event: Any) -> None:
+    def _enter(self, member: WorkerState, event: Any) -> None:
         number = event.row
-        flight = member.open.get(number)
-        if flight is None:
+        row_task = member.open.get(number)
+        if row_task is None:
             return
         if isinstance(event, RowFinished):
-            self._row_finished(member, number, flight, event)
+            self._row_finished(member, number, row_task, event)
         elif isinstance(event, RowStarted):
-            if not flight.attempts:
-                flight.queued_s = self._elapsed()
-            flight.attempts += 1
+            if not row_task.attempts:
+                row_task.queued_s = self._elapsed()
+            row_task.attempts += 1
             member.running[number] += 1
             self._running += 1
             self._max_in_flight = max(self._max_in_flight, self._running)
-            self._tell_of(RowStarted(flight.row, flight.attempts), flight)
+            self._tell_of(RowStarted(row_task.row, row_task.attempts), row_task)
         else:
             member.running[number] -= 1
             self._running -= 1
-            self._attempt_over(member, number, flight, event)
+            self._attempt_over(member, number, row_task, event)
 
-    def _attempt_over(self, member: Member, number: int, flight: Flight, event: Any) -> None:
+    def _attempt_over(
+        self, member: WorkerState, number: int, row_task: RowTask, event: Any
+    ) -> None:
         outcome: BaseException = asyncio.CancelledError()
         if isinstance(event, AttemptFailed):
-            outcome = flight.error = event.error
+            outcome = row_task.error = event.error
             member.spend(number, getattr(outcome, "usage", None))
-            self._tell_of(event._replace(row=flight.row, attempt=flight.attempts), flight)
+            self._tell_of(event._replace(row=row_task.row, attempt=row_task.attempts), row_task)
             self._heed(outcome)
         else:
-            self._tell_of(AttemptLost(flight.row, event.attempt), flight)
-        self._entry.leave(member, flight, outcome)
+            self._tell_of(AttemptLost(row_task.row, event.attempt), row_task)
+        self._entry.leave(member, row_task, outcome)
 
-    def _tell_of(self, event: Event, flight: Flight) -> None:
-        if not flight.settled:  # a parcel may be brought a second time
+    def _tell_of(self, event: Event, row_task: RowTask) -> None:
+        if not row_task.settled:  # a parcel may be brought a second time
             self._emit(event)
 
     def _heed(self, error: BaseException) -> None:
@@ -366,76 +370,76 @@ class Fleet(Steering):
             self._tell_all()
 
     def _row_finished(
-        self, member: Member, number: int, flight: Flight, event: RowFinished
+        self, member: WorkerState, number: int, row_task: RowTask, event: RowFinished
     ) -> None:
         running = member.settle(number, self._loop.time())
         self._running -= running
         for _ in range(running - 1):  # of a row that was asked twice; their ends come later
-            self._tell_of(AttemptLost(flight.row, flight.attempts), flight)
+            self._tell_of(AttemptLost(row_task.row, row_task.attempts), row_task)
         if event.attempts:
-            is_first = event.attempts == flight.attempts
+            is_first = event.attempts == row_task.attempts
             if is_first and event.queued_ms is not None:
-                flight.queued_s = member.offset_s + event.queued_ms / 1e3
-            flight.started_at = event.started_at if is_first else flight.started_at
-            flight.latency_s = (event.latency_ms or 0.0) / 1e3
-            flight.waited_s += (event.waited_ms or 0.0) / 1e3
-        flight.bill(event.usage)
+                row_task.queued_s = member.offset_s + event.queued_ms / 1e3
+            row_task.started_at = event.started_at if is_first else row_task.started_at
+            row_task.latency_s = (event.latency_ms or 0.0) / 1e3
+            row_task.waited_s += (event.waited_ms or 0.0) / 1e3
+        row_task.bill(event.usage)
         if event.error is not None or event.status == "ok":
-            flight.error = event.error
+            row_task.error = event.error
         outcome: Answer | BaseException | None = event.answer or event.error
-        self._entry.leave_all(member, flight, outcome if event.attempts else None)
+        self._entry.leave_all(member, row_task, outcome if event.attempts else None)
         if event.status == "ok" and event.answer is not None:
-            self._succeeded(flight, event.answer)
+            self._succeeded(row_task, event.answer)
         elif event.status == "failed":
             member.failed += 1
-            self._failed(flight)
+            self._failed(row_task)
             self._tell(member)
             self._timers.later("tell", _RESHARE_S, self._tell_all)  # there is less to share out
         elif self._stop_reason is not None or (event.status == "cancelled" and self._dropping):
-            self._settle(flight, event.status)
+            self._settle(row_task, event.status)
         else:  # a site that ends by itself: for another
-            self._source.give_back([], [flight])
+            self._source.give_back([], [row_task])
             self._feed_all()
 
-    def _succeeded(self, flight: Flight, answer: Answer) -> None:
+    def _succeeded(self, row_task: RowTask, answer: Answer) -> None:
         if not self._remembers or answer.cached:
-            self._settle(flight, "ok", answer)
+            self._settle(row_task, "ok", answer)
             return
-        task = self._loop.create_task(self._keep(flight, answer))
+        task = self._loop.create_task(self._keep(row_task, answer))
         self._keeping.add(task)
         task.add_done_callback(self._kept)
 
-    async def _keep(self, flight: Flight, answer: Answer) -> None:
+    async def _keep(self, row_task: RowTask, answer: Answer) -> None:
         try:
-            await self._source.keep(flight, answer)
+            await self._source.keep(row_task, answer)
         except Exception as error:
             self.stop("store", error, now=False)
-        self._settle(flight, "ok", answer)
+        self._settle(row_task, "ok", answer)
 
     def _kept(self, task: asyncio.Task[None]) -> None:
         self._keeping.discard(task)
         self._notice_end()
 
-    def _failed(self, flight: Flight) -> None:
+    def _failed(self, row_task: RowTask) -> None:
         """Decide what a failed row means for the run."""
-        error = flight.error
-        if flight.settled:  # of a part that was run again
+        error = row_task.error
+        if row_task.settled:  # of a part that was run again
             return
-        self._settle(flight, "failed")
+        self._settle(row_task, "failed")
         ending = self._failure.ending(error, self._failures, self._settled, self._total)
         if ending is not None:
             self.stop(ending[0], error, now=ending[1])
 
-    def _settle(self, flight: Flight, status: Status, answer: Answer | None = None) -> None:
-        if flight.settled:
+    def _settle(self, row_task: RowTask, status: Status, answer: Answer | None = None) -> None:
+        if row_task.settled:
             return
         self._settled += 1
         self._failures += status == "failed"
-        flight.settled = True
+        row_task.settled = True
         if answer is not None and answer.cached:
-            flight.bill(answer.usage)
-        self._emit(flight.finished(status, answer))
-        self._source.settled(flight, status, answer, self._stop_reason is not None)
+            row_task.bill(answer.usage)
+        self._emit(row_task.finished(status, answer))
+        self._source.settled(row_task, status, answer, self._stop_reason is not None)
 
     def _let_in(self) -> None:
         if self._is_held or not self._began:
@@ -454,9 +458,11 @@ class Fleet(Steering):
         for member in self._members.values():
             self._tell(member, beat=beat)
 
-    def _tell(self, member: Member, *, granted: Sequence[int] = (), beat: bool = False) -> None:
+    def _tell(
+        self, member: WorkerState, *, granted: Sequence[int] = (), beat: bool = False
+    ) -> None:
         stop = None if self._stop_reason is None else "now" if self._now else "soft"
-        orders = Orders(
+        orders = Command(
             self._shares.of(member.name),
             self._paused,
             self._dropping,
@@ -468,7 +474,7 @@ class Fleet(Steering):
             member.told = orders
             self._link.tell(member.name, orders._replace(granted=granted))
 
-    def _tolerated(self, member: Member) -> int | None:
+    def _tolerated(self, member: WorkerState) -> int | None:
         """Failures of its own that a site lets pass without being told: its share of what is
         left, so that all together pass no more."""
         limit, total = self._failure.max_failures, self._total or self._failure.least
@@ -499,7 +505,7 @@ class Fleet(Steering):
             self._feed(member)
         self._notice_end()
 
-    def _feed(self, member: Member) -> None:
+    def _feed(self, member: WorkerState) -> None:
         """Send a site rows while it has room for some."""
         if self._is_held or not self._began:
             return
@@ -515,7 +521,7 @@ class Fleet(Steering):
             except Exception as error:  # inputs of the user's own classes
                 self._loop.call_soon(self.returned, member.name, parcel, error)
 
-    def _room(self, member: Member) -> int:
+    def _room(self, member: WorkerState) -> int:
         share, here = self._shares.of(member.name), len(member.open)
         if not member.ready or share == 0 or self._losses.keeps_busy(member):
             return 0

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .coordinator import ClusterError, Fleet
-from .messages import Orders, PartError, dumps, report_from_bytes
-from .work_queue import Parcel
-from .worker_tasks import CONNECT_S, Spec, bring_rows, end, host, topic_of
+from .coordinator import ClusterError, Coordinator
+from .messages import Command, PartError, dumps, report_from_bytes
+from .work_queue import WorkItem
+from .worker_tasks import CONNECT_S, WorkerSpec, bring_rows, end, host, topic_of
 
 _FAREWELL_S = 5.0  # what a run's end lets its sites finish
 _MOST_KEPT = 2**24  # bytes of reports that the scheduler remembers
@@ -36,7 +36,7 @@ class DaskLink:
     """
 
     def __init__(
-        self, given: Any, spec: Spec, ship: Callable[[str, str, Parcel], Any] | None = None
+        self, given: Any, spec: WorkerSpec, ship: Callable[[str, str, WorkItem], Any] | None = None
     ) -> None:
         self._given, self._run, self._ship = given, spec.run, ship
         try:
@@ -47,7 +47,7 @@ class DaskLink:
                 f"{error}; make what it holds inside the function, or at its first call"
             ) from error
         self._client: Any = None
-        self._fleet: Fleet | None = None
+        self._fleet: Coordinator | None = None
         self._futures: dict[str, dict[int, Any]] = {}  # parcels on their way, by site
         self._sites: dict[str, Any] = {}  # the tasks that hold sites
         self._letters: deque[tuple[str, bytes]] = deque()
@@ -75,7 +75,7 @@ class DaskLink:
         if is_late:  # the run was cancelled in the meantime
             client.close(timeout=_FAREWELL_S)
 
-    def open(self, fleet: Fleet) -> None:
+    def open(self, fleet: Coordinator) -> None:
         """See `coordinator.Link`."""
         self._fleet, self._loop = fleet, asyncio.get_running_loop()
         self._client.subscribe_topic(self._up, self._on_report)
@@ -141,7 +141,7 @@ class DaskLink:
         if self._fleet is not None:
             self._fleet.left(worker, died=died)
 
-    def send(self, site: str, parcel: Parcel) -> None:
+    def send(self, site: str, parcel: WorkItem) -> None:
         """See `coordinator.Link`."""
         if self._ship is not None:
             future = self._ship(self._run, site, parcel)
@@ -150,8 +150,8 @@ class DaskLink:
         self._futures[site][parcel.number] = future
         future.add_done_callback(lambda done: self._soon(self._arrived, site, parcel, done))
 
-    def _bring(self, site: str, parcel: Parcel) -> Any:
-        rows = dumps([flight.row for flight in parcel.flights.values()])
+    def _bring(self, site: str, parcel: WorkItem) -> Any:
+        rows = dumps([row_task.row for row_task in parcel.row_tasks.values()])
         return self._client.submit(
             bring_rows,
             self._run,
@@ -164,7 +164,7 @@ class DaskLink:
             key=f"pardspy-rows-{self._run}-{parcel.number}",
         )
 
-    def _arrived(self, site: str, parcel: Parcel, future: Any) -> None:
+    def _arrived(self, site: str, parcel: WorkItem, future: Any) -> None:
         if self._fleet is None or self._futures.get(site, {}).pop(parcel.number, None) is None:
             return
         error = future.exception() if future.status == "error" else None
@@ -179,7 +179,7 @@ class DaskLink:
         elif error is not None:
             self._fleet.returned(site, parcel, error)
 
-    def tell(self, site: str, orders: Orders) -> None:
+    def tell(self, site: str, orders: Command) -> None:
         """See `coordinator.Link`."""
         if self._client.status == "closed":
             if self._fleet is not None and not self._is_lost:

@@ -10,44 +10,44 @@ from ...core.events import Event, Row
 from ...core.options import Options
 from ...engine.policies import FailurePolicy
 from ...modules.module import Module
-from ...store.cache import Memory
-from ...tables.inputs import Batch
+from ...store.cache import AnswerCache
+from ...tables.inputs import RowBatch
 from ..engine_factory import least_of
-from .coordinator import ClusterError, Fleet
+from .coordinator import ClusterError, Coordinator
 from .dask_link import DaskLink
-from .work_queue import RowSource, Source
-from .worker_tasks import Spec
+from .work_queue import RowWorkQueue, WorkQueue
+from .worker_tasks import WorkerSpec
 
-__all__ = ["ClusterError", "OnCluster"]
+__all__ = ["ClusterError", "ClusterExecutor"]
 
 
-class OnCluster:
+class ClusterExecutor:
     """A Dask cluster (see `engine_thread.Place`). Rows go there; answers are remembered here."""
 
     def __init__(
         self,
         module: Module,
-        batch: Batch,
+        batch: RowBatch,
         options: Options,
         *,
         workers: int,
-        memory: Memory | None,
+        cache: AnswerCache | None,
         clock: Clock,
         most_ahead: int | None = None,
     ) -> None:
         self._batch, self._options, self._workers = batch, options, workers
-        self._memory, self._clock, self._most_ahead = memory, clock, most_ahead
+        self._cache, self._clock, self._most_ahead = cache, clock, most_ahead
         self._link = self._linked(module, options)
 
     def _linked(self, module: Module, options: Options) -> DaskLink:
-        return DaskLink(options.executor, Spec.of(module, options))
+        return DaskLink(options.executor, WorkerSpec.of(module, options))
 
-    def _source(self, rows: Iterator[Row]) -> Source:
-        return RowSource(
+    def _source(self, rows: Iterator[Row]) -> WorkQueue:
+        return RowWorkQueue(
             rows,
             blocking=self._batch.blocking,
             total=self._batch.total,
-            memory=self._memory,
+            cache=self._cache,
             most_ahead=self._most_ahead,
         )
 
@@ -58,12 +58,12 @@ class OnCluster:
     @asynccontextmanager
     async def engine(
         self, rows: Iterator[Row], emit: Callable[[Event], None]
-    ) -> AsyncIterator[Fleet]:
+    ) -> AsyncIterator[Coordinator]:
         """See `engine_thread.Place`."""
         batch, options = self._batch, self._options
         failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(batch))
         try:
-            yield Fleet(
+            yield Coordinator(
                 self._source(rows),
                 self._link,
                 emit,
@@ -74,8 +74,8 @@ class OnCluster:
                 rpm=options.rpm,
                 tpm=options.tpm,
                 max_cost_usd=options.max_cost_usd,
-                memory=self._memory,
-                twins=options.hedge is not None,
+                cache=self._cache,
+                duplicates=options.hedge is not None,
             )
         finally:
             await self._link.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-class Shares:
+class FairShare:
     """The shares of sites, by name."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from ...engine.rate_limit_headers import Limits
 Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
 
 
-class Ask(NamedTuple):
+class AttemptRequest(NamedTuple):
     """A site asks whether an attempt at a row may start. `size` is the row's length (see `Pace`),
     `bound` the most that the attempt can use, where a budget has to know."""
 
@@ -33,14 +33,14 @@ class Report(NamedTuple):
     """
 
     events: Sequence[Event] = ()
-    asks: Sequence[Ask] = ()
+    asks: Sequence[AttemptRequest] = ()
     in_force: int | None = None
     limits: Limits | None = None
     over: bool = False
     crash: BaseException | None = None
 
 
-class Orders(NamedTuple):
+class Command(NamedTuple):
     """How a site is to go on; the latest count.
 
     After more than `tolerated` failures of its own, None for any number, the site starts nothing

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...core.events import Row
 from ...core.options import Options
 from ...modules.module import Module
-from ...store.cache import Memory
+from ...store.cache import AnswerCache
 from ...tables.chunks import PART_ROWS, part_of_table
-from ...tables.inputs import Batch, feeding
+from ...tables.inputs import RowBatch, feeding
 from ...tables.parquet import to_arrow
 from ...tables.readers import as_table, check_names
 from .dask_link import DaskLink
-from .executor import OnCluster
+from .executor import ClusterExecutor
 from .messages import PartError, dumps, loads
-from .work_queue import Parcel, PartSource, Source
-from .worker_tasks import Spec, hosted_here
+from .work_queue import PartitionWorkQueue, WorkItem, WorkQueue
+from .worker_tasks import WorkerSpec, hosted_here
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,7 @@ _ABOUT = "_pardspy.json"  # readers of a folder leave out what begins with _
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json"}
 
 
-class Shards:
+class Partitions:
     """A table in partitions on a Dask cluster, and where its answers go.
 
     Args:
@@ -64,7 +64,7 @@ class Shards:
         self._meta = table._meta
         self.futures: dict[int, Any] = {}
         self._shipped = 0
-        self.batch = Batch(
+        self.batch = RowBatch(
             iter(()),
             sum(self.lengths) * options.samples,
             list(feeds),
@@ -79,7 +79,7 @@ class Shards:
         """Where partitions are written while the run goes on."""
         return None if self.folder is None else self.folder.with_name(f".{self.folder.name}.part")
 
-    def ship(self, run: str, site: str, parcel: Parcel) -> Any:
+    def ship(self, run: str, site: str, parcel: WorkItem) -> Any:
         """Have a partition run at a site: the task's future."""
         number = parcel.number
         part = self._client.compute(self._partitions[number], workers=[site])
@@ -178,7 +178,7 @@ def _finished(
         )
     except (TypeError, ValueError) as error:
         raise PartError("source", f"partition {job.number}: {error}") from error
-    run(rows, part.records.add)
+    run(rows, part.results.add)
     return part.finished(outputs, [], job.repeat)
 
 
@@ -189,19 +189,21 @@ def _indexed(partition: Any, position: int) -> Any:
     return partition if counts else partition.set_axis(index.tolist())
 
 
-class OnShards(OnCluster):
+class PartitionExecutor(ClusterExecutor):
     """A Dask cluster whose workers take partitions, and remember answers themselves."""
 
-    def __init__(self, shards: Shards, *args: Any, memory: Memory | None, **more: Any) -> None:
+    def __init__(
+        self, shards: Partitions, *args: Any, cache: AnswerCache | None, **more: Any
+    ) -> None:
         self._shards = shards
-        super().__init__(*args, memory=None, **more)
+        super().__init__(*args, cache=None, **more)
 
     def _linked(self, module: Module, options: Options) -> DaskLink:
-        spec = Spec.of(module, options, remembers=True)
+        spec = WorkerSpec.of(module, options, remembers=True)
         return DaskLink(options.executor, spec, self._shards.ship)
 
-    def _source(self, rows: Iterator[Row]) -> Source:
-        return PartSource(self._shards.lengths, self._options.samples)
+    def _source(self, rows: Iterator[Row]) -> WorkQueue:
+        return PartitionWorkQueue(self._shards.lengths, self._options.samples)
 
 
 def _check_folder(folder: Path) -> None:

@@ -6,9 +6,9 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from ...core.errors import AttemptError
-from ...engine.row_task import Flight
-from .work_queue import Parcel
-from .worker_state import Member
+from ...engine.row_task import RowTask
+from .work_queue import WorkItem
+from .worker_state import WorkerState
 
 _SUSPECT, _GUILTY = 2, 3  # sites that died with a row in flight: it is asked alone; it fails
 
@@ -20,13 +20,13 @@ class WorkerLostError(AttemptError):
     may_be_billed = True
 
 
-class Losses:
+class Quarantine:
     """Counts the sites that died with each row in flight. After the second it is asked by itself,
     so that after the third it is known that it was no neighbour."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
-        self._suspects: deque[Flight] = deque()
+        self._suspects: deque[RowTask] = deque()
         self._alone = 0
 
     @property
@@ -34,7 +34,7 @@ class Losses:
         """Whether no row waits to be asked alone."""
         return not self._suspects
 
-    def count(self, member: Member, share: int) -> None:
+    def count(self, member: WorkerState, share: int) -> None:
         """A site of so many workers died. Of rows that began a moment ago nothing was heard."""
         unheard = [n for n in member.open if not member.running[n]]
         self._counts.update([*unheard[:share], *+member.running])
@@ -47,33 +47,33 @@ class Losses:
         """Whether it was in flight at too many."""
         return self._counts[number] >= _GUILTY
 
-    def held_back(self, flights: Iterable[Flight]) -> list[Flight]:
+    def held_back(self, row_tasks: Iterable[RowTask]) -> list[RowTask]:
         """Of open rows those that are to be asked alone; they are kept here."""
-        found = [f for f in flights if self._is_suspect(f.row.number) and not f.settled]
+        found = [f for f in row_tasks if self._is_suspect(f.row.number) and not f.settled]
         self._suspects.extend(found)
         return found
 
-    def set_aside(self, flights: Iterable[Flight]) -> None:
+    def set_aside(self, row_tasks: Iterable[RowTask]) -> None:
         """Have these asked alone, too: one of them cannot be sent, and it is to be found which."""
-        flights = list(flights)
-        self._suspects.extend(flights)
-        self._counts.update(dict.fromkeys((f.row.number for f in flights), _SUSPECT))
+        row_tasks = list(row_tasks)
+        self._suspects.extend(row_tasks)
+        self._counts.update(dict.fromkeys((f.row.number for f in row_tasks), _SUSPECT))
 
     def _is_suspect(self, number: int) -> bool:
         return self._counts[number] >= _SUSPECT
 
-    def keeps_busy(self, member: Member) -> bool:
+    def keeps_busy(self, member: WorkerState) -> bool:
         """Whether a site has a row that is asked alone."""
         return bool(self._counts) and any(map(self._is_suspect, member.open))
 
-    def take(self) -> Parcel | None:
+    def take(self) -> WorkItem | None:
         """The next row to be asked alone."""
         if not self._suspects:
             return None
-        flight = self._suspects.popleft()
+        row_task = self._suspects.popleft()
         self._alone += 1
-        return Parcel(-self._alone, {flight.row.number: flight})
+        return WorkItem(-self._alone, {row_task.row.number: row_task})
 
-    def close(self) -> list[Flight]:
+    def close(self) -> list[RowTask]:
         """Those that were still to be asked."""
         return list(self._suspects)

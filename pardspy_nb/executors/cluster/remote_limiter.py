@@ -9,8 +9,8 @@ from ...core.events import Answer, Row
 _ASKED_AGAIN_S = 3600.0  # a grant opens the gate by itself
 
 
-class Admission:
-    """A gate (see `protocols.Gate`).
+class RemoteLimiter:
+    """A gate (see `protocols.Limiter`).
 
     Args:
         ask: asks for an attempt at each of these rows.
@@ -33,7 +33,7 @@ class Admission:
         self._granted.update(numbers)
 
     def wait_s(self, row: Row, now: float) -> float:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         if not self.asks or row.number in self._granted:
             return 0.0
         wanted = {r.number: r for r in (row, *self._upcoming())}
@@ -44,9 +44,9 @@ class Admission:
         return _ASKED_AGAIN_S
 
     def enter(self, row: Row, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""
         self._granted.discard(row.number)
         self._asked.discard(row.number)
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
-        """See `protocols.Gate`."""
+        """See `protocols.Limiter`."""

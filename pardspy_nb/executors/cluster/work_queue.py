@@ -9,28 +9,28 @@ from itertools import accumulate
 from typing import Protocol
 
 from ...core.events import Answer, Row, Status
-from ...engine.deduplication import Settle, Sparing
-from ...engine.protocols import Memory
-from ...engine.row_queue import Lineup
-from ...engine.row_task import Flight
+from ...engine.deduplication import Deduplicator, Settle
+from ...engine.protocols import Cache
+from ...engine.row_queue import RowQueue
+from ...engine.row_task import RowTask
 
 _SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
 
 
-class Parcel:
+class WorkItem:
     """Rows that go to a site together.
 
     Attributes:
-        flights: the rows, by number.
+        row_tasks: the rows, by number.
         part: the position of the first row, if they are a part of a table that the site gets
             itself; None where the rows hold their inputs. Of a part it is told when it is done
             with, beside what became of its rows; otherwise it is sent again.
     """
 
-    __slots__ = ("flights", "number", "part")
+    __slots__ = ("number", "part", "row_tasks")
 
-    def __init__(self, number: int, flights: dict[int, Flight], part: int | None = None) -> None:
-        self.number, self.flights, self.part = number, flights, part
+    def __init__(self, number: int, row_tasks: dict[int, RowTask], part: int | None = None) -> None:
+        self.number, self.row_tasks, self.part = number, row_tasks, part
 
     @property
     def is_told(self) -> bool:
@@ -38,7 +38,7 @@ class Parcel:
         return self.part is not None
 
 
-class Source(Protocol):
+class WorkQueue(Protocol):
     """What there is to send.
 
     Attributes:
@@ -65,31 +65,33 @@ class Source(Protocol):
         """Begin. `wake` is to be called when there may be more, `broke` with an error and the
         reason it is for the run to end, `settle` for rows that need no site."""
 
-    def take(self, room: int) -> Parcel | None:
+    def take(self, room: int) -> WorkItem | None:
         """What is sent to a site with room for so many rows; None if there is nothing now."""
 
-    def give_back(self, parcels: Iterable[Parcel], flights: Iterable[Flight]) -> None:
+    def give_back(self, parcels: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
         """Send these once more, to another site; rows that are settled are not asked again,
         unless they come with their part."""
 
-    async def keep(self, flight: Flight, answer: Answer) -> None:
+    async def keep(self, row_task: RowTask, answer: Answer) -> None:
         """Remember an answer; the row is settled once this returns."""
 
-    def settled(self, flight: Flight, status: Status, answer: Answer | None, ending: bool) -> None:
+    def settled(
+        self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool
+    ) -> None:
         """A row is settled; `ending` if the run is."""
 
     def release(self, number: int) -> None:
-        """See `protocols.Steerable`."""
+        """See `protocols.Controllable`."""
 
-    def close(self) -> list[Flight]:
+    def close(self) -> list[RowTask]:
         """Send nothing more; the rows pulled and not sent."""
 
 
-class RowSource:
+class RowWorkQueue:
     """Rows that are at hand here.
 
     Args:
-        rows, blocking, memory, most_ahead: as for `Engine`.
+        rows, blocking, cache, most_ahead: as for `Engine`.
         total: how many there are, None if that is not known.
     """
 
@@ -101,13 +103,13 @@ class RowSource:
         *,
         blocking: bool,
         total: int | None,
-        memory: Memory | None = None,
+        cache: Cache | None = None,
         most_ahead: int | None = None,
     ) -> None:
         self._rows, self._blocking, self._total = rows, blocking, total
-        self._memory, self._most_ahead, self._released = memory, most_ahead, 0
-        self._lineup: Lineup | None = None
-        self._sparing: Sparing | None = None
+        self._cache, self._most_ahead, self._released = cache, most_ahead, 0
+        self._queue: RowQueue | None = None
+        self._deduplicator: Deduplicator | None = None
         self._parcels = self._pulled = 0
         self._returned: set[int] = set()  # numbers of rows that are pulled again
 
@@ -118,9 +120,9 @@ class RowSource:
         broke: Callable[[BaseException, str], None],
         settle: Settle,
     ) -> None:
-        """See `Source`."""
+        """See `WorkQueue`."""
         self._loop, self._wake, self._broke, self._settle = loop, wake, broke, settle
-        self._lineup = Lineup(
+        self._queue = RowQueue(
             self._rows,
             loop,
             lanes=None,
@@ -128,85 +130,90 @@ class RowSource:
             wake=wake,
             broke=lambda error: broke(error, "source"),
         )
-        if self._memory is not None:
-            self._sparing = Sparing(self._memory, settle)
+        if self._cache is not None:
+            self._deduplicator = Deduplicator(self._cache, settle)
 
     @property
     def is_empty(self) -> bool:
-        """See `Source`."""
-        if self._lineup is None:
+        """See `WorkQueue`."""
+        if self._queue is None:
             return False
-        return not len(self._lineup) and (self._lineup.is_empty or self._pulled == self._total)
+        return not len(self._queue) and (self._queue.is_empty or self._pulled == self._total)
 
     @property
     def left(self) -> int | None:
-        """See `Source`."""
-        here = 0 if self._lineup is None else len(self._lineup)
+        """See `WorkQueue`."""
+        here = 0 if self._queue is None else len(self._queue)
         return None if self._total is None else self._total - self._pulled + here
 
-    def take(self, room: int) -> Parcel | None:
-        """See `Source`."""
-        flights: dict[int, Flight] = {}
+    def take(self, room: int) -> WorkItem | None:
+        """See `WorkQueue`."""
+        row_tasks: dict[int, RowTask] = {}
         for _ in range(room + _SPARED_A_TURN):
-            flight = self._next() if len(flights) < room else None
-            if flight is None:
+            row_task = self._next() if len(row_tasks) < room else None
+            if row_task is None:
                 break
-            if not self._is_spared(flight):
-                flights[flight.row.number] = flight
+            if not self._is_spared(row_task):
+                row_tasks[row_task.row.number] = row_task
         else:
             self._loop.call_soon(self._wake)
         self._parcels += 1
-        return Parcel(self._parcels, flights) if flights else None
+        return WorkItem(self._parcels, row_tasks) if row_tasks else None
 
-    def _next(self) -> Flight | None:
-        assert self._lineup is not None
-        ahead, full = self._most_ahead, self._sparing is not None and self._sparing.is_full
+    def _next(self) -> RowTask | None:
+        assert self._queue is not None
+        ahead, full = (
+            self._most_ahead,
+            self._deduplicator is not None and self._deduplicator.is_full,
+        )
         may_pull = not full and (ahead is None or self._pulled < self._released + ahead)
-        flight = self._lineup.take(fresh=may_pull)
-        if flight is not None and flight.row.number not in self._returned:
+        row_task = self._queue.take(fresh=may_pull)
+        if row_task is not None and row_task.row.number not in self._returned:
             self._pulled += 1
-        return flight
+        return row_task
 
-    def _is_spared(self, flight: Flight) -> bool:
-        if flight.settled:
+    def _is_spared(self, row_task: RowTask) -> bool:
+        if row_task.settled:
             return True
         try:
-            return self._sparing is not None and self._sparing.spares(flight)
+            return self._deduplicator is not None and self._deduplicator.spares(row_task)
         except Exception as error:
             self._broke(error, "store")
-            self._settle(flight, "not_run", None)
+            self._settle(row_task, "not_run", None)
             return True
 
-    def give_back(self, parcels: Iterable[Parcel], flights: Iterable[Flight]) -> None:
-        """See `Source`."""
-        if self._lineup is not None:
-            for flight in reversed(list(flights)):
-                if not flight.settled:
-                    self._returned.add(flight.row.number)
-                    self._lineup.give_back(flight)
+    def give_back(self, parcels: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
+        """See `WorkQueue`."""
+        if self._queue is not None:
+            for row_task in reversed(list(row_tasks)):
+                if not row_task.settled:
+                    self._returned.add(row_task.row.number)
+                    self._queue.give_back(row_task)
 
-    async def keep(self, flight: Flight, answer: Answer) -> None:
-        """See `Source`."""
-        if self._sparing is not None:
-            await self._sparing.keep(flight, answer)
+    async def keep(self, row_task: RowTask, answer: Answer) -> None:
+        """See `WorkQueue`."""
+        if self._deduplicator is not None:
+            await self._deduplicator.keep(row_task, answer)
 
-    def settled(self, flight: Flight, status: Status, answer: Answer | None, ending: bool) -> None:
-        """See `Source`."""
-        if self._sparing is not None:
-            self._sparing.share(flight, status, answer, ending)
+    def settled(
+        self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool
+    ) -> None:
+        """See `WorkQueue`."""
+        if self._deduplicator is not None:
+            self._deduplicator.share(row_task, status, answer, ending)
 
     def release(self, number: int) -> None:
-        """See `Source`."""
+        """See `WorkQueue`."""
         self._released = number
 
-    def close(self) -> list[Flight]:
-        """See `Source`."""
-        held = [] if self._lineup is None else self._lineup.close()
-        led = [] if self._sparing is None else self._sparing.followers()
+    def close(self) -> list[RowTask]:
+        """See `WorkQueue`."""
+        held = [] if self._queue is None else self._queue.close()
+        led = [] if self._deduplicator is None else self._deduplicator.followers()
         return [f for f in (*held, *led) if not f.settled]
 
 
-class PartSource:
+class PartitionWorkQueue:
     """Parts of a table that sites get themselves: here only their rows' numbers are known.
 
     Args:
@@ -218,7 +225,7 @@ class PartSource:
 
     def __init__(self, lengths: Sequence[int], repeat: int) -> None:
         firsts = accumulate(lengths, initial=0)
-        self._waiting: deque[Parcel | tuple[int, int, int]] = deque(
+        self._waiting: deque[WorkItem | tuple[int, int, int]] = deque(
             (number, first, rows)
             for number, (first, rows) in enumerate(zip(firsts, lengths, strict=False))
             if rows
@@ -232,47 +239,49 @@ class PartSource:
         broke: Callable[[BaseException, str], None],
         settle: Settle,
     ) -> None:
-        """See `Source`."""
+        """See `WorkQueue`."""
 
     @property
     def is_empty(self) -> bool:
-        """See `Source`."""
+        """See `WorkQueue`."""
         return not self._waiting
 
     @property
     def left(self) -> int | None:
-        """See `Source`."""
+        """See `WorkQueue`."""
         return None  # parts are sent whole
 
-    def take(self, room: int) -> Parcel | None:
-        """See `Source`."""
+    def take(self, room: int) -> WorkItem | None:
+        """See `WorkQueue`."""
         if not self._waiting:
             return None
         waiting = self._waiting.popleft()
-        return waiting if isinstance(waiting, Parcel) else self._parcel(*waiting)
+        return waiting if isinstance(waiting, WorkItem) else self._parcel(*waiting)
 
-    def _parcel(self, number: int, first: int, rows: int) -> Parcel:
-        flights = {}
+    def _parcel(self, number: int, first: int, rows: int) -> WorkItem:
+        row_tasks = {}
         for position in range(first, first + rows):
             for sample in range(self._repeat):
                 row = Row(position * self._repeat + sample, position, sample, {})
-                flights[row.number] = Flight(row)
-        return Parcel(number, flights, part=first)
+                row_tasks[row.number] = RowTask(row)
+        return WorkItem(number, row_tasks, part=first)
 
-    def give_back(self, parcels: Iterable[Parcel], flights: Iterable[Flight]) -> None:
-        """See `Source`."""
+    def give_back(self, parcels: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
+        """See `WorkQueue`."""
         self._waiting.extendleft(parcels)
 
-    async def keep(self, flight: Flight, answer: Answer) -> None:
-        """See `Source`."""
+    async def keep(self, row_task: RowTask, answer: Answer) -> None:
+        """See `WorkQueue`."""
 
-    def settled(self, flight: Flight, status: Status, answer: Answer | None, ending: bool) -> None:
-        """See `Source`."""
+    def settled(
+        self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool
+    ) -> None:
+        """See `WorkQueue`."""
 
     def release(self, number: int) -> None:
-        """See `Source`."""
+        """See `WorkQueue`."""
 
-    def close(self) -> list[Flight]:
-        """See `Source`."""
-        sent = [p for p in self._waiting if isinstance(p, Parcel)]
-        return [f for parcel in sent for f in parcel.flights.values() if not f.settled]
+    def close(self) -> list[RowTask]:
+        """See `WorkQueue`."""
+        sent = [p for p in self._waiting if isinstance(p, WorkItem)]
+        return [f for parcel in sent for f in parcel.row_tasks.values() if not f.settled]

@@ -10,19 +10,19 @@ from itertools import islice
 from typing import Any
 
 from ...core.clock import Clock
-from ...core.events import Event, Row, RowFinished, RunFinished, RunStarted, RunSteered
+from ...core.events import Event, Row, RowFinished, RunFinished, RunStarted, SettingsChanged
 from ...core.options import Options
 from ...engine.engine import Engine
 from ...engine.policies import FailurePolicy
-from ...engine.protocols import Memory
+from ...engine.protocols import Cache
 from ...engine.rate_limit_headers import Limits, limits_of
 from ...engine.row_queue import NOT_YET
 from ...llm.endpoint import header_listener
 from ...modules.invocation import Caller
 from ...modules.module import Module
 from ..engine_factory import assembled, calling, cap_answers, has_one_model, prepare
-from .messages import Ask, Orders, Report
-from .remote_limiter import Admission
+from .messages import AttemptRequest, Command, Report
+from .remote_limiter import RemoteLimiter
 
 _GATHER_S = 0.01  # events are sent together, at most this late
 _ALONE_S = 60.0  # without a word from the run it is taken to be dead: nobody would have the answers
@@ -41,12 +41,12 @@ class Feed:
         return self.rows.popleft() if self.rows else NOT_YET
 
 
-class Site:
+class WorkerEngine:
     """Runs what it is given. All but `send` is for the thread of its event loop.
 
     Args:
         send: takes each report; must be quick.
-        memory: remembers rows here, where the run does not do so itself.
+        cache: remembers rows here, where the run does not do so itself.
 
     Attributes:
         context: what `add` and `order` are to be called in, because attempts begin there.
@@ -59,19 +59,19 @@ class Site:
         send: Callable[[Report], None],
         *,
         clock: Clock,
-        memory: Memory | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self._module, self._options, self._send = module, options, send
-        self._clock, self._memory = clock, memory
+        self._clock, self._cache = clock, cache
         self._feed = Feed()
-        self._admission = Admission(self._ask, self._upcoming)
-        self._orders = Orders(0)
+        self._admission = RemoteLimiter(self._ask, self._upcoming)
+        self._orders = Command(0)
         self._failed = 0  # rows
         self._kept: dict[int, Callable[[RowFinished], None]] = {}  # by the numbers of rows
         self._counted = {n for n, of in module.outputs.items() if of.labels is not None}
         self._confirmed: int | None = None
         self._events: list[Event] = []
-        self._asks: list[Ask] = []
+        self._asks: list[AttemptRequest] = []
         self._heard: Limits | None = None
         self._flush_at: asyncio.TimerHandle | None = None
         self._engine: Engine | None = None
@@ -114,7 +114,7 @@ class Site:
                 max_workers=1,
                 failure=FailurePolicy(None, self._options.fail_fast),
                 gates=[self._admission],
-                memory=self._memory,
+                cache=self._cache,
             )
             self._engine.set_workers(0)
             self._watch()
@@ -124,7 +124,7 @@ class Site:
     def _begin(self) -> None:
         """Report for the first time, and follow the orders that have come by now."""
         self._confirm(0)
-        orders, self._orders = self._orders, Orders(0)
+        orders, self._orders = self._orders, Command(0)
         self.order(orders)
 
     # -- what comes ---------------------------------------------------------------------------
@@ -139,9 +139,9 @@ class Site:
         if self._stopped:
             self._emit_rest()
         elif self._engine is not None:
-            self._engine.poke()
+            self._engine.wake()
 
-    def order(self, orders: Orders) -> None:
+    def order(self, orders: Command) -> None:
         """Go on as ordered."""
         before, self._orders = self._orders, orders
         engine = self._engine
@@ -159,7 +159,7 @@ class Site:
             engine.drop_stragglers()
         if orders.stop is not None:
             self._stop(now=orders.stop == "now")
-        engine.poke()
+        engine.wake()
         self._settle_share()
 
     def _pause(self, paused: bool) -> None:
@@ -195,7 +195,7 @@ class Site:
         if isinstance(event, RunFinished):
             self._end = event
             return
-        if isinstance(event, RunStarted | RunSteered):
+        if isinstance(event, RunStarted | SettingsChanged):
             return
         self._failed += isinstance(event, RowFinished) and event.status == "failed"
         self._events.append(self._reported(event)._replace(row=event.row.number))
@@ -218,7 +218,7 @@ class Site:
         bounded = self._options.max_cost_usd is not None
         for row in rows:
             bound = self._caller.worst_case(row) if bounded else None
-            self._asks.append(Ask(row.number, self._caller.size(row), bound))
+            self._asks.append(AttemptRequest(row.number, self._caller.size(row), bound))
         self._flush_soon()
 
     @property
@@ -228,7 +228,7 @@ class Site:
     def _upcoming(self) -> Sequence[Row]:
         room = max(0, self._orders.workers - self._in_flight - 1)
         rows = islice(self._feed.rows, room)
-        if self._memory is None or self._engine is None:
+        if self._cache is None or self._engine is None:
             return list(rows)
         # rows that will wait for an equal one make no attempt
         return self._engine.leading(rows)

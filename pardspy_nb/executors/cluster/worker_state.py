@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...engine.row_task import Flight
-from .messages import Ask, Orders
-from .work_queue import Parcel
+from ...engine.row_task import RowTask
+from .messages import AttemptRequest, Command
+from .work_queue import WorkItem
 
 RATE_S = 0.5  # over which rows a second are told
 
 
-class Member:
+class WorkerState:
     """A site of a fleet, and what is there.
 
     Attributes:
@@ -46,18 +46,18 @@ class Member:
 
     def __init__(self, name: str) -> None:
         self.name, self.ready, self.offset_s = name, False, 0.0
-        self.parcels: dict[int, Parcel] = {}
-        self.open: dict[int, Flight] = {}
+        self.parcels: dict[int, WorkItem] = {}
+        self.open: dict[int, RowTask] = {}
         self.running: Counter[int] = Counter()
         self.spent: dict[int, Any] = {}
         self.failed = self.inside = 0
-        self.later: list[Ask] = []
-        self.told: Orders | None = None
+        self.later: list[AttemptRequest] = []
+        self.told: Command | None = None
         self._count, self._counted_at, self.rate = 0, 0.0, 0.0
 
-    def send(self, parcel: Parcel) -> None:
+    def send(self, parcel: WorkItem) -> None:
         """A parcel goes there."""
-        self.open |= parcel.flights
+        self.open |= parcel.row_tasks
         if parcel.is_told:
             self.parcels[parcel.number] = parcel
 

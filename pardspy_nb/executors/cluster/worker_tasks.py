@@ -19,9 +19,9 @@ from ...core.options import Options
 from ...llm.background_loop import adopt
 from ...modules.module import Module
 from ...modules.provenance import Sources
-from ...store.cache import Memory, open_memory
-from .messages import Orders, PartError, Report, loads, report_as_bytes
-from .worker_engine import Site
+from ...store.cache import AnswerCache, open_cache
+from .messages import Command, PartError, Report, loads, report_as_bytes
+from .worker_engine import WorkerEngine
 
 CONNECT_S = 30
 _ECHO_S = 0.05  # until a site that hears nothing of itself speaks again
@@ -29,7 +29,7 @@ _sites: dict[tuple[str, str], Hosted] = {}  # of this process, by run and worker
 _ended: deque[str] = deque(maxlen=1000)  # runs, whose tasks may come late
 
 
-class Spec(NamedTuple):
+class WorkerSpec(NamedTuple):
     """What a site is to run. With `remembers` it has a store of its own."""
 
     run: str
@@ -38,7 +38,7 @@ class Spec(NamedTuple):
     remembers: bool = False
 
     @classmethod
-    def of(cls, module: Module, options: Options, *, remembers: bool = False) -> Spec:
+    def of(cls, module: Module, options: Options, *, remembers: bool = False) -> WorkerSpec:
         """A new run's: of the options what is a site's business. Displays are the run's."""
         store = options.store  # a relative path is of the directory here
         if isinstance(store, str | Path):
@@ -63,26 +63,26 @@ def topic_of(run: str, site: str) -> str:
 class Hosted:
     """A site in a thread of a worker process."""
 
-    def __init__(self, spec: Spec, worker: Any) -> None:
+    def __init__(self, spec: WorkerSpec, worker: Any) -> None:
         self._worker, self._name = worker, worker.address
         self._up = f"pardspy-{spec.run}"
-        self._memory = self._remembering(spec)
+        self._cache = self._remembering(spec)
         self._clock = SystemClock()
         self._loop = self._clock.new_event_loop()
         adopt(self._loop)
-        self.site = Site(
-            spec.module, spec.options, self._send, clock=self._clock, memory=self._memory
+        self.site = WorkerEngine(
+            spec.module, spec.options, self._send, clock=self._clock, cache=self._cache
         )
         self.over = threading.Event()
         self.is_unwanted = False  # the run is over
         self._echoed = threading.Event()
 
     @staticmethod
-    def _remembering(spec: Spec) -> Memory | None:
+    def _remembering(spec: WorkerSpec) -> AnswerCache | None:
         if not spec.remembers:
             return None
         sources = Sources(spec.module, spec.options.cache_key)
-        return open_memory(spec.options, spec.module, sources, total=None)
+        return open_cache(spec.options, spec.module, sources, total=None)
 
     def listen(self, client: Any, topic: str) -> bool:
         """Hear orders from now on. Dask does not say when a subscription holds, an echo does;
@@ -128,8 +128,8 @@ class Hosted:
         try:
             self._loop.run_until_complete(self.site.run())
         finally:
-            if self._memory is not None:
-                self._memory.close()
+            if self._cache is not None:
+                self._cache.close()
             self.over.set()
             self._loop.close()
 
@@ -149,14 +149,14 @@ def end(run: str) -> None:
     for (of, _), hosted in list(_sites.items()):
         if of == run:
             hosted.is_unwanted = True
-            hosted.soon(hosted.site.order, Orders(0, stop="now"))
+            hosted.soon(hosted.site.order, Command(0, stop="now"))
 
 
 def host(spec_bytes: bytes) -> None:
     """The task that holds a site: it lasts as long, and takes no thread from others."""
     from distributed import get_client, get_worker, secede
 
-    spec: Spec = loads(spec_bytes)
+    spec: WorkerSpec = loads(spec_bytes)
     worker = get_worker()
     hosted = Hosted(spec, worker)
     key, topic = (spec.run, worker.address), topic_of(spec.run, worker.address)

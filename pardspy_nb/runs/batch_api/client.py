@@ -43,7 +43,7 @@ class Batch(NamedTuple):
         return self.status in ENDED
 
 
-class Provider:
+class BatchClient:
     """The endpoint of an LM, for batches. Blocks; every method raises an `LMError`."""
 
     def __init__(self, lm: LM, retry: RetryPolicy | None = None) -> None:

@@ -17,9 +17,9 @@ from ...llm.background_loop import run_sync
 from ...llm.lm import LM
 from ...modules.predict import Predict
 from ..retry import retry_failed
-from .client import ENDED, Batch, Provider
+from .client import ENDED, Batch, BatchClient
 from .job_folder import Shelf
-from .results import Asked, Reading
+from .results import Asked, JobResults
 
 _FRESH_S = 2.0  # a status that was asked for a moment ago is not asked for again
 _POLL_S, _MOST_POLL_S, _SLOWER = 5.0, 60.0, 1.3
@@ -131,11 +131,11 @@ class BatchJob:
         with self._alone():
             if not self.done:
                 self._frame = None
-                self._refresh(Provider(self._model))
+                self._refresh(BatchClient(self._model))
         self._show()
         return self
 
-    def _refresh(self, provider: Provider) -> None:
+    def _refresh(self, provider: BatchClient) -> None:
         self._begin_all(provider)
         for number, part in enumerate(self._parts):
             if part["batch"] is None:
@@ -189,7 +189,7 @@ class BatchJob:
     def cancel(self) -> None:
         """Have the provider stop, which may take it minutes; what it has answered is kept, and
         paid for. LMError if it cannot be reached."""
-        provider = Provider(self._model)
+        provider = BatchClient(self._model)
         with self._alone():
             self._state["is_cancelled"] = True  # nothing is begun any more
             self._shelf.save(self._state)
@@ -238,9 +238,9 @@ class BatchJob:
             LMError: the provider refused, or cannot be reached.
         """
         with self._alone():
-            self._begin_all(Provider(self._model))
+            self._begin_all(BatchClient(self._model))
 
-    def _begin_all(self, provider: Provider) -> None:
+    def _begin_all(self, provider: BatchClient) -> None:
         """A kernel may have died between the provider's yes and the note of it, so batches are
         looked for before they would be begun a second time."""
         open_ = [n for n, part in enumerate(self._parts) if part["batch"] is None]
@@ -253,7 +253,7 @@ class BatchJob:
             part["batch"] = (found or self._begin(provider, number, part))._asdict()
             self._shelf.save(self._state)
 
-    def _begin(self, provider: Provider, number: int, part: dict[str, Any]) -> Batch:
+    def _begin(self, provider: BatchClient, number: int, part: dict[str, Any]) -> Batch:
         if part["file"] is None:
             lines = self._shelf.get(f"requests-{number}.jsonl")
             if lines is None:
@@ -264,7 +264,7 @@ class BatchJob:
         window = self._state["window"]
         return provider.create(part["file"], self.id, number, part["attempt"], window)
 
-    def _fetch(self, provider: Provider, number: int, batch: Batch) -> None:
+    def _fetch(self, provider: BatchClient, number: int, batch: Batch) -> None:
         part = self._parts[number]
         for kind, file in (("output", batch.output), ("errors", batch.errors)):
             name = f"{kind}-{number}.jsonl"
@@ -296,8 +296,8 @@ class BatchJob:
         assert self._asked is not None
         return self._asked
 
-    def _reading(self) -> Reading:
-        return Reading(self._what(), self._model, self._shelf, self._state["price_factor"])
+    def _reading(self) -> JobResults:
+        return JobResults(self._what(), self._model, self._shelf, self._state["price_factor"])
 
     # -- showing --------------------------------------------------------------------------------
 
@@ -350,7 +350,7 @@ def _had_no_room(part: dict[str, Any]) -> bool:
     return bool(batch and batch["status"] == "failed" and batch["code"] == _TOO_MANY)
 
 
-def _cancelled(provider: Provider, batch: str) -> Batch:
+def _cancelled(provider: BatchClient, batch: str) -> Batch:
     """A batch that was told to end, or has ended by itself in the meantime."""
     try:
         return provider.cancel(batch)

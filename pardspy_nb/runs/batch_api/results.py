@@ -21,8 +21,8 @@ from ...llm.lm import LM
 from ...modules.module import from_module
 from ...modules.predict import Predict
 from ...modules.provenance import Sources
-from ...store.cache import Memory, open_memory
-from ...tables.inputs import Batch as Rows
+from ...store.cache import AnswerCache, open_cache
+from ...tables.inputs import RowBatch as Rows
 from ...tables.rows import read_rows
 from ..collectors.frame import Ledger
 from .client import ENDED
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     led: dict[int, int]
 
 
-class Reading:
+class JobResults:
     """A job's rows and their answers.
 
     Args:
@@ -60,8 +60,8 @@ class Reading:
             self._asked.table, self._module.inputs, self._module.outputs, self._options
         )
 
-    def _memory(self, rows: Rows, sources: Sources) -> Memory | None:
-        return open_memory(self._options, self._module, sources, total=rows.total)
+    def _cache(self, rows: Rows, sources: Sources) -> AnswerCache | None:
+        return open_cache(self._options, self._module, sources, total=rows.total)
 
     def results(
         self, number: int, part: Mapping[str, Any], *, is_cancelled: bool = False
@@ -83,22 +83,22 @@ class Reading:
     async def remember(self, number: int, part: Mapping[str, Any]) -> None:
         """Put the answers of a batch into the store. StoreError if that cannot be."""
         rows, results = self._rows(), self.results(number, part)
-        memory = self._memory(rows, Sources(self._module, self._options.cache_key))
-        if memory is None:
+        cache = self._cache(rows, Sources(self._module, self._options.cache_key))
+        if cache is None:
             return
         try:
             for row in rows.rows:
-                key, result = memory.key(row), results.get(row.number)
+                key, result = cache.key(row), results.get(row.number)
                 if isinstance(result, Answer):
-                    await memory.remember(row, key, result)
+                    await cache.put(row, key, result)
         finally:
-            memory.close()
+            cache.close()
 
     def frame(self, state: Mapping[str, Any]) -> Any:
         """Every row of a job in this state, in `run_parallel`'s columns."""
         parts, began, ended = state["parts"], state["created_at"], state["ended_at"]
         rows, sources = self._rows(), Sources(self._module, self._options.cache_key)
-        memory = self._memory(rows, sources)
+        cache = self._cache(rows, sources)
         results: Results = {}
         for number, part in enumerate(parts):
             results |= self.results(number, part, is_cancelled=state["is_cancelled"])
@@ -109,33 +109,33 @@ class Reading:
                 self._options,
                 sources,
                 workers=1,
-                remembers=memory is not None,
+                remembers=cache is not None,
                 control=lambda action: None,
             )
             ledger.add([RunStarted(rows.total, began)])
             for row in rows.rows:
-                ledger.add(self._told(row, results, memory, began))
+                ledger.add(self._told(row, results, cache, began))
             if ended is not None:
                 ledger.add([RunFinished("done", None, ended - began, 0, ended)])
             return ledger.frame()
         finally:
-            if memory is not None:
-                memory.close()
+            if cache is not None:
+                cache.close()
 
     def _told(
-        self, row: Row, results: Results, memory: Memory | None, began: float
+        self, row: Row, results: Results, cache: AnswerCache | None, began: float
     ) -> Iterator[Event]:
         """A row as a run would tell it."""
         leader = self._asked.led.get(row.number)
         result = results.get(row.number if leader is None else leader)
         if isinstance(result, Answer):
-            if leader is None or memory is None:
+            if leader is None or cache is None:
                 yield RowStarted(row, 1)
                 yield RowFinished(row, "ok", result, None, 1, None, None, None, began, result.usage)
             else:
-                yield _spared(row, memory.shared(row, result))
+                yield _spared(row, cache.copy_for(row, result))
             return
-        recalled = None if memory is None else memory.recall(row, memory.key(row))
+        recalled = None if cache is None else cache.get(row, cache.key(row))
         if recalled is not None:  # before it was submitted, or asked since
             yield _spared(row, recalled)
         elif isinstance(result, BaseException):

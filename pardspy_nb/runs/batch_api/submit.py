@@ -16,8 +16,8 @@ from ...llm.lm import LM
 from ...modules.module import Module, from_module
 from ...modules.predict import Predict
 from ...modules.provenance import Sources
-from ...store.cache import Memory, open_memory
-from ...tables.inputs import Batch as Rows
+from ...store.cache import AnswerCache, open_cache
+from ...tables.inputs import RowBatch as Rows
 from ...tables.readers import as_table
 from ...tables.rows import read_rows
 from .job import BatchJob
@@ -77,12 +77,12 @@ def submit_batch(
     predict = _checked(described)
     table = as_table(list(inputs) if isinstance(inputs, Iterator) else inputs)
     rows = read_rows(table, described.inputs, described.outputs, given)
-    memory = open_memory(given, described, Sources(described, given.cache_key), total=rows.total)
+    cache = open_cache(given, described, Sources(described, given.cache_key), total=rows.total)
     try:
-        sent, led = _to_be_sent(rows, memory)
+        sent, led = _to_be_sent(rows, cache)
     finally:
-        if memory is not None:
-            memory.close()
+        if cache is not None:
+            cache.close()
     kept = Asked(_without_key(predict), table, options | {"store": given.store}, led)
     bodies = ((row.number, predict.request(row.inputs)) for row in sent)
     shelf = _kept(
@@ -170,21 +170,21 @@ def _without_key(predict: Predict) -> Predict:
     return kept
 
 
-def _to_be_sent(rows: Rows, memory: Memory | None) -> tuple[list[Row], dict[int, int]]:
+def _to_be_sent(rows: Rows, cache: AnswerCache | None) -> tuple[list[Row], dict[int, int]]:
     """Rows that have to be asked, and those that will share the answer of one of these."""
-    if memory is None:
+    if cache is None:
         return list(rows.rows), {}
     all_rows = list(rows.rows)
     for start in range(0, len(all_rows), 1000):
-        memory.look_up(all_rows[start : start + 1000])
+        cache.prefetch(all_rows[start : start + 1000])
     sent: list[Row] = []
     led: dict[int, int] = {}
     leaders: dict[bytes, int] = {}
     for row in all_rows:
-        key = memory.key(row)
+        key = cache.key(row)
         if key is not None and key in leaders:
             led[row.number] = leaders[key]
-        elif memory.recall(row, key) is None:
+        elif cache.get(row, key) is None:
             sent.append(row)
             if key is not None:
                 leaders[key] = row.number

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.events import RowFinished
-from ...tables.chunks import Part, Parts
-from ...tables.parquet import Segments
+from ...tables.chunks import Chunk, Chunks
+from ...tables.parquet import ParquetSegments
 from .remote import AwayLedger
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 class FileLedger(AwayLedger):
     """A ledger that writes settled rows to a file, part by part, and lets them go."""
 
-    def __init__(self, parts: Parts, path: Path, *args: Any, **more: Any) -> None:
+    def __init__(self, parts: Chunks, path: Path, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._parts, self._path, self._holds = parts, path, path
-        self._segments = Segments(path)
+        self._segments = ParquetSegments(path)
         self._next = self._rows = 0  # part to be written; rows that were
 
     def enter(self, event: RowFinished) -> None:
         super().enter(event)
-        self._parts.open[event.row.number // self._parts.tasks].records.add(event)
-        while (part := self._parts.open.get(self._next)) and len(part.records) == part.tasks:
+        self._parts.open[event.row.number // self._parts.tasks].results.add(event)
+        while (part := self._parts.open.get(self._next)) and len(part.results) == part.tasks:
             self._write(self._next)
             self._next += 1
             done_with = self._next * self._parts.tasks
@@ -36,21 +36,21 @@ class FileLedger(AwayLedger):
 
     def _settled(self) -> Callable[[int], bool]:
         written = self._next * self._parts.tasks
-        open_ = {n for part in list(self._parts.open.values()) for n in part.records.numbers}
+        open_ = {n for part in list(self._parts.open.values()) for n in part.results.numbers}
         return lambda number: number < written or number in open_
 
     def _write(self, number: int) -> None:
         part = self._parts.open.pop(number)
-        if self._trouble is not None or not len(part.records):
+        if self._trouble is not None or not len(part.results):
             return
-        self._rows += len(part.records)
+        self._rows += len(part.results)
         try:
             self._segments.write(self._table(part))
         except Exception as error:  # a full disk
             self._trouble = error
             self._control(methodcaller("stop", "target", error, now=False))
 
-    def _table(self, part: Part) -> pa.Table:
+    def _table(self, part: Chunk) -> pa.Table:
         return part.finished(self._module.outputs, self._batch.names, self._batch.repeat)
 
     def finish(self) -> None:

@@ -11,17 +11,17 @@ from ...core.error_groups import message_of
 from ...core.errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
 from ...core.events import Event, RowFinished, RunFinished, RunStarted
 from ...core.options import Options
-from ...display.progress import Tally
+from ...display.progress import RunProgress
 from ...display.summary import Summary, summarize
-from ...engine.protocols import Steerable
+from ...engine.protocols import Controllable
 from ...modules.module import Module
 from ...modules.provenance import Sources, provenance
 from ...tables import frame
-from ...tables.export import handed_over
+from ...tables.export import convert
 from ...tables.ground_truth import truths_of
-from ...tables.inputs import Batch
+from ...tables.inputs import RowBatch
 from ...tables.merge import spans
-from ...tables.results import Records
+from ...tables.results import Results
 
 _STOP_ERRORS: dict[str, type[ParallelError]] = {
     "failures": TooManyFailures,
@@ -45,21 +45,21 @@ class Ledger:
 
     Attributes:
         run: the run's name, which its frame bears, too.
-        tally: the accumulated state.
-        records: the settled rows.
+        progress: the accumulated state.
+        results: the settled rows.
         end: the last event, once it is there.
     """
 
     def __init__(
         self,
         module: Module,
-        batch: Batch,
+        batch: RowBatch,
         options: Options,
         sources: Sources,
         *,
         workers: int,
         remembers: bool,
-        control: Callable[[Callable[[Steerable], None]], None],
+        control: Callable[[Callable[[Controllable], None]], None],
     ) -> None:
         self._module, self._batch, self._options = module, batch, options
         self._sources, self._workers, self._remembers = sources, workers, remembers
@@ -67,20 +67,20 @@ class Ledger:
         self._started_at: float | None = None
         self.run = uuid.uuid4().hex[:12]
         labels = {n: f.labels for n, f in module.outputs.items() if f.labels is not None}
-        self.tally = Tally(
+        self.progress = RunProgress(
             batch.total,
             labels,
             batch.index,
             max_cost_usd=options.max_cost_usd,
             truths=truths_of(options.truth, batch, module.outputs),
         )
-        self.records = Records(batch.columns)
+        self.results = Results(batch.columns)
         self.end: RunFinished | None = None
 
     def add(self, events: Iterable[Event]) -> None:
         """Enter what happened."""
         for event in events:
-            self.tally.add(event)
+            self.progress.add(event)
             if isinstance(event, RowFinished):
                 self.enter(event)
             elif isinstance(event, RunStarted):
@@ -90,7 +90,7 @@ class Ledger:
 
     def enter(self, event: RowFinished) -> None:
         """Keep a settled row."""
-        self.records.add(event)
+        self.results.add(event)
 
     def finish(self) -> None:
         """The run is over, and nothing more will come."""
@@ -106,21 +106,21 @@ class Ledger:
 
     def _settled(self) -> Callable[[int], bool]:
         """Whether the row of a number is entered, as things stand now."""
-        return set(self.records.numbers).__contains__
+        return set(self.results.numbers).__contains__
 
     def frame(self, *, selected: bool = False) -> Any:
         """Every settled row, with its status; or those that the options ask for."""
-        records = self.records
-        places = records.order()
+        results = self.results
+        places = results.order()
         if selected and (self._options.only_successful or not self._options.return_all):
-            places = [place for place in places if records.is_ok(place)]
+            places = [place for place in places if results.is_ok(place)]
             places = places if self._options.return_all else places[:1]
-        df = frame.build(records, places, self._batch, self._module.outputs)
+        df = frame.build(results, places, self._batch, self._module.outputs)
         df.attrs["pardspy"] = self._about(
             rows=len(df),
             order=frame.order_of(df),
             outputs=frame.outputs_of(df, self._batch),
-            metrics=self.tally.metrics().to_dict(),
+            metrics=self.progress.metrics().to_dict(),
             **self._sources_of(places),
         )
         return df
@@ -132,7 +132,7 @@ class Ledger:
             self._options,
             run=self.run,
             inputs=self._batch.names,
-            workers=self.tally.max_workers or self._workers,
+            workers=self.progress.max_workers or self._workers,
             remembers=self._remembers,
             ended=None if self.end is None else self.end.reason,
             started_at=_iso(self._started_at),
@@ -144,7 +144,7 @@ class Ledger:
         """What the user gets for the run's frame. ParallelError if it cannot be made of it."""
         kind = self._options.result
         try:
-            return handed_over(df, kind)
+            return convert(df, kind)
         except Exception as error:
             raise ParallelError(
                 f"the rows are done, and in this error's .df; they could not be made a {kind} "
@@ -158,11 +158,11 @@ class Ledger:
 
     def _sources_of(self, places: list[int]) -> dict[str, Any]:
         """What made which answers, by the places of rows in the frame."""
-        records, by_source = self.records, dict[str, list[int]]()
+        results, by_source = self.results, dict[str, list[int]]()
         for row, place in enumerate(places):
-            if records.is_ok(place):
-                origin = records.origins.get(place)
-                source = origin.source if origin else self._sources.of(records.numbers[place])
+            if results.is_ok(place):
+                origin = results.origins.get(place)
+                source = origin.source if origin else self._sources.of(results.numbers[place])
                 by_source.setdefault(source, []).append(row)
         return {
             "sources": {source: self._sources.known.get(source, {}) for source in by_source},
@@ -180,7 +180,7 @@ class Ledger:
     def explained(self, kind: type[ParallelError], cause: BaseException | None) -> ParallelError:
         """A `ParallelError` of this run: what happened, to how many rows, and what to do."""
         failed = self._errors()
-        t, limit = self.tally, self._options.max_failures
+        t, limit = self.progress, self._options.max_failures
         tolerated = f" ({limit}; None goes on whatever fails)" if kind is TooManyFailures else ""
         told = [cause, *failed] if cause is not None and cause not in failed else failed
         distinct = list(dict.fromkeys(f"{type(e).__name__}: {message_of(e)}" for e in told))[:3]
@@ -193,7 +193,7 @@ class Ledger:
 
     def _errors(self) -> list[BaseException]:
         """Those of the failed rows, in order."""
-        return [r.error for r in self.records if r.status == "failed" and r.error is not None]
+        return [r.error for r in self.results if r.status == "failed" and r.error is not None]
 
     @property
     def _kept(self) -> str:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...executors.cluster.partitions import _ABOUT, Shards
+from ...executors.cluster.partitions import _ABOUT, Partitions
 from .remote import AwayLedger
 
 
 class ShardsLedger(AwayLedger):
     """A ledger of rows that are on the workers, or in the files they write."""
 
-    def __init__(self, shards: Shards, *args: Any, **more: Any) -> None:
+    def __init__(self, shards: Partitions, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._shards = shards
         self._path = self._holds = shards.folder or "the workers"

@@ -9,7 +9,7 @@ from ...core.errors import ParallelError, RunStopped
 from ...core.events import RowFinished
 from ...display.summary import Summary, summarize
 from ...tables import frame
-from ...tables.results import Records
+from ...tables.results import Results
 from .frame import Ledger
 
 _ERRORS_KEPT = 1000  # where rows are not
@@ -33,29 +33,29 @@ class AwayLedger(Ledger):
 
     @property
     def _is_whole(self) -> bool:
-        return self.end is not None and self.end.reason == "done" and not self.tally.not_run
+        return self.end is not None and self.end.reason == "done" and not self.progress.not_run
 
     def _about_file(self, **more: Any) -> dict[str, Any]:
         """What a file says of the run."""
         return self._about(
             outputs=list(self._module.outputs),
-            metrics=self.tally.metrics().to_dict(),
+            metrics=self.progress.metrics().to_dict(),
             sources=self._sources.known,
             **more,
         )
 
     def frame(self, *, selected: bool = False) -> Any:
         """No rows, in the run's columns: they are elsewhere."""
-        df = frame.build(Records(), [], self._batch, self._module.outputs)
-        df.attrs["pardspy"] = self._about(rows=0, metrics=self.tally.metrics().to_dict())
+        df = frame.build(Results(), [], self._batch, self._module.outputs)
+        df.attrs["pardspy"] = self._about(rows=0, metrics=self.progress.metrics().to_dict())
         return df
 
     def summary(self, df: Any) -> Summary:
         return replace(
             summarize(df),
-            groups=self.tally.failures.largest_first(),
-            latencies_ms=self.tally.shown_latencies_ms(),
-            counts=self.tally.counts,
+            groups=self.progress.failures.largest_first(),
+            latencies_ms=self.progress.shown_latencies_ms(),
+            counts=self.progress.counts,
             where=str(self._holds) if self._trouble is None else "",
         )
 
