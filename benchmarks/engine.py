@@ -21,7 +21,7 @@ from typing import Any
 import pardspy_nb as pn
 from pardspy_nb.core.clock import SystemClock
 from pardspy_nb.core.events import Answer, Event, Row
-from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.engine import Engine, EngineConfig
 from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
 
 WORKERS = 64
@@ -47,11 +47,10 @@ def engine_alone(n: int) -> float:
             iter(rows),
             nothing,
             emit,
+            EngineConfig(
+                total=n, max_workers=WORKERS, retry=RetryPolicy(), failure=FailurePolicy()
+            ),
             clock=SystemClock(),
-            total=n,
-            max_workers=WORKERS,
-            retry=RetryPolicy(),
-            failure=FailurePolicy(),
         ).run()
 
     cpu = time.process_time()

@@ -22,7 +22,7 @@ WORKERS = 64
 class Instant:
     """A model in this process."""
 
-    identity = {"model": "instant"}  # noqa: RUF012 - a constant
+    cache_identity = {"model": "instant"}  # noqa: RUF012 - a constant
     timeout_s = None
 
     async def complete(self, messages: Any, **more: Any) -> pn.Completion:

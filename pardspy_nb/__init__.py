@@ -22,7 +22,8 @@ from .core.errors import (
 from .core.metrics import Latency, ParallelMetrics
 from .core.options import Options, UntilDecided
 from .core.usage import Usage
-from .llm.lm import LM, Completion
+from .llm.lm import LM
+from .llm.response import Completion
 from .modules.history import History
 from .modules.predict import ChainOfThought, Predict
 from .modules.prediction import Prediction

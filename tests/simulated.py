@@ -1,4 +1,4 @@
-"""A cluster on a virtual clock: real fleets and sites, a made-up network and a made-up endpoint."""
+"""A cluster on a virtual clock: real coordinators and worker_processes, a made-up network and a made-up endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pardspy_nb.core.errors import LMError
 from pardspy_nb.core.events import Event, Row, RowFinished, RowStarted, RunFinished
 from pardspy_nb.core.options import Options
 from pardspy_nb.engine.policies import FailurePolicy
-from pardspy_nb.executors.cluster.coordinator import Coordinator
+from pardspy_nb.executors.cluster.coordinator import Coordinator, CoordinatorConfig
 from pardspy_nb.executors.cluster.messages import Command, Report
 from pardspy_nb.executors.cluster.work_queue import RowWorkQueue, WorkItem
 from pardspy_nb.executors.cluster.worker_engine import WorkerEngine
@@ -37,11 +37,11 @@ class World:
         latency_s: of one request; the default is a log-normal with a median of 1.2 s, of which one
             in a hundred takes ten times as long and one in a thousand a whole minute.
         faults: share of requests that are refused with 503.
-        network_s: of one message between a site and the run.
-        deaths_a_minute: of all sites together; another joins ten seconds later.
+        network_s: of one message between a worker and the run.
+        deaths_a_minute: of all worker_processes together; another joins ten seconds later.
     """
 
-    sites: int
+    worker_processes: int
     seed: int = 1
     faults: float = 0.0
     network_s: float = 0.005
@@ -95,15 +95,15 @@ class SimulatedLink:
     def __init__(self, world: World, options: Options, clock: VirtualClock) -> None:
         self.world, self._options, self._clock = world, options, clock
         self._module = from_module(world.ask)
-        self._sites: dict[str, WorkerEngine] = {}
+        self._workers: dict[str, WorkerEngine] = {}
         self._dead: set[str] = set()
         self._arrivals: dict[Any, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._names = iter(range(10**9))
 
-    def open(self, fleet: Coordinator) -> None:
-        self._fleet, self._loop = fleet, asyncio.get_running_loop()
-        for _ in range(self.world.sites):
+    def open(self, coordinator: Coordinator) -> None:
+        self._coordinator, self._loop = coordinator, asyncio.get_running_loop()
+        for _ in range(self.world.worker_processes):
             self._loop.call_later(self.world.random.uniform(0, self.world.join_s), self._join)
         self._plan_death()
 
@@ -113,37 +113,37 @@ class SimulatedLink:
             self._loop.call_later(wait_s, self._die)
 
     def _join(self) -> None:
-        name = f"site-{next(self._names)}"
+        name = f"worker-{next(self._names)}"
 
         def send(report: Report) -> None:
             if name not in self._dead:
-                self._deliver((name, "up"), self._fleet.heard, name, report)
+                self._deliver((name, "up"), self._coordinator.receive, name, report)
 
-        site = self._sites[name] = WorkerEngine(
+        worker = self._workers[name] = WorkerEngine(
             self._module, self._options, send, clock=self._clock
         )
-        self._fleet.joined(name)
-        task = self._loop.create_task(site.run())
+        self._coordinator.worker_joined(name)
+        task = self._loop.create_task(worker.run())
         self._tasks.add(task)
 
     def _die(self) -> None:
-        alive = [name for name in self._sites if name not in self._dead]
+        alive = [name for name in self._workers if name not in self._dead]
         if len(alive) > 1:
             name = self.world.random.choice(alive)
             self.world.deaths += 1
             self._dead.add(name)
-            self._sites[name].order(Command(0, stop="now"))  # no word of it gets out
-            self._loop.call_later(0.5, self._fleet.left, name)
+            self._workers[name].obey(Command(0, stop="now"))  # no word of it gets out
+            self._loop.call_later(0.5, self._coordinator.worker_left, name)
             self._loop.call_later(10, self._join)
         self._plan_death()
 
-    def send(self, site: str, parcel: WorkItem) -> None:
-        rows = [row_task.row for row_task in parcel.row_tasks.values()]
-        self._deliver((site, "down"), self._sites[site].add, rows)
+    def send(self, worker: str, item: WorkItem) -> None:
+        rows = [row_task.row for row_task in item.row_tasks.values()]
+        self._deliver((worker, "down"), self._workers[worker].add, rows)
 
-    def tell(self, site: str, orders: Command) -> None:
-        if site not in self._dead:
-            self._deliver((site, "down"), self._sites[site].order, orders)
+    def command(self, worker: str, command: Command) -> None:
+        if worker not in self._dead:
+            self._deliver((worker, "down"), self._workers[worker].obey, command)
 
     def _deliver(self, way: Any, action: Callable[..., None], *args: Any) -> None:
         """After a while that varies, and in order."""
@@ -153,8 +153,8 @@ class SimulatedLink:
         self._arrivals[way] = at
         self._loop.call_at(at, self._arrive, way[0], action, args)
 
-    def _arrive(self, site: str, action: Callable[..., None], args: Any) -> None:
-        if site not in self._dead:
+    def _arrive(self, worker: str, action: Callable[..., None], args: Any) -> None:
+        if worker not in self._dead:
             action(*args)
 
     async def close(self) -> None:
@@ -196,7 +196,7 @@ def simulate(
     on_event: Callable[[Event, Coordinator], None] | None = None,
     **options: Any,
 ) -> Outcome:
-    """Run so many rows over a world's sites."""
+    """Run so many rows over a world's worker_processes."""
     clock = VirtualClock()
     loop = clock.new_event_loop()
     given = Options.of({"max_failures": None, "store": None, **options})
@@ -216,27 +216,29 @@ def simulate(
         elif isinstance(event, RowStarted):
             assert event.row.number not in settled
         if on_event is not None:
-            on_event(event, fleet)
+            on_event(event, coordinator)
 
     def source() -> Iterator[Row]:
         return (Row(i, i, 0, {"i": i}) for i in range(rows))
 
     link = SimulatedLink(world, given, clock)
     failure = FailurePolicy(given.max_failures, given.fail_fast)
-    fleet = Coordinator(
+    coordinator = Coordinator(
         RowWorkQueue(source(), blocking=False, total=rows),
         link,
         emit,
+        CoordinatorConfig(
+            total=rows,
+            max_workers=max_workers,
+            failure=failure,
+            rpm=rpm,
+            may_hedge=given.hedge is not None,
+        ),
         clock=clock,
-        total=rows,
-        max_workers=max_workers,
-        failure=failure,
-        rpm=rpm,
-        duplicates=given.hedge is not None,
     )
 
     async def main() -> None:
-        await fleet.run()
+        await coordinator.run()
         await link.close()
 
     loop.run_until_complete(main())

@@ -66,10 +66,10 @@ def pids(client: Client) -> dict[str, int]:
     return found
 
 
-def open_sites() -> int:
+def open_engines() -> int:
     from pardspy_nb.executors.cluster import worker_tasks
 
-    return len(worker_tasks._sites)
+    return len(worker_tasks._hosted)
 
 
 def test_the_frame_is_that_of_one_machine(
@@ -232,7 +232,7 @@ def test_cancel_reaches_all_processes(
     assert counts["not_run"] > 200
     assert len(df) == 500
     assert len(server.requests) < 300
-    until(lambda: not any(client.run(open_sites).values()))  # nobody is left who could send
+    until(lambda: not any(client.run(open_hosted).values()))  # nobody is left who could send
     until(lambda: server.in_flight == 0)
 
 
@@ -456,7 +456,7 @@ def test_a_partition_moves_when_its_worker_dies(
     table, store = pd.DataFrame({"review": rows(80)}), tmp_path / "shared.sqlite"
     source, target = dd.from_pandas(table, npartitions=4), tmp_path / "answers"
     server.delay_s = 0.05
-    run = sharded_run(predict, source, target, client, max_workers=4, store=store).start()
+    run = partitioned(predict, source, target, client, max_workers=4, store=store).start()
     until(lambda: run.metrics.successes >= 20)
     server.gate = threading.Event()
     until(lambda: server.in_flight == 4)
@@ -476,15 +476,15 @@ def test_a_partition_moves_when_its_worker_dies(
     client.wait_for_workers(2)
 
 
-def sharded_run(
+def partitioned(
     predict: pn.Predict, source: Any, target: Path, client: Client, **options: Any
 ) -> Any:
     from pardspy_nb.core.options import Options
     from pardspy_nb.modules.module import from_module
-    from pardspy_nb.runs.api import sharded
+    from pardspy_nb.runs.api import partitioned_run
 
     given = Options(executor=client, progress="none", **options)
-    return sharded(from_module(predict), source, given, target)
+    return partitioned_run(from_module(predict), source, given, target)
 
 
 def test_a_run_over_partitions_can_be_cancelled_and_continued(
@@ -494,7 +494,7 @@ def test_a_run_over_partitions_can_be_cancelled_and_continued(
     source = dd.from_pandas(pd.DataFrame({"review": rows(120)}), npartitions=3)
     target, store = tmp_path / "answers", tmp_path / "shared.sqlite"
     server.delay_s = 0.05
-    run = sharded_run(predict, source, target, client, max_workers=4, store=store).start()
+    run = partitioned(predict, source, target, client, max_workers=4, store=store).start()
     until(lambda: run.metrics.successes >= 20)
     run.cancel()
     run.result()
@@ -532,7 +532,7 @@ def test_bad_partitions_and_targets_are_named(
 
     meta = pd.DataFrame({"review": pd.Series(dtype="str")})
     broken = fine_of(rows(4)).map_partitions(breaks, meta=meta)
-    run = sharded_run(predict, broken, tmp_path / "a", client)
+    run = partitioned(predict, broken, tmp_path / "a", client)
     flag.touch()
     with pytest.raises(pn.ParallelError, match=r"partition \d: ZeroDivisionError: of the table"):
         run.start().result()
@@ -760,7 +760,7 @@ def test_nothing_is_left_behind(
         ours = [name for name in dask_scheduler._broker._topics if name.startswith("pardspy-")]
         return ours + [name for name in dask_scheduler.clients if "pardspy" in name]
 
-    until(lambda: not any(client.run(open_sites).values()) and not client.run_on_scheduler(left))
+    until(lambda: not any(client.run(open_hosted).values()) and not client.run_on_scheduler(left))
 
 
 def test_a_site_that_heard_nothing_for_too_long_is_hosted_again(

@@ -22,7 +22,7 @@ from pardspy_nb.core.events import (
     RunStarted,
     SettingsChanged,
 )
-from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.engine import Engine, EngineConfig
 from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
 from pardspy_nb.engine.protocols import UNTIL_ONE_LEAVES
 from pardspy_nb.testing import VirtualClock
@@ -58,12 +58,16 @@ def run(
         rows(n) if source is None else source,
         call,
         events.append,
+        EngineConfig(
+            total=n,
+            max_workers=workers,
+            retry=retry or RetryPolicy(rand=lambda: 1.0),
+            failure=failure or FailurePolicy(None),
+            **{k: v for k, v in more.items() if k not in ("cache", "limiters")},
+        ),
         clock=clock,
-        total=n,
-        max_workers=workers,
-        retry=retry or RetryPolicy(rand=lambda: 1.0),
-        failure=failure or FailurePolicy(None),
-        **more,
+        cache=more.get("cache"),
+        limiters=more.get("limiters", ()),
     )
     if control:
         loop.call_soon(control, engine, loop)
@@ -231,7 +235,7 @@ def test_cancel_settles_waiting_and_running_rows() -> None:
         return Answer({})
 
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(5, lambda: engine.stop("cancelled", now=True))
+        loop.call_later(5, lambda: engine.controls.stop("cancelled", now=True))
 
     events = run(9, call, workers=2, control=control)
     assert {n: r.status for n, r in finished(events).items()} == dict.fromkeys(
@@ -244,8 +248,8 @@ def test_cancel_settles_waiting_and_running_rows() -> None:
 
 def test_pause_lets_rows_finish_and_starts_none_until_resume() -> None:
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.5, engine.pause)
-        loop.call_later(10, engine.resume)
+        loop.call_later(0.5, engine.controls.pause)
+        loop.call_later(10, engine.controls.resume)
 
     done = finished(run(4, one_second, workers=2, control=control))
     assert [done[i].queued_ms for i in range(4)] == [0, 0, 10_000, 10_000]
@@ -253,8 +257,8 @@ def test_pause_lets_rows_finish_and_starts_none_until_resume() -> None:
 
 def test_workers_can_be_raised_and_lowered() -> None:
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.5, lambda: engine.set_workers(4))
-        loop.call_later(1.2, lambda: engine.set_workers(1))
+        loop.call_later(0.5, lambda: engine.controls.set_workers(4))
+        loop.call_later(1.2, lambda: engine.controls.set_workers(1))
 
     done = finished(run(8, one_second, workers=1, control=control))
     starts = [(done[i].queued_ms or 0) / 1000 for i in range(8)]
@@ -343,11 +347,11 @@ def steering(events: list[Event]) -> list[tuple[int, bool, bool, str | None]]:
 
 def test_every_change_of_course_is_an_event() -> None:
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.1, engine.pause)
-        loop.call_later(0.2, engine.resume)
-        loop.call_later(0.3, lambda: engine.set_workers(5))
-        loop.call_later(0.4, engine.drop_stragglers)
-        loop.call_later(0.5, lambda: engine.stop("cancelled", now=True))
+        loop.call_later(0.1, engine.controls.pause)
+        loop.call_later(0.2, engine.controls.resume)
+        loop.call_later(0.3, lambda: engine.controls.set_workers(5))
+        loop.call_later(0.4, engine.controls.drop_stragglers)
+        loop.call_later(0.5, lambda: engine.controls.stop("cancelled", now=True))
 
     assert steering(run(9, one_second, workers=2, control=control)) == [
         (2, False, False, None),
@@ -367,15 +371,12 @@ def test_steering_before_the_run_holds_from_its_first_row() -> None:
         rows(3),
         one_second,
         events.append,
+        EngineConfig(total=3, max_workers=1, retry=RetryPolicy(), failure=FailurePolicy(None)),
         clock=clock,
-        total=3,
-        max_workers=1,
-        retry=RetryPolicy(),
-        failure=FailurePolicy(None),
     )
-    engine.set_workers(3)
-    engine.pause()
-    loop.call_later(10, engine.resume)
+    engine.controls.set_workers(3)
+    engine.controls.pause()
+    loop.call_later(10, engine.controls.resume)
     loop.run_until_complete(engine.run())
     loop.close()
     assert steering(events)[0] == (3, True, False, None)
@@ -395,7 +396,7 @@ def test_stragglers_are_dropped_and_the_others_go_on() -> None:
         return Answer({})
 
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(1.5, engine.drop_stragglers)
+        loop.call_later(1.5, engine.controls.drop_stragglers)
 
     events = run(12, call, workers=3, control=control)
     done = finished(events)
@@ -421,7 +422,7 @@ def test_a_straggler_may_wait_for_a_retry_and_a_cancelled_row_is_not_tried_again
         return Answer({})
 
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        engine.drop_stragglers()
+        engine.controls.drop_stragglers()
 
     events = run(5, call, workers=3, control=control)
     done = finished(events)
@@ -444,7 +445,7 @@ def test_without_a_finished_row_nothing_is_a_straggler() -> None:
         return Answer({})
 
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        engine.drop_stragglers()
+        engine.controls.drop_stragglers()
 
     assert all(r.status == "ok" for r in finished(run(4, call, control=control)).values())
 
@@ -540,7 +541,7 @@ def test_equal_rows_share_a_failure_too_and_each_counts() -> None:
 
 def test_rows_that_wait_for_an_equal_one_did_not_run_in_a_stopped_run() -> None:
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.5, lambda: engine.stop("cancelled", now=True))
+        loop.call_later(0.5, lambda: engine.controls.stop("cancelled", now=True))
 
     done = finished(run(4, one_second, source=alike(4, 1), cache=Keyed(), control=control))
     assert [done[n].status for n in range(4)] == ["cancelled", "not_run", "not_run", "not_run"]
@@ -548,7 +549,7 @@ def test_rows_that_wait_for_an_equal_one_did_not_run_in_a_stopped_run() -> None:
 
 def test_a_leader_that_fails_in_a_run_that_is_stopping_tells_its_followers() -> None:
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.5, lambda: engine.stop("cancelled", now=False))
+        loop.call_later(0.5, lambda: engine.controls.stop("cancelled", now=False))
 
     async def call(row: Row) -> Answer:
         await asyncio.sleep(1)
@@ -634,7 +635,7 @@ def test_a_gate_holds_rows_back_in_order_and_none_is_lost() -> None:
         return Answer({})
 
     gate = Narrow()
-    events = run(10, call, workers=8, gates=[gate])
+    events = run(10, call, workers=8, limiters=[gate])
     assert order == [0, 1, 2, 3, 4, 1, 5, 6, 7, 8, 9]
     assert {r.status for r in finished(events).values()} == {"ok"}
     end = events[-1]
@@ -644,7 +645,7 @@ def test_a_gate_holds_rows_back_in_order_and_none_is_lost() -> None:
 
 
 def test_a_gate_that_closes_ends_the_run_once_rows_in_flight_are_done() -> None:
-    events = run(10, one_second, workers=8, gates=[Narrow(most=3)])
+    events = run(10, one_second, workers=8, limiters=[Narrow(most=3)])
     statuses = [finished(events)[n].status for n in range(4)]
     assert statuses == ["ok", "ok", "ok", "not_run"]
     end = events[-1]
@@ -658,7 +659,7 @@ def test_a_straggler_cancelled_before_its_retry_began_leaves_the_gate() -> None:
     gate = Narrow()
 
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.1, engine.drop_stragglers)
+        loop.call_later(0.1, engine.controls.drop_stragglers)
 
     async def call(row: Row) -> Answer:
         await asyncio.sleep(0.05 if row.number else 0.2)
@@ -666,7 +667,7 @@ def test_a_straggler_cancelled_before_its_retry_began_leaves_the_gate() -> None:
             raise Flaky(retry_after_s=0.55 - 5e-10)
         return Answer({})
 
-    done = finished(run(2, call, gates=[gate], control=control))
+    done = finished(run(2, call, limiters=[gate], control=control))
     assert (done[1].status, done[1].attempts) == ("cancelled", 1)
     assert gate.inside == set()
 
@@ -737,17 +738,19 @@ def test_a_source_that_waits_does_not_hold_up_a_cancel() -> None:
             source(),
             call,
             events.append,
+            EngineConfig(
+                total=None,
+                max_workers=4,
+                retry=RetryPolicy(),
+                failure=FailurePolicy(None),
+                blocking_source=True,
+            ),
             clock=SystemClock(),
-            total=None,
-            max_workers=4,
-            retry=RetryPolicy(),
-            failure=FailurePolicy(None),
-            blocking_source=True,
         )
         running = asyncio.ensure_future(engine.run())
         while len(finished(events)) < 2:
             await asyncio.sleep(0.01)
-        engine.stop("cancelled", now=True)
+        engine.controls.stop("cancelled", now=True)
         await asyncio.wait_for(running, 10)
         return events
 
@@ -762,7 +765,7 @@ def test_a_source_that_waits_does_not_hold_up_a_cancel() -> None:
 
 def test_a_pause_after_the_last_row_has_started_does_not_keep_the_run_open() -> None:
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.5, engine.pause)
+        loop.call_later(0.5, engine.controls.pause)
 
     events = run(2, one_second, workers=2, control=control)
     end = events[-1]
@@ -782,8 +785,8 @@ def test_a_row_cancelled_before_its_retry_began_frees_its_lane() -> None:
         return Answer({})
 
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.35, engine.pause)
-        loop.call_later(10, lambda: (engine.resume(), engine.drop_stragglers()))
+        loop.call_later(0.35, engine.controls.pause)
+        loop.call_later(10, lambda: (engine.controls.resume(), engine.controls.drop_stragglers()))
 
     done = finished(run(40, call, workers=2, lanes=2, control=control))
     assert done[0].status == "cancelled"
@@ -804,7 +807,7 @@ def test_a_dropped_row_is_cancelled_once_and_may_tidy_up() -> None:
         return Answer({})
 
     def control(engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        engine.drop_stragglers()
+        engine.controls.drop_stragglers()
 
     assert finished(run(3, call, workers=3, control=control))[0].status == "cancelled"
     assert tidied == [0]

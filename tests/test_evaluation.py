@@ -242,7 +242,7 @@ def test_accuracy_is_live_in_panel_bar_summary_and_metrics(
     assert df.parallel.metrics.accuracy == {"sentiment": pytest.approx(10 / 11)}
     figure = ("accuracy", "91% (62–98%)")
     assert figure in df.parallel.summary().figures
-    assert figure in live_figures(run._ledger.progress)
+    assert figure in live_figures(run.progress)
     assert "accuracy 91% (62–98%)" in capsys.readouterr().err
     assert pn.evaluate(df).accuracy == pytest.approx(10 / 11)
     listed = pn.run_parallel(predict, labelled[["review"]], truth=list(labelled["gold"]), **QUIET)

@@ -28,7 +28,7 @@ QUIET: dict[str, Any] = {"progress": "none"}
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "PART_ROWS", 10)
-    monkeypatch.setattr(to_parquet, "_PARTS_AHEAD", 3)
+    monkeypatch.setattr(to_parquet, "_MAX_CHUNKS_AHEAD", 3)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fleets of sites on a virtual clock: many processes, exact times, no waiting."""
+"""A coordinator and its workers on a virtual clock: many processes, exact times, no waiting."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SITES = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 40), max_size
 def test_shares_are_even_and_nothing_is_left_over(workers: int, wanted: dict[str, int]) -> None:
     shares = apportioned(workers, wanted)
     assert sum(shares.values()) == min(workers, sum(wanted.values()))
-    assert all(share <= wanted[site] for site, share in shares.items())
-    short = [shares[site] for site in wanted if shares[site] < wanted[site]]
+    assert all(share <= wanted[worker] for worker, share in shares.items())
+    short = [shares[worker] for worker in wanted if shares[worker] < wanted[worker]]
     # who has less than it wants has at most one less than anybody
     assert not short or min(short) >= max(shares.values()) - 1
 
@@ -38,18 +38,18 @@ def test_shares_are_even_and_nothing_is_left_over(workers: int, wanted: dict[str
 def test_shares_never_add_up_to_more_than_there_is(
     workers: int, steps: Any, luck: random.Random
 ) -> None:
-    """Whatever sites want, how slowly they follow, and whichever leave."""
+    """Whatever workers want, how slowly they follow, and whichever leave."""
     shares, follows = FairShare(), Counter[str]()
     for wanted, gone in steps:
-        for site in gone:
-            shares.leave(site)
-            follows.pop(site, None)
-        for site, share in shares.split(workers, wanted).items():
-            follows[site] = max(follows[site], share)  # more is taken at once
-        for site in list(follows):
+        for worker in gone:
+            shares.leave(worker)
+            follows.pop(worker, None)
+        for worker, share in shares.split(workers, wanted).items():
+            follows[worker] = max(follows[worker], share)  # more is taken at once
+        for worker in list(follows):
             if luck.random() < 0.5:  # less once rows in flight have finished
-                follows[site] = shares.of(site)
-                shares.confirm(site, shares.of(site))
+                follows[worker] = shares.of(worker)
+                shares.confirm(worker, shares.of(worker))
         assert sum(follows.values()) <= workers
 
 
@@ -90,12 +90,12 @@ def test_steering_reaches_every_site() -> None:
     at: dict[str, float] = {}
     world = World(10, latency_s=lambda luck: 1.0, join_s=0.1)
 
-    def steer(event: Event, fleet: Coordinator) -> None:
+    def steer(event: Event, coordinator: Coordinator) -> None:
         if isinstance(event, RowFinished) and event.row.number == 100 and not at:
-            at["pause"] = fleet._loop.time()
-            fleet.pause()
-            fleet._loop.call_later(10, fleet.resume)
-            fleet._loop.call_later(10, fleet.set_workers, 20)
+            at["pause"] = coordinator._loop.time()
+            coordinator.controls.pause()
+            coordinator._loop.call_later(10, coordinator.controls.resume)
+            coordinator._loop.call_later(10, coordinator.controls.set_workers, 20)
 
     outcome = simulate(world, 600, max_workers=40, on_event=steer)
     assert outcome.ok == 600
@@ -118,9 +118,9 @@ def test_a_run_whose_sites_are_all_gone_ends() -> None:
     """After a minute without any; what is done is kept."""
     world = World(1, latency_s=lambda luck: 1.0, join_s=0.1)
 
-    def end_of_the_world(event: Event, fleet: Coordinator) -> None:
+    def end_of_the_world(event: Event, coordinator: Coordinator) -> None:
         if isinstance(event, RowFinished) and event.row.number == 9:
-            fleet._loop.call_soon(fleet.left, "site-0")
+            coordinator._loop.call_soon(coordinator.worker_left, "worker-0")
 
     outcome = simulate(world, 50, max_workers=5, on_event=end_of_the_world)
     assert outcome.reason == "cluster"

@@ -25,7 +25,7 @@ from pardspy_nb.core.events import (
 )
 from pardspy_nb.core.usage import Usage
 from pardspy_nb.engine.adaptive_concurrency import AdaptiveConcurrency
-from pardspy_nb.engine.engine import Engine
+from pardspy_nb.engine.engine import Engine, EngineConfig
 from pardspy_nb.engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
 from pardspy_nb.engine.protocols import Limiter
 from pardspy_nb.engine.rate_limit_headers import Limits, limits_of, seconds_of
@@ -66,7 +66,7 @@ class Sim:
         *,
         workers: int = 500,
         auto: bool = False,
-        gates: Any = (),
+        limiters: Any = (),
         attempts: int = 4,
         hedge: HedgePolicy | None = None,
         inputs: Any = None,
@@ -78,24 +78,26 @@ class Sim:
         def emit(event: Event) -> None:
             self.events.append((self.loop.time(), event))
             if adaptive:
-                adaptive.steer(event, self.loop, follow)
+                adaptive.observe(event, self.loop, follow)
 
         def follow(adaptive: AdaptiveConcurrency) -> None:
             self.limits.append((self.loop.time(), adaptive.limit))
-            engine.set_workers(adaptive.limit)
+            engine.controls.set_workers(adaptive.limit)
 
         engine = Engine(
             (Row(i, i, 0, inputs(i) if inputs else {}) for i in range(n)),
             ask,
             emit,
+            EngineConfig(
+                total=n,
+                max_workers=workers,
+                retry=RetryPolicy(attempts, rand=random.Random(1).random),
+                failure=FailurePolicy(None),
+                hedge=hedge,
+                timeout_s=timeout_s,
+            ),
             clock=self.clock,
-            total=n,
-            max_workers=workers,
-            retry=RetryPolicy(attempts, rand=random.Random(1).random),
-            failure=FailurePolicy(None),
-            gates=gates,
-            hedge=hedge,
-            timeout_s=timeout_s,
+            limiters=limiters,
         )
         control(engine)
         self.loop.run_until_complete(engine.run())
@@ -137,7 +139,7 @@ def test_rpm_is_kept_in_any_window_and_used(rpm: int, workers: int, latency_s: f
         return Answer({})
 
     n = 400
-    Sim().run(n, ask, workers=workers, gates=[RateLimiter(rpm, None, lambda _: 1)])
+    Sim().run(n, ask, workers=workers, limiters=[RateLimiter(rpm, None, lambda _: 1)])
     for window_s in WINDOWS:
         most = most_in_any_window(sent, [1.0] * n, window_s)
         assert most <= rpm / 60 * window_s + max(1, rpm / 60)
@@ -162,7 +164,7 @@ def test_tpm_is_kept_though_tokens_are_known_afterwards(tpm: int, seed: int) -> 
         return Answer({}, Usage(prompt, completion, prompt + completion))
 
     gate = RateLimiter(None, tpm, lambda row: length[row.number])
-    Sim().run(400, ask, gates=[gate])
+    Sim().run(400, ask, limiters=[gate])
     for window_s in WINDOWS:
         most = most_in_any_window(sent, tokens, window_s)
         unforeseen = max(answer)  # until an answer of the longest kind has been seen
@@ -182,7 +184,7 @@ def test_retry_after_holds_the_whole_run_and_not_the_row_alone() -> None:
             raise TooMany(retry_after_s=5)
         return Answer({})
 
-    done = Sim().run(40, ask, workers=2, gates=[RateLimiter(None, None, lambda _: 1)])
+    done = Sim().run(40, ask, workers=2, limiters=[RateLimiter(None, None, lambda _: 1)])
     assert {r.status for r in done.values()} == {"ok"}
     assert not [s for s in sent if 0.2 + 1e-9 < s[0] < 5.2 - 1e-9], "nobody asks meanwhile"
     assert len([s for s in sent if s[0] >= 5.2 - 1e-9]) == 36, "the rest, and row 3 again"
@@ -201,7 +203,7 @@ def test_the_first_limits_heard_count_what_was_sent_before() -> None:
         gate.hear({"x-ratelimit-limit-requests": "600"})
         return Answer({})
 
-    Sim().run(1000, ask, gates=[gate])
+    Sim().run(1000, ask, limiters=[gate])
     later = [at for at in sent if at > 1]
     assert min(later) == pytest.approx(50, abs=1), "500 are 50 seconds' worth"
     assert most_in_any_window(later, [1.0] * len(later), 10) <= 110
@@ -218,7 +220,7 @@ def test_limits_that_change_on_the_way_change_the_pace_and_nothing_else() -> Non
         await asyncio.sleep(0.1)
         return Answer({})
 
-    Sim().run(4000, ask, workers=50, gates=[gate])
+    Sim().run(4000, ask, workers=50, limiters=[gate])
     assert max(b - a for a, b in itertools.pairwise(sent)) < 1
     assert sent[-1] == pytest.approx(20 + 2000 / 50, abs=2)
 
@@ -229,7 +231,7 @@ def test_an_endpoint_that_tells_no_usage_is_not_asked_one_by_one() -> None:
         return Answer({})
 
     sim = Sim()
-    sim.run(200, ask, workers=20, gates=[RateLimiter(None, 10_000_000, lambda _: 400)])
+    sim.run(200, ask, workers=20, limiters=[RateLimiter(None, 10_000_000, lambda _: 400)])
     assert sim.end.elapsed_s <= 13
 
 
@@ -244,7 +246,7 @@ def test_a_retry_after_that_is_no_time_does_not_hold_the_run(asked: str) -> None
         return Answer({})
 
     sim = Sim()
-    sim.run(20, ask, workers=4, gates=[RateLimiter(None, None, lambda _: 1)])
+    sim.run(20, ask, workers=4, limiters=[RateLimiter(None, None, lambda _: 1)])
     assert sim.end.elapsed_s < 8
     gate = RateLimiter(None, None, lambda _: 1)
     gate.leave(Row(0, 0, 0, {}), TooMany(math.inf), 0.0)
@@ -264,7 +266,7 @@ def test_a_gate_that_waits_for_nobody_ends_the_run_as_an_error() -> None:
         raise AssertionError
 
     sim = Sim()
-    sim.run(3, ask, gates=[Shut()])
+    sim.run(3, ask, limiters=[Shut()])
     assert (sim.end.reason, type(sim.end.error)) == ("crashed", RuntimeError)
 
 
@@ -357,7 +359,7 @@ def test_auto_workers_find_what_an_endpoint_lets_in_without_a_storm(
         workers=2,
         auto=True,
         attempts=9,
-        gates=[RateLimiter(None, None, lambda _: 1)],
+        limiters=[RateLimiter(None, None, lambda _: 1)],
     )
     assert {r.status for r in done.values()} == {"ok"}
     assert endpoint.refused <= slots, "one round trip's worth at most"
@@ -447,7 +449,7 @@ def test_only_a_run_whose_workers_are_all_busy_lets_them_grow() -> None:
         return Answer({})
 
     sim = Sim()
-    sim.run(300, ask, workers=2, auto=True, gates=[RateLimiter(300, None, lambda _: 1)])
+    sim.run(300, ask, workers=2, auto=True, limiters=[RateLimiter(300, None, lambda _: 1)])
     assert sim.limit_at(sim.end.elapsed_s) <= 10, "five a second of one second each"
 
 
@@ -561,7 +563,7 @@ def test_duplicates_pass_the_gates_and_a_stop_ends_both() -> None:
         return Answer({})
 
     done = sim.run(
-        41, ask, workers=4, hedge=HedgePolicy(0.9), gates=[Count()], timeout_s=60, attempts=1
+        41, ask, workers=4, hedge=HedgePolicy(0.9), limiters=[Count()], timeout_s=60, attempts=1
     )
     assert max(most) == 2
     assert inside == []
@@ -606,7 +608,7 @@ def test_a_dropped_straggler_is_not_asked_again() -> None:
         return Answer({})
 
     def drop(engine: Engine) -> None:
-        sim.loop.call_at(60, engine.drop_stragglers)
+        sim.loop.call_at(60, engine.controls.drop_stragglers)
 
     done = sim.run(40, ask, workers=2, hedge=HedgePolicy(0.9), control=drop)
     assert sim.end.elapsed_s < 80
@@ -636,7 +638,7 @@ def test_a_duplicate_that_the_budget_refuses_holds_up_nobody() -> None:
         await asyncio.sleep(50 if row.number == 25 else 1)
         return Answer({})
 
-    done = sim.run(60, ask, workers=4, hedge=HedgePolicy(0.9), gates=[Two()])
+    done = sim.run(60, ask, workers=4, hedge=HedgePolicy(0.9), limiters=[Two()])
     assert {r.attempts for r in done.values()} == {1}
     assert sim.end.elapsed_s == pytest.approx(25 / 2 + 50, abs=3), "the others go on beside it"
 
@@ -662,12 +664,12 @@ def test_under_any_faults_each_row_ends_once_and_counts_add_up(
         return Answer({"n": row.number}, Usage(1, 1, 2))
 
     sim = Sim()
-    gates = [RateLimiter(6000, None, lambda _: 1)]
+    limiters = [RateLimiter(6000, None, lambda _: 1)]
     done = sim.run(
         120,
         ask,
         workers=workers,
-        gates=gates,
+        limiters=limiters,
         timeout_s=8,
         hedge=None if hedge is None else HedgePolicy(hedge),
     )

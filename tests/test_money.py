@@ -14,6 +14,7 @@ from server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.llm.prices import rate_of
+from pardspy_nb.llm.response import read_usage
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 ROW_USD = (11 * 0.15 + 7 * 0.6) / 1e6  # of the server's usual answer, at the price of gpt-4o-mini
@@ -301,7 +302,7 @@ def test_odd_reports_of_usage_hurt_nobody(server: ScriptedServer, signature: pn.
     lm = pn.LM("gpt-4o-mini", base_url=server.url)
     for details in ([], [1], "x", {"cached_tokens": "many"}, {"cached_tokens": -5}, None):
         reported = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": details}
-        usage = lm._usage(reported, 1.0)
+        usage = read_usage(reported, lm.rate, 1.0)
         assert (usage.total_tokens, usage.cost_usd) == (18, pytest.approx(ROW_USD))
 
 

@@ -316,7 +316,7 @@ def test_subclasses_that_ask_or_complete_in_their_own_way_are_not_remembered(
         assert not pn.run_parallel(module, ["row-1"], **QUIET)["cached"].any()
     assert len(server.requests) == 3
     cot = pn.ChainOfThought(signature, lm)
-    assert cot.can_be_remembered
+    assert cot.cache_identity is not None
 
 
 def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_paths_that_cannot_be_are_told(predict: pn.Predict, store: str) -> None:
 
 def test_odd_words_of_an_endpoint_are_remembered_as_text(predict: pn.Predict) -> None:
     class Odd:
-        identity = {"model": "odd"}  # noqa: RUF012 - a constant
+        cache_identity = {"model": "odd"}  # noqa: RUF012 - a constant
 
         async def complete(self, messages: Any, **more: Any) -> pn.Completion:
             usage = pn.Usage(2**64, 1, 1)

@@ -316,10 +316,10 @@ def test_instances_that_are_not_alike_do_not_share_answers(
     assert places == {"m": "0", "n": "1"}
 
 
-@pytest.mark.parametrize("method", ["complete", "request", "_read"])
+@pytest.mark.parametrize("method", ["complete", "request", "read"])
 def test_an_lm_that_asks_in_a_way_of_its_own_is_not_remembered(method: str) -> None:
     own = type("Own", (pn.LM,), {method: lambda *args, **more: None})
-    assert own("m", base_url="http://127.0.0.1:9/v1").identity is None
+    assert own("m", base_url="http://127.0.0.1:9/v1").cache_identity is None
 
 
 def test_inputs_that_json_confuses_have_keys_of_their_own() -> None:

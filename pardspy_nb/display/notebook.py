@@ -7,7 +7,7 @@ import sys
 from typing import Any, Literal
 
 _PAGE_ASKS_S = 2.0
-Waits = Literal["blocking", "awaited", "background"]
+WaitMode = Literal["blocking", "awaited", "background"]
 
 
 def _shell() -> Any:
@@ -30,19 +30,19 @@ def current_cell() -> int | None:
     return getattr(_shell(), "execution_count", None)
 
 
-def clicks_arrive(waits: Waits, shown_s: float) -> bool:
+def clicks_arrive(wait_mode: WaitMode, shown_s: float) -> bool:
     """Whether a click reaches us while the run lasts, `shown_s` seconds after its panel came up.
 
     A run in the background leaves the kernel free. Otherwise the kernel must handle widget
     messages beside the cell (subshells, ipykernel 7), and for a blocking call the page must
     have asked it to, which JupyterLab 4.4 and later do when the first widget comes up.
     """
-    if waits == "background":
+    if wait_mode == "background":
         return True
     thread = getattr(getattr(_shell(), "kernel", None), "shell_channel_thread", None)
     if thread is None:
         return False
-    if waits == "awaited" or shown_s < _PAGE_ASKS_S:
+    if wait_mode == "awaited" or shown_s < _PAGE_ASKS_S:
         return True
     try:
         return bool(thread.manager.list_subshell())

@@ -65,13 +65,13 @@ class Panel:
 
     Args:
         controls: what the buttons act on; each action returns at once.
-        waits: how the run is waited for, which decides whether clicks arrive.
+        wait_mode: how the run is waited for, which decides whether clicks arrive.
     """
 
-    def __init__(self, controls: Controls, waits: notebook.Waits) -> None:
+    def __init__(self, controls: Controls, wait_mode: notebook.WaitMode) -> None:
         import ipywidgets
 
-        self._controls, self._waits = controls, waits
+        self._controls, self._wait_mode = controls, wait_mode
         self._state: RunProgress | None = None
         self._handles: dict[int | None, Any] = {}  # by cell
         self._born = time.monotonic()
@@ -170,7 +170,7 @@ class Panel:
         self._let_clicks_through()
 
     def _hint(self) -> str:
-        if notebook.clicks_arrive(self._waits, time.monotonic() - self._born):
+        if notebook.clicks_arrive(self._wait_mode, time.monotonic() - self._born):
             return ""
         return (
             "With this kernel and page, clicks wait until the cell is done. Stop with ■ (what is "
@@ -178,7 +178,7 @@ class Panel:
         )
 
     def _let_clicks_through(self) -> None:
-        if self._waits == "blocking":
+        if self._wait_mode == "blocking":
             for button in self._buttons:
                 notebook.let_clicks_through(button)
 

@@ -45,11 +45,11 @@ class Watchers:
         """Pass on the end."""
         self._each("close", state, summary)
 
-    def show_panel(self, controls: Controls, waits: notebook.Waits) -> None:
+    def show_panel(self, controls: Controls, wait_mode: notebook.WaitMode) -> None:
         """Show the run's panel in the current cell; made now if there is none yet."""
         panel = self._panel()
         if panel is None:
-            panel = Panel(controls, waits)
+            panel = Panel(controls, wait_mode)
             self._sinks.append(panel)
         panel.show()
 
@@ -74,7 +74,7 @@ def _warn(name: str, error: Exception) -> None:
     )
 
 
-def choose(progress: Any, controls: Controls, waits: notebook.Waits) -> Watchers:
+def choose(progress: Any, controls: Controls, wait_mode: notebook.WaitMode) -> Watchers:
     """The sinks for `progress=`: a panel in a notebook, a bar in a terminal, lines in a log."""
     if callable(progress):
         from .callback import CallbackSink
@@ -87,7 +87,7 @@ def choose(progress: Any, controls: Controls, waits: notebook.Waits) -> Watchers
     if progress == "widget" or (progress == "auto" and notebook.has_widgets()):
         watchers = Watchers()
         try:
-            watchers.show_panel(controls, waits)
+            watchers.show_panel(controls, wait_mode)
         except Exception as error:
             _warn("Panel", error)
         return watchers

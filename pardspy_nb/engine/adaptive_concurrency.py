@@ -92,7 +92,7 @@ class AdaptiveConcurrency:
         self._throughput = 0.0  # at the goal before, rows a second
         self._held_s = 0.0  # the latency when it began to hold
 
-    def steer(
+    def observe(
         self,
         event: Event,
         loop: asyncio.AbstractEventLoop,

@@ -1,4 +1,4 @@
-"""Several gates as one: an attempt starts once none of them makes it wait."""
+"""Admission of attempts: one starts once no limiter makes it wait."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from .protocols import UNTIL_ONE_LEAVES, Limiter
 
 
 class Admission:
-    """The gates of one run, and whether they are shut now.
+    """The limiters of one run, and whether they let attempts in now.
 
     Args:
+        limiters: asked in order.
         call_later: the loop's.
-        opened: called when a shut gate may have opened.
+        opened: called when an attempt may be let in again.
 
     Attributes:
-        shut: a row was made to wait, and nothing has changed since.
+        is_closed: a row was made to wait, and nothing has changed since.
     """
 
     def __init__(
         self,
-        gates: Sequence[Limiter],
+        limiters: Sequence[Limiter],
         call_later: Callable[..., object],
         opened: Callable[[], None],
     ) -> None:
-        self._gates, self._call_later, self._opened = gates, call_later, opened
-        self.shut = False
+        self._limiters, self._call_later, self._opened = limiters, call_later, opened
+        self.is_closed = False
         self._inside = 0
-        self._times_shut = 0  # timers of earlier times are void
+        self._times_closed = 0  # a timer of an earlier closing has no effect
 
-    def admit(self, row: Row, now: float, *, shut: bool = True) -> bool:
-        """Whether an attempt starts now; else the gates are shut, unless they are not to be.
-        Their errors are passed on."""
+    def admit(self, row: Row, now: float, *, closes: bool = True) -> bool:
+        """Whether an attempt at this row starts now. If not, and if `closes`, no other row is
+        let in before it may be. Errors of the limiters are passed on."""
         wait_s = 0.0
-        for gate in self._gates:
-            wait_s = max(wait_s, gate.wait_s(row, now))
+        for limiter in self._limiters:
+            wait_s = max(wait_s, limiter.wait_s(row, now))
         if wait_s == 0:
             self._inside += 1
-            for gate in self._gates:
-                gate.enter(row, now)
+            for limiter in self._limiters:
+                limiter.enter(row, now)
             return True
         if wait_s == UNTIL_ONE_LEAVES and not self._inside:
-            raise RuntimeError("a gate waits for an attempt to leave, and there is none")
-        if shut:
-            self.shut = True
-            self._times_shut += 1
+            raise RuntimeError("a limiter waits for an attempt to leave, and there is none")
+        if closes:
+            self.is_closed = True
+            self._times_closed += 1
             if wait_s != UNTIL_ONE_LEAVES:
-                self._call_later(wait_s, self._open, self._times_shut)
+                self._call_later(wait_s, self._open, self._times_closed)
         return False
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
         """An attempt is over."""
         self._inside -= 1
-        for gate in self._gates:
-            gate.leave(row, outcome, now)
-        if self.shut:
-            self._open(self._times_shut)
+        for limiter in self._limiters:
+            limiter.leave(row, outcome, now)
+        self.open()
 
     def open(self) -> None:
-        """A gate may let rows through again, for a reason of its own."""
-        self._open(self._times_shut)
+        """A limiter may let rows in again."""
+        self._open(self._times_closed)
 
-    def _open(self, time: int) -> None:
-        if self.shut and time == self._times_shut:
-            self.shut = False
+    def _open(self, times_closed: int) -> None:
+        if self.is_closed and times_closed == self._times_closed:
+            self.is_closed = False
             self._opened()

@@ -23,7 +23,7 @@ class BudgetError(Exception):
 
 
 class Budget:
-    """A gate (see `protocols.Limiter`) that lets attempts through while their worst case fits.
+    """A limiter (see `protocols.Limiter`) that lets attempts through while their worst case fits.
 
     Args:
         limit_usd: what the run may cost.

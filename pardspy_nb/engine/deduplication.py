@@ -35,8 +35,8 @@ class Deduplicator:
         """The rows that wait for an equal one. From any thread."""
         return [f for leader in list(self._leaders.values()) for f in leader.followers]
 
-    def leading(self, rows: Iterable[Row]) -> list[Row]:
-        """Of rows that come next those that would not follow an equal one."""
+    def next_to_ask(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows among these that would not wait for an equal one."""
         found: dict[object, Row] = {}
         for row in rows:
             key = self._cache.key(row)
@@ -44,9 +44,9 @@ class Deduplicator:
                 found.setdefault(row.number if key is None else key, row)
         return list(found.values())
 
-    def spares(self, row_task: RowTask) -> bool:
-        """Settle a row whose answer is remembered; let it follow an equal one under way. The
-        memory's errors are passed on."""
+    def needs_no_attempt(self, row_task: RowTask) -> bool:
+        """Whether a row needs no attempt: its answer is remembered, and the row is settled; or an
+        equal row is under way, and the row waits for it. Errors of the cache are passed on."""
         if row_task.attempts or row_task.was_looked_up:
             return False
         key = row_task.key = self._cache.key(row_task.row)
@@ -63,14 +63,14 @@ class Deduplicator:
         return True
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
-        """Remember a new answer. The memory's errors are passed on; a cancellation is not: the
-        answer is here and paid for, so it counts, and is being written."""
+        """Remember a new answer. Errors of the cache are passed on. A cancellation is not: the
+        answer is here and paid for, so it counts, and it is being written."""
         with contextlib.suppress(asyncio.CancelledError):
             await self._cache.put(row_task.row, row_task.key, row_task.billed(answer))
 
     def share(self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool) -> None:
-        """Settle the rows that waited for this one; while the run is `ending` they did not run,
-        unless there is an answer, or it failed."""
+        """Settle the rows that waited for this one. While the run is `ending`, they are `not_run`
+        unless this row has an answer or failed."""
         if row_task.key is None or self._leaders.get(row_task.key) is not row_task:
             return
         del self._leaders[row_task.key]

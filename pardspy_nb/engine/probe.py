@@ -10,7 +10,7 @@ _MOST_S = 0.5  # a request in a wrong form is refused at once; one that is answe
 
 
 class Probe:
-    """A gate (see `protocols.Limiter`) that lets one attempt through at a time, until one was
+    """A limiter (see `protocols.Limiter`) that lets one attempt through at a time, until one was
     answered, or half a second has passed.
 
     Args:

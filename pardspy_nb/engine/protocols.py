@@ -1,4 +1,4 @@
-"""What an engine may be given beside its rows (a memory of answers, gates before attempts), and
+"""What an engine may be given beside its rows (a cache of answers, limiters of attempts), and
 what it offers itself."""
 
 from __future__ import annotations
@@ -7,48 +7,31 @@ import math
 from typing import Protocol
 
 from ..core.events import Answer, Event, Row
+from .controls import RunControls
 
-UNTIL_ONE_LEAVES = math.inf  # a gate's wait that only another attempt's end can end
-
-
-class Controllable(Protocol):
-    """What can be done to a run while it goes on; on its loop's thread."""
-
-    def set_workers(self, n: int) -> None:
-        """Change the number of rows in flight; surplus rows in flight finish first."""
-
-    def pause(self) -> None:
-        """Start nothing new; rows in flight finish."""
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-
-    def drop_stragglers(self) -> None:
-        """From now on cancel rows that are under way for much longer than the others took."""
-
-    def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
-        """Start nothing new, and cancel what is in flight if `now`. The first reason counts."""
-
-    def release(self, number: int) -> None:
-        """Rows below this number are done with, so that later ones may be pulled."""
+UNTIL_ONE_LEAVES = math.inf  # a wait that only the end of another attempt can end
 
 
-class Runner(Controllable, Protocol):
-    """What runs rows: an engine, or many of them."""
+class Runner(Protocol):
+    """What runs rows: an engine, or the coordinator of many.
+
+    Attributes:
+        controls: the run's settings.
+    """
+
+    @property
+    def controls(self) -> RunControls: ...
 
     async def run(self) -> None:
         """Run to the end; every row pulled ends in exactly one `RowFinished`."""
 
-    def stop_taking(self) -> None:
-        """Start nothing new. From any thread."""
-
     def abandoned_events(self) -> list[Event]:
-        """How the rows pulled and the run would end if they ended now; from another thread, for
-        who gives up on it."""
+        """The last events of the rows pulled and of the run, if they ended now. From another
+        thread, for who gives up on it."""
 
 
 class Cache(Protocol):
-    """Answers that need not be asked for again. All but `remember` must be quick; if one raises,
+    """Answers that need not be asked for again. All methods but `put` must be quick. If one raises,
     the run stops rather than pay twice."""
 
     def key(self, row: Row) -> bytes | None:
@@ -68,8 +51,8 @@ class Cache(Protocol):
 class Limiter(Protocol):
     """Decides when an attempt may start. `now` is the loop's time, in seconds.
 
-    An attempt starts once no gate makes it wait; then each is told that it entered, and when it
-    is over. Rows behind one that waits do not overtake it.
+    An attempt starts once no limiter makes it wait; then each limiter is told that the attempt
+    entered, and when it is over. Rows behind one that waits do not overtake it.
     """
 
     def wait_s(self, row: Row, now: float) -> float:

@@ -23,7 +23,7 @@ _REMEMBERED = 200  # answers, whose longest is expected next
 
 
 class RateLimiter:
-    """A gate (see `protocols.Limiter`) that keeps to limits a minute, and to what an endpoint asks.
+    """A limiter (see `protocols.Limiter`) that keeps to limits a minute and to `Retry-After`.
 
     Args:
         rpm, tpm: requests and tokens a minute; None for what the endpoint's headers say, if

@@ -63,8 +63,8 @@ class RowQueue:
         return len(self._due) + len(self._parked) + len(self._buffer)
 
     def take(self, *, fresh: bool = True) -> RowTask | None:
-        """The next row that may start now; only one pulled before unless `fresh`. One that has
-        `calls` is under way, and is to be asked a second time."""
+        """The next row that may start now; without `fresh`, only one that was pulled before. A
+        row with attempts in flight is to be asked a second time."""
         while self._duplicates:
             row_task = self._duplicates.popleft()
             if row_task.may_be_duplicated:

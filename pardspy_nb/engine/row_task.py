@@ -26,13 +26,13 @@ class RowTask:
         "admitted",
         "attempts",
         "began",
-        "calls",
         "dropped",
         "duplicates",
         "error",
         "failed_at",
         "followers",
         "held_at",
+        "in_flight",
         "is_hedged",
         "key",
         "latency_s",
@@ -52,16 +52,16 @@ class RowTask:
         self.row = row
         self.key: bytes | None = None  # rows of equal keys share an outcome
         self.followers: list[RowTask] = []
-        self.calls: list[Attempt] = []  # attempts under way: one, or two if it was hedged
+        self.in_flight: list[Attempt] = []  # one, or two if the row was hedged
         self.attempts = self.outages = self.duplicates = 0  # outages: attempts that met one
-        self.admitted = 0  # attempts that the gates were told of, and not yet of their end
+        self.admitted = 0  # attempts that the limiters let in and that have not left
         self.out_since: float | None = None
         self.dropped = self.settled = self.won = self.was_looked_up = self.is_hedged = False
         self.error: BaseException | None = None
         self.usage: Any = None
         self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
         self.started_at: float | None = None
-        self.held_at: float | None = None  # since when a gate makes it wait
+        self.held_at: float | None = None  # since when a limiter makes it wait
 
     @property
     def next_row(self) -> Row:
@@ -71,7 +71,7 @@ class RowTask:
     @property
     def may_be_duplicated(self) -> bool:
         """Whether its first attempt is still worth a second."""
-        return bool(self.calls) and not (self.won or self.dropped or self.settled)
+        return bool(self.in_flight) and not (self.won or self.dropped or self.settled)
 
     def bill(self, usage: Any) -> None:
         """Add what one attempt was billed; None is an attempt that reported nothing."""

@@ -17,22 +17,18 @@ class Stragglers:
 
     Args:
         hedge: when a row is asked a second time, None for never.
-
-    Attributes:
-        dropping: whether stragglers are to be cancelled.
     """
 
     def __init__(self, hedge: HedgePolicy | None) -> None:
         self._hedge = hedge
-        self.dropping = False
         self._durations_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of rows that succeeded
         self._latencies_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of their last attempts
         self._rows = self._duplicates = 0  # tried; duplicates among their attempts
 
     @property
-    def watches(self) -> bool:
-        """Whether there is anything to look for."""
-        return self.dropping or self._hedge is not None
+    def may_hedge(self) -> bool:
+        """Whether rows may be asked a second time."""
+        return self._hedge is not None
 
     def began(self) -> None:
         """One more row is tried."""
@@ -44,9 +40,12 @@ class Stragglers:
         self._latencies_s.append(latency_s)
 
     def drop(self, row_tasks: Iterable[RowTask], queue: RowQueue, now: float) -> list[RowTask]:
-        """Cancel the attempts of rows that are stragglers now. Those returned wait for their next
-        attempt, and are to be settled."""
-        limit_s = straggler_after_s(self._durations_s) if self.dropping else None
+        """Cancel the attempts of rows that are stragglers now.
+
+        Returns:
+            The stragglers that wait for their next attempt; the caller settles them.
+        """
+        limit_s = straggler_after_s(self._durations_s)
         if limit_s is None:
             return []
         began_before = now - limit_s
@@ -54,16 +53,16 @@ class Stragglers:
             fresh = not (row_task.settled or row_task.dropped) and row_task.attempts
             if fresh and row_task.began <= began_before:
                 row_task.dropped = True
-                for call in row_task.calls:
-                    call.task.cancel()
+                for attempt in row_task.in_flight:
+                    attempt.task.cancel()
         return queue.began_before(began_before)
 
-    def ask_again(self, row_tasks: Iterable[RowTask], queue: RowQueue, now: float) -> None:
-        """Have duplicates sent of the attempts that take too long."""
-        alone = [f for f in row_tasks if not f.is_hedged and len(f.calls) == 1]
-        for row_task in sorted(alone, key=lambda f: f.calls[0].began):  # the oldest first
+    def hedge(self, row_tasks: Iterable[RowTask], queue: RowQueue, now: float) -> None:
+        """Send a duplicate of each attempt that takes too long."""
+        alone = [f for f in row_tasks if not f.is_hedged and len(f.in_flight) == 1]
+        for row_task in sorted(alone, key=lambda f: f.in_flight[0].began):  # the oldest first
             after_s = self._after_s()
-            if after_s is None or row_task.calls[0].began >= now - after_s:
+            if after_s is None or row_task.in_flight[0].began >= now - after_s:
                 return
             row_task.is_hedged = True
             self._duplicates += 1
@@ -74,7 +73,7 @@ class Stragglers:
             return None
         return self._hedge.after_s(self._latencies_s, self._duplicates, self._rows)
 
-    def let_be(self, row_task: RowTask) -> None:
-        """Its duplicate could not be sent; perhaps later."""
+    def postpone_duplicate(self, row_task: RowTask) -> None:
+        """The row's duplicate could not be sent now; it may be sent later."""
         row_task.is_hedged = False
         self._duplicates -= 1

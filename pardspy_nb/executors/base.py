@@ -1,13 +1,45 @@
-"""Where attempts are made."""
+"""Where attempts are made: what executors have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
+from ..core.clock import Clock
 from ..core.events import Event, Row
+from ..core.options import Options
+from ..engine.policies import FailurePolicy
 from ..engine.protocols import Runner
+from ..modules.module import Module
+from ..store.cache import AnswerCache
+from ..tables.inputs import RowBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What an executor is to run.
+
+    Attributes:
+        max_workers: rows in flight, to begin with.
+        most_ahead: how many rows may be read beyond the oldest one that is not released; None
+            for any number.
+    """
+
+    module: Module
+    batch: RowBatch
+    options: Options
+    max_workers: int
+    clock: Clock
+    most_ahead: int | None = None
+
+    @property
+    def failure(self) -> FailurePolicy:
+        """How many rows may fail."""
+        listener = self.batch.listener
+        least = None if listener is None else listener.least
+        return FailurePolicy(self.options.max_failures, self.options.fail_fast, least)
 
 
 class Executor(Protocol):
@@ -17,6 +49,6 @@ class Executor(Protocol):
         """Have ready what attempts need; nothing is paid."""
 
     def engine(
-        self, rows: Iterator[Row], emit: Callable[[Event], None]
+        self, rows: Iterator[Row], emit: Callable[[Event], None], cache: AnswerCache | None
     ) -> AbstractAsyncContextManager[Runner]:
         """What runs these rows, on the running loop."""

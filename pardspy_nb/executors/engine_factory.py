@@ -1,26 +1,24 @@
-"""An engine with all that a module and its options ask for, in this process."""
+"""An engine for a module and its options."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
 
 from ..core.clock import Clock
 from ..core.events import Event, Row
 from ..core.options import Options
-from ..engine.budget import Budget
-from ..engine.engine import Engine
-from ..engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
+from ..engine.engine import Engine, EngineConfig
+from ..engine.policies import HedgePolicy, RetryPolicy
 from ..engine.probe import Probe
 from ..engine.protocols import Cache, Limiter
-from ..engine.rate_limiter import RateLimiter
-from ..llm.endpoint import close_clients, header_listener
-from ..llm.lm import LM, answer_cap
+from ..llm.endpoint import close_clients
+from ..llm.lm import LM, OnHeaders
 from ..modules.cost_bounds import answer_tokens
 from ..modules.invocation import Caller
 from ..modules.module import Module
-from ..tables.inputs import RowBatch
 
 
 async def prepare(module: Module) -> None:
@@ -30,78 +28,52 @@ async def prepare(module: Module) -> None:
             await make_ready()
 
 
-def least_of(batch: RowBatch) -> int | None:
-    """How many rows there are at least, where their number is not known."""
-    return None if batch.listener is None else batch.listener.least
-
-
 @asynccontextmanager
-async def calling(module: Module) -> AsyncIterator[Caller]:
-    """What makes attempts on the running loop; its connections are closed afterwards."""
-    caller = module.caller(asyncio.get_running_loop())
-    try:
-        yield caller
-    finally:
-        caller.close()
-        await close_clients()
+async def calling(module: Module, options: Options, on_headers: OnHeaders) -> AsyncIterator[Caller]:
+    """What makes attempts on the running loop; its connections are closed afterwards.
 
-
-def limits_of(module: Module, options: Options, caller: Caller) -> list[Limiter]:
-    """The gates for a run's limits, and what else has to be set for them to hold."""
-    pace = RateLimiter(options.rpm, options.tpm, caller.size)
-    # limits are one model's: of several, nobody could say whose they are
-    header_listener.set(pace.hear if has_one_model(module) else None)
-    gates: list[Limiter] = [pace]
-    cap_answers(module, options)
-    if options.max_cost_usd is not None:
-        gates.append(Budget(options.max_cost_usd, caller.worst_case))
-    return gates
-
-
-def has_one_model(module: Module) -> bool:
-    """Whether all that is asked is one model."""
-    return len(set(map(id, module.lms))) == 1
-
-
-def cap_answers(module: Module, options: Options) -> None:
-    """Bound the answers of models that have no bound of their own, where a budget needs it."""
+    Args:
+        on_headers: is shown the headers of responses, if all attempts ask one model: rate limits
+            are those of one model.
+    """
     limit_usd = options.max_cost_usd
-    # else that of a run that this one is part of
-    answer_cap.set(None if limit_usd is None else answer_tokens(module, limit_usd))
+    max_answer_tokens = None if limit_usd is None else answer_tokens(module, limit_usd)
+    caller = module.caller(asyncio.get_running_loop(), max_answer_tokens)
+    lms = list({id(lm): lm for lm in module.lms}.values())
+    with ExitStack() as scopes:
+        if len(lms) == 1 and isinstance(lms[0], LM):
+            scopes.enter_context(lms[0].listening(on_headers))
+        try:
+            yield caller
+        finally:
+            caller.close()
+            await close_clients()
 
 
-def assembled(
+def engine_config(module: Module, options: Options, **more: Any) -> EngineConfig:
+    """How an engine runs this module with these options; `more` is what they do not say."""
+    return EngineConfig(
+        retry=RetryPolicy(options.max_attempts),
+        timeout_s=options.timeout_s or module.timeout_s,
+        lanes=module.n_instances,
+        hedge=None if options.hedge is None else HedgePolicy(options.hedge),
+        **more,
+    )
+
+
+def make_engine(
     module: Module,
-    options: Options,
     caller: Caller,
     rows: Iterator[Row],
     emit: Callable[[Event], None],
-    *,
+    config: EngineConfig,
     clock: Clock,
-    total: int | None,
-    max_workers: int,
-    failure: FailurePolicy,
-    gates: Sequence[Limiter],
-    blocking_source: bool = False,
-    cache: Cache | None = None,
-    most_ahead: int | None = None,
+    cache: Cache | None,
+    limiters: Sequence[Limiter],
 ) -> Engine:
-    """An engine for a module and its options."""
+    """An engine that asks a module."""
     lms = [lm for lm in module.lms if isinstance(lm, LM)]
+    probe = Probe(lambda: all(lm.is_known for lm in lms))
     return Engine(
-        rows,
-        caller.ask,
-        emit,
-        clock=clock,
-        total=total,
-        max_workers=max_workers,
-        retry=RetryPolicy(options.max_attempts),
-        failure=failure,
-        timeout_s=options.timeout_s or module.timeout_s,
-        lanes=module.lanes,
-        blocking_source=blocking_source,
-        cache=cache,
-        gates=[*gates, Probe(lambda: all(lm.is_known for lm in lms))],
-        most_ahead=most_ahead,
-        hedge=None if options.hedge is None else HedgePolicy(options.hedge),
+        rows, caller.ask, emit, config, clock=clock, cache=cache, limiters=[*limiters, probe]
     )

@@ -5,58 +5,44 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from ..core.clock import Clock
 from ..core.events import Event, Row
-from ..core.options import Options
+from ..engine.budget import Budget
 from ..engine.engine import Engine
-from ..engine.policies import FailurePolicy
-from ..engine.protocols import Cache
-from ..modules.module import Module
-from ..tables.inputs import RowBatch
-from .engine_factory import assembled, calling, least_of, limits_of, prepare
+from ..engine.protocols import Limiter
+from ..engine.rate_limiter import RateLimiter
+from ..store.cache import AnswerCache
+from .base import Work
+from .engine_factory import calling, engine_config, make_engine, prepare
 
 
 class LocalExecutor:
-    """This process as a place for attempts (see `engine_thread.Place`)."""
+    """Makes attempts in this process (see `base.Executor`)."""
 
-    def __init__(
-        self,
-        module: Module,
-        batch: RowBatch,
-        options: Options,
-        *,
-        workers: int,
-        cache: Cache | None,
-        clock: Clock,
-        most_ahead: int | None = None,
-    ) -> None:
-        self._module, self._batch, self._options = module, batch, options
-        self._workers, self._cache, self._clock = workers, cache, clock
-        self._most_ahead = most_ahead
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
     async def prepare(self) -> None:
-        """See `engine_thread.Place`."""
-        await prepare(self._module)
+        """See `base.Executor`."""
+        await prepare(self._work.module)
 
     @asynccontextmanager
     async def engine(
-        self, rows: Iterator[Row], emit: Callable[[Event], None]
+        self, rows: Iterator[Row], emit: Callable[[Event], None], cache: AnswerCache | None
     ) -> AsyncIterator[Engine]:
-        """See `engine_thread.Place`."""
-        options, least = self._options, least_of(self._batch)
-        async with calling(self._module) as caller:
-            yield assembled(
-                self._module,
+        """See `base.Executor`."""
+        work, options = self._work, self._work.options
+        rate_limiter = RateLimiter(options.rpm, options.tpm, lambda row: caller.size(row))
+        async with calling(work.module, options, rate_limiter.hear) as caller:
+            limiters: list[Limiter] = [rate_limiter]
+            if options.max_cost_usd is not None:
+                limiters.append(Budget(options.max_cost_usd, caller.worst_case))
+            config = engine_config(
+                work.module,
                 options,
-                caller,
-                rows,
-                emit,
-                clock=self._clock,
-                total=self._batch.total,
-                max_workers=self._workers,
-                failure=FailurePolicy(options.max_failures, options.fail_fast, least),
-                blocking_source=self._batch.blocking,
-                cache=self._cache,
-                gates=limits_of(self._module, options, caller),
-                most_ahead=self._most_ahead,
+                total=work.batch.total,
+                max_workers=work.max_workers,
+                failure=work.failure,
+                blocking_source=work.batch.blocking,
+                most_ahead=work.most_ahead,
             )
+            yield make_engine(work.module, caller, rows, emit, config, work.clock, cache, limiters)

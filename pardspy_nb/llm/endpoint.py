@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import importlib
 import json
 import math
 import os
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from ..core import errors
@@ -30,13 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _Loop = asyncio.AbstractEventLoop
 _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKeyDictionary()
-_directs: weakref.WeakKeyDictionary[_Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]] = (
-    weakref.WeakKeyDictionary()
-)
-# is shown the headers of each response; what a run learns its limits from
-header_listener: ContextVar[Callable[[Mapping[str, str]], None] | None] = ContextVar(
-    "pardspy_header_listener", default=None
-)
+_transports: weakref.WeakKeyDictionary[
+    _Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]
+] = weakref.WeakKeyDictionary()
 _BEHIND_A_GATEWAY = (408, 502, 504, 524)  # where the model may have gone on, and been billed
 _NO_KEY = "none"  # local servers want some key, and no particular one
 
@@ -57,9 +53,24 @@ class Endpoint:
             return str(self.make().base_url)
         return self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
 
+    # what an embedded model's endpoint has otherwise (see `local.endpoint.LocalEndpoint`)
+    is_local: ClassVar[bool] = False
+    concurrency: ClassVar[int | None] = None
+    default_price: ClassVar[None] = None
+    default_params: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def cache_identity(self) -> dict[str, Any]:
+        """Which endpoint answers."""
+        return {"url": self.url.rstrip("/")}
+
+    def model_name(self, name: str) -> str:
+        """The name that the endpoint knows a model by."""
+        return name
+
     @property
     def is_openai(self) -> bool:
-        """Whether this is OpenAI's own API, which renamed `max_tokens`."""
+        """Whether this is OpenAI's own API."""
         return (urlsplit(self.url).hostname or "").endswith("openai.com")
 
     @cached_property
@@ -94,15 +105,15 @@ class Endpoint:
                     api_key=self._key(),
                     max_retries=0,  # the engine retries and counts
                     timeout=None,  # the engine's wall clock is the only one
-                    http_client=openai.DefaultAioHttpClient(timeout=None, verify=load()),
+                    http_client=openai.DefaultAioHttpClient(timeout=None, verify=load_client()),
                 )
             )
         return clients[self]
 
-    async def _direct(self, path: str) -> Transport:
+    async def _transport(self, path: str) -> Transport:
         """The running loop's short way."""
         loop = asyncio.get_running_loop()
-        ways = _directs.setdefault(loop, {})
+        ways = _transports.setdefault(loop, {})
         way = ways.get((self, path))
         if way is None:
             import openai
@@ -110,6 +121,17 @@ class Endpoint:
             made = direct_like(self._client(), openai.DefaultAioHttpClient, path)
             way = ways[self, path] = loop.create_task(made)
         return way.result() if way.done() else await asyncio.shield(way)
+
+    @property
+    def renames_max_tokens(self) -> bool:
+        """Whether an answer's bound is called `max_completion_tokens`."""
+        return self.is_openai
+
+    async def prepare(self) -> None:
+        """Load what requests need, and connect once (see `check`)."""
+        # the first use imports these, half a second that would hold up every row in flight
+        await asyncio.to_thread(load_client)
+        await self.check()
 
     async def check(self) -> None:
         """Connect once without sending a request.
@@ -139,12 +161,18 @@ class Endpoint:
             "OPENAI_BASE_URL) and that the server is running"
         )
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST a JSON body, return the JSON object of the answer; raise an `LMError`."""
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        on_headers: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> dict[str, Any]:
+        """POST a JSON body, return the JSON object of the answer; raise an `LMError`.
+        `on_headers` is shown the response's headers."""
         post = self._post_directly if self._is_plain else self._post_by_client
         reply = await post(path, body)
-        if (listener := header_listener.get()) is not None:
-            listener(reply.headers)
+        if on_headers is not None:
+            on_headers(reply.headers)
         if reply.status >= 300:
             raise self._translate(reply)
         answer = _object(reply.raw)
@@ -158,7 +186,7 @@ class Endpoint:
     async def _post_directly(self, path: str, body: Mapping[str, Any]) -> Reply:
         import aiohttp
 
-        direct = await self._direct(path)
+        direct = await self._transport(path)
         try:
             return await direct.post(_encoded(body))
         except (aiohttp.ClientError, OSError) as error:
@@ -283,18 +311,19 @@ def _finite(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def load() -> Any:
-    """Have the client at hand: its import and the certificates take half a second, which should
-    not hold up a loop. Returns the certificates."""
+def load_client() -> Any:
+    """Import the client and the price table and read the certificates, which takes half a second
+    and should not hold up a loop. Returns the certificates."""
     import openai
 
+    importlib.import_module("genai_prices")
     return certificates(http_library(openai.DefaultAioHttpClient))
 
 
 async def close_clients() -> None:
     """Close the running loop's clients; to be called before the loop ends."""
     loop = asyncio.get_running_loop()
-    for way in _directs.pop(loop, {}).values():
+    for way in _transports.pop(loop, {}).values():
         if way.done() and not way.cancelled() and way.exception() is None:
             await way.result().close()
     for client in _clients.pop(loop, {}).values():

@@ -51,7 +51,7 @@ class ResponseFormats:
     """
 
     def __init__(self) -> None:
-        self._ask = ResponseFormat("json_schema", _LOGPROBS[0])
+        self._best = ResponseFormat("json_schema", _LOGPROBS[0])
         self._worked: set[Form] = set()
         self._of_schema: dict[str, Form] = {}  # of schemas that were refused in a better one
         self.is_known = False
@@ -59,8 +59,8 @@ class ResponseFormats:
     def best(self, schema: Mapping[str, Any] | None) -> ResponseFormat:
         """How to ask for an answer that fits a schema."""
         if schema is None or not self._of_schema:
-            return self._ask
-        return self._ask._replace(form=self._of_schema.get(_key(schema), self._ask.form))
+            return self._best
+        return self._best._replace(form=self._of_schema.get(_key(schema), self._best.form))
 
     def worked(
         self, schema: Mapping[str, Any] | None, asked: ResponseFormat, *, fell: bool
@@ -72,15 +72,15 @@ class ResponseFormats:
             return
         if fell:
             self._of_schema[_key(schema)] = asked.form
-            self._ask = self._ask._replace(logprobs=min(self._ask.logprobs, asked.logprobs))
+            self._best = self._best._replace(logprobs=min(self._best.logprobs, asked.logprobs))
         self._worked.add(asked.form)
         best = next(form for form in _FORMS if form in self._worked)
-        if best != self._ask.form:
-            self._ask = self._ask._replace(form=best)
+        if best != self._best.form:
+            self._best = self._best._replace(form=best)
 
 
-def forms_of(url: str, model: str) -> ResponseFormats:
-    """What is known, in this process, of a model at an endpoint."""
+def formats_of(url: str, model: str) -> ResponseFormats:
+    """What this process has found out about a model at an endpoint."""
     return _known.setdefault((url.rstrip("/"), model), ResponseFormats())
 
 

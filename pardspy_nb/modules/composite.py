@@ -16,13 +16,13 @@ class Composite(ABC):
 
     Attributes:
         inputs, outputs: as in `Module`.
-        lms, waits, has_history: of all its parts.
+        lms, is_io_bound, has_history: of all its parts.
     """
 
     inputs: Inputs
     outputs: Mapping[str, Field]
     lms: Sequence[Any]
-    waits: bool
+    is_io_bound: bool
     has_history: bool
 
     @abstractmethod

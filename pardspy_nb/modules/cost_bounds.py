@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..llm.lm import LM
 from ..signatures.image import Image
 from .module import Module
 
-_CAP_TOKENS = 4096  # an answer's, where the LM names no max_tokens
+_MAX_ANSWER_TOKENS = 4096  # an answer's, where the LM names no max_tokens
 
 
 def refuse_unknown(module: Module) -> None:
@@ -16,7 +15,7 @@ def refuse_unknown(module: Module) -> None:
         ValueError: a module whose requests cannot be seen (a function may call anything), or a
             model whose price is not known.
     """
-    if not module.lms or not module.can_be_bounded:
+    if not module.lms or not module.requests_are_known:
         raise ValueError(
             f"max_cost_usd cannot be kept for {module.name!r}: what it sends cannot be known "
             "before it does; it works for Predict and its kin"
@@ -27,8 +26,7 @@ def refuse_unknown(module: Module) -> None:
             "what it costs before it is sent"
         )
     for lm in module.lms:
-        own = isinstance(lm, LM) and lm.identity is None  # asks in a way of its own
-        if not hasattr(lm, "worst_case") or (own and type(lm).worst_case is LM.worst_case):
+        if not hasattr(lm, "worst_case") or not getattr(lm, "can_bound_cost", True):
             raise ValueError(
                 f"max_cost_usd cannot be kept for {lm!r}: it has no method worst_case(messages, "
                 "…) of its own that tells what a call can cost"
@@ -41,9 +39,9 @@ def refuse_unknown(module: Module) -> None:
 
 
 def answer_tokens(module: Module, limit_usd: float) -> int:
-    """The cap on answers of models that have none of their own: 4,096 tokens, or what a quarter
-    of the budget pays, if that is less."""
+    """The bound on answers of models that have none of their own: 4,096 tokens, or what a quarter
+    of the budget pays if that is less."""
     rates = [lm.rate for lm in module.lms if getattr(lm, "rate", None) is not None]
-    dearest = max((rate.cost_usd(0, _CAP_TOKENS) for rate in rates), default=0.0)
+    dearest = max((rate.cost_usd(0, _MAX_ANSWER_TOKENS) for rate in rates), default=0.0)
     share = limit_usd / 4 / dearest if dearest else 1.0
-    return max(1, int(_CAP_TOKENS * min(1.0, share)))
+    return max(1, int(_MAX_ANSWER_TOKENS * min(1.0, share)))

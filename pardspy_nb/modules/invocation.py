@@ -14,6 +14,7 @@ from ..core.errors import ModuleOutputError
 from ..core.events import Answer, Row
 from ..core.threads import DaemonPool
 from ..core.usage import Bound, Usage, UsageScope, total
+from ..llm.lm import LM
 from ..signatures.fields import RESERVED
 from .integrations import adapt
 from .predict import Predict
@@ -22,15 +23,17 @@ from .prediction import Prediction
 Call = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 
 
-class _Parts(NamedTuple):
-    """What the parts of composites need on one event loop: threads, and each part's calls, by the
+class Parts(NamedTuple):
+    """What the parts of composites need on one event loop: threads, and each part's call, by the
     part's id."""
 
     pool: DaemonPool
     calls: dict[int, Call]
 
 
-_parts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Parts] = weakref.WeakKeyDictionary()
+open_parts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Parts] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class Caller:
@@ -41,7 +44,12 @@ class Caller:
         modules: Sequence[Any],
         factory: Callable[[int], Any] | None,
         loop: asyncio.AbstractEventLoop,
+        max_answer_tokens: int | None = None,
     ) -> None:
+        self._max_answer_tokens = max_answer_tokens
+        if not factory:
+            bounded = {id(m): self._bounded(m) for m in modules}
+            modules = [bounded[id(m)] for m in modules]
         self._modules, self._factory, self._loop = modules, factory, loop
         self._made: dict[int, Any] = {}  # by a factory, for rows about to be asked
         self._pool = DaemonPool(loop)
@@ -49,6 +57,14 @@ class Caller:
         self._attempts = [] if factory else [each[id(m)] for m in modules]
         plain = not factory and isinstance(modules[0], Predict)
         self._fixed_size = len(json.dumps(modules[0].fixed[2:], default=repr)) if plain else 0
+
+    def _bounded(self, module: Any) -> Any:
+        """The module with a bound on its model's answers, if it needs one."""
+        bound = self._max_answer_tokens
+        lm = getattr(module, "lm", None)
+        if bound is None or not isinstance(lm, LM) or lm.bounds_answers(module.params):
+            return module
+        return module.varied(max_tokens=bound)
 
     @property
     def ask(self) -> Callable[[Row], Awaitable[Answer]]:
@@ -58,7 +74,7 @@ class Caller:
     async def _ask(self, row: Row) -> Answer:
         if self._factory is None:
             return await self._attempts[row.number % len(self._attempts)](row)
-        module = self._made.pop(row.number, None) or self._factory(row.number)
+        module = self._made.pop(row.number, None) or self._bounded(self._factory(row.number))
         return await _attempt_of(module, self._pool)(row)
 
     def worst_case(self, row: Row) -> Bound:
@@ -67,7 +83,7 @@ class Caller:
         if self._factory is not None:
             module = self._made.get(row.number)
             if module is None:
-                module = self._made[row.number] = self._factory(row.number)
+                module = self._made[row.number] = self._bounded(self._factory(row.number))
         bound: Bound = module.worst_case(row.inputs, row.before)
         return bound
 
@@ -80,18 +96,19 @@ class Caller:
     def close(self) -> None:
         """Let go of the threads."""
         self._pool.close()
-        if (parts := _parts.pop(self._loop, None)) is not None:
+        if (parts := open_parts.pop(self._loop, None)) is not None:
             parts.pool.close()
 
 
-def _is_async(function: Any) -> bool:
+def is_async_function(function: Any) -> bool:
+    """Whether calling this returns an awaitable."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object's own async __call__
     )
 
 
 def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
-    if _is_plain(module):  # without a Prediction a row
+    if is_one_predict(module):  # without a Prediction a row
 
         async def ask(row: Row) -> Answer:
             with UsageScope() as calls:
@@ -104,7 +121,7 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
             return answer if len(calls) < 2 else answer._replace(usage=total(calls))
 
         return ask
-    call = _call_of(module, pool)
+    call = call_of(module, pool)
 
     async def attempt(row: Row) -> Answer:
         return await call(row.inputs)
@@ -112,14 +129,14 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
     return attempt
 
 
-def _call_of(module: Any, pool: DaemonPool) -> Call:
+def call_of(module: Any, pool: DaemonPool) -> Call:
     """One call of a module, whatever it is, with all that it used."""
     foreign = adapt(module)
     if foreign is not None:
         function, is_async = foreign.ask, foreign.is_async
     else:
         given = getattr(module, "acall", module)
-        function, is_async = lambda inputs: given(**inputs), _is_async(given)
+        function, is_async = lambda inputs: given(**inputs), is_async_function(given)
 
     async def call(inputs: Mapping[str, Any]) -> Answer:
         with UsageScope() as calls:
@@ -138,9 +155,9 @@ def _call_of(module: Any, pool: DaemonPool) -> Call:
     return call
 
 
-def _is_plain(module: Any) -> bool:
-    """Whether this asks its model once a row, as `Predict` does."""
-    return isinstance(module, Predict) and type(module).acall is Predict.acall
+def is_one_predict(module: Any) -> bool:
+    """Whether this is a `Predict` whose `ask` makes one attempt at a row."""
+    return isinstance(module, Predict) and module.asks_once
 
 
 def _attach(error: Exception, usage: Any) -> None:

@@ -14,7 +14,7 @@ from ..signatures.signature import Signature
 from .composite import Composite
 from .history import History
 from .integrations import adapt
-from .invocation import Caller, _is_async, _is_plain
+from .invocation import Caller, is_async_function, is_one_predict
 from .predict import Predict
 
 
@@ -26,58 +26,71 @@ class Module:
     inputs: Inputs
     outputs: Mapping[str, Field]  # empty where the module declares none
     source: Any
-    lanes: int | None = None
-    waits: bool = True  # waits on an endpoint; False for synchronous functions
+    n_instances: int | None = None  # each serves one row at a time
+    is_io_bound: bool = True  # waits on an endpoint; False for synchronous functions
     timeout_s: float | None = None
     lms: Sequence[Any] = ()
     has_history: bool = False  # has a history, which rows in flight would share
-    _instances: Sequence[Any] = field(default=(), repr=False)
-    _factory: Callable[[int], Any] | None = field(default=None, repr=False)
+    instances: Sequence[Any] = field(default=(), repr=False)
+    factory: Callable[[int], Any] | None = field(default=None, repr=False)
 
     @property
     def known_workers(self) -> int | None:
         """Rows in flight where the user names no number: one for each instance, what the
         embedded model works on at once, the processors for synchronous functions. None where
         it has to be found out."""
-        if self.lanes:
-            return self.lanes
-        if not self.waits:
+        if self.n_instances:
+            return self.n_instances
+        if not self.is_io_bound:
             return os.cpu_count() or 1
         return min((n for lm in self.lms if (n := getattr(lm, "concurrency", None))), default=None)
 
     @property
     def each(self) -> Sequence[Any]:
         """The modules (row i: i modulo their number); a factory stands for what it makes."""
-        return self._instances or [self.source]
+        return self.instances or [self.source]
 
     @property
     def predicts(self) -> Sequence[Predict]:
         """The `Predict`s whose prompts alone decide the answers (row i: i modulo their
         number); empty where something else may, so that nothing can be remembered."""
-        each = self._instances or ([] if self._factory else [self.source])
-        plain = all(_is_plain(m) and m.can_be_remembered for m in each)
-        return list(each) if plain else []
+        each = self.instances or ([] if self.factory else [self.source])
+        are_known = all(is_one_predict(m) and m.cache_identity is not None for m in each)
+        return list(each) if are_known else []
 
     @property
-    def can_be_bounded(self) -> bool:
-        """Whether each module is one that asks its model once a row, as `Predict` does."""
-        each = self._instances or [self._factory(0) if self._factory else self.source]
-        return all(_is_plain(m) and type(m).ask is Predict.ask for m in each)
+    def requests_are_known(self) -> bool:
+        """Whether the request for each row is known before it is sent."""
+        return all(isinstance(m, Predict) and m.requests_are_known for m in self._samples)
+
+    @property
+    def can_bound_cost(self) -> bool:
+        """Whether each module can tell what a row costs at most."""
+        return all(isinstance(m, Predict) and m.can_bound_cost for m in self._samples)
+
+    @property
+    def _samples(self) -> Sequence[Any]:
+        """The modules; of a factory the first that it makes."""
+        return self.instances or [self.factory(0) if self.factory else self.source]
 
     def with_confidence(self) -> Module:
         """The same, with the probabilities of labels. ValueError unless it is a `Predict`."""
-        if (factory := self._factory) is not None:
+        if (factory := self.factory) is not None:
             return from_factory(lambda i: _confident(factory(i)))
-        if self._instances:
-            sure = {id(m): _confident(m) for m in self._instances}
-            instances = tuple(sure[id(m)] for m in self._instances)
+        if self.instances:
+            sure = {id(m): _confident(m) for m in self.instances}
+            instances = tuple(sure[id(m)] for m in self.instances)
             outputs = agreed([describe(m, m) for m in sure.values()])
-            return replace(self, source=instances, outputs=outputs, _instances=instances)
+            return replace(self, source=instances, outputs=outputs, instances=instances)
         return from_module(_confident(self.source))
 
-    def caller(self, loop: asyncio.AbstractEventLoop) -> Caller:
-        """What makes attempts, on this loop."""
-        return Caller(self._instances or [self.source], self._factory, loop)
+    def caller(
+        self, loop: asyncio.AbstractEventLoop, max_answer_tokens: int | None = None
+    ) -> Caller:
+        """What makes attempts, on this loop; with a bound on the answers of models that have none
+        of their own."""
+        modules = self.instances or [self.source]
+        return Caller(modules, self.factory, loop, max_answer_tokens)
 
 
 def from_module(module: Any) -> Module:
@@ -97,10 +110,10 @@ def from_instances(instances: Sequence[Any]) -> Module:
     return replace(
         described,
         source=instances,
-        lanes=len(instances),
+        n_instances=len(instances),
         lms=lms,
         has_history=False,
-        _instances=tuple(instances),
+        instances=tuple(instances),
     )
 
 
@@ -122,7 +135,7 @@ def from_factory(factory: Callable[[int], Any]) -> Module:
     if not callable(factory):
         raise TypeError(f"from_factory needs a function i -> module, not {factory!r}")
     sample = factory(0)
-    return replace(describe(sample, sample), source=factory, has_history=False, _factory=factory)
+    return replace(describe(sample, sample), source=factory, has_history=False, factory=factory)
 
 
 def _lms(module: Any) -> list[Any]:
@@ -152,7 +165,7 @@ def describe(module: Any, source: Any) -> Module:
             module.outputs,
             source,
             lms=module.lms,
-            waits=module.waits,
+            is_io_bound=module.is_io_bound,
             has_history=module.has_history,
         )
     if (foreign := adapt(module)) is not None:
@@ -169,7 +182,7 @@ def describe(module: Any, source: Any) -> Module:
             f"{shortened(module)} is not a module: expected Predict(…), a function f(**inputs), a "
             "dspy.Module, a LangChain runnable, or an object with acall(**inputs)"
         )
-    return Module(name, _parameters(function), {}, source, waits=_is_async(function))
+    return Module(name, _parameters(function), {}, source, is_io_bound=is_async_function(function))
 
 
 def shortened(module: Any) -> str:
@@ -197,7 +210,7 @@ def _parameters(function: Any) -> Inputs:
 
 
 def _confident(module: Any) -> Any:
-    if not _is_plain(module):
+    if not is_one_predict(module):
         raise ValueError(
             f"confidence is told by Predict and its kin, not by {shortened(module)}: "
             "give it to the Predict inside"

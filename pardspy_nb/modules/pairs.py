@@ -50,10 +50,10 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
         Inputs(fields, any(of.inputs.open for of in each)),
         agreed(described.values()),
         tuple(modules),
-        waits=any(of.waits for of in each),
+        is_io_bound=any(of.is_io_bound for of in each),
         timeout_s=max((of.timeout_s for of in each if of.timeout_s is not None), default=None),
         lms=list({id(lm): lm for of in each for lm in of.lms}.values()),
-        _instances=tuple(modules),
+        instances=tuple(modules),
     )
     return module, rows
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.events import Answer
 from ..core.threads import DaemonPool
-from .invocation import Call, _call_of, _Parts, _parts
+from .invocation import Call, Parts, call_of, open_parts
 from .module import Module, from_module
 
 
@@ -19,12 +19,12 @@ def part(module: Any) -> tuple[Module, Call]:
 
     async def call(inputs: Mapping[str, Any]) -> Answer:
         loop = asyncio.get_running_loop()
-        here = _parts.get(loop)
-        if here is None:
-            here = _parts[loop] = _Parts(DaemonPool(loop), {})
-        made = here.calls.get(id(described))
+        parts = open_parts.get(loop)
+        if parts is None:
+            parts = open_parts[loop] = Parts(DaemonPool(loop), {})
+        made = parts.calls.get(id(described))
         if made is None:
-            made = here.calls[id(described)] = _call_of(module, here.pool)
+            made = parts.calls[id(described)] = call_of(module, parts.pool)
         return await made(inputs)
 
     return described, call

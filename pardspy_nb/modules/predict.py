@@ -7,24 +7,25 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from ..core.errors import AttemptError, InvalidOutputError, RefusedOutputError, TruncatedOutputError
+from ..core.errors import AttemptError, InvalidOutputError, RefusedOutputError
 from ..core.events import Answer
+from ..core.overrides import overrides
 from ..core.usage import Bound, UsageScope, record, total
 from ..llm.background_loop import run_sync
-from ..llm.lm import LM, Completion, LanguageModel
+from ..llm.lm import LM, LanguageModel
+from ..llm.response import Completion
 from ..signatures.fields import Field
-from ..signatures.image import Image
 from ..signatures.logprobs import as_columns, columns_for, distributions
 from ..signatures.output_parser import AnswerParser
 from ..signatures.signature import Signature, as_signature
 from .history import History
 from .prediction import Prediction
+from .prompt import Prompt
 
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
-_SHOWN_BACK = 1000  # characters of it
-_SENT_BACK = 2  # times that an answer which does not fit is, where no engine tries again
+_MAX_SENT_BACK = 2  # answers that do not fit are sent back, where no engine tries again
 
 
 class Predict:
@@ -44,6 +45,10 @@ class Predict:
     Raises:
         ValueError: a demo lacks a field, or the signature is not usable.
     """
+
+    asks_once: ClassVar[bool] = True  # whether `ask` makes one attempt at a row, for an engine
+    requests_are_known: ClassVar[bool] = True  # whether `request` shows what `ask` sends
+    _asks_itself: ClassVar[bool] = False  # a subclass that asks or reads in a way of its own
 
     def __init__(
         self,
@@ -66,11 +71,15 @@ class Predict:
         self.history = history
         self.params = params
         self._parser = AnswerParser(signature)
-        self._images = [n for n, f in signature.inputs.items() if f.value_type is Image]
-        self._system = {"role": "system", "content": _system_text(signature)}
         self.demos = [dict(demo) for demo in demos]
-        self._examples = [m for i, demo in enumerate(self.demos) for m in self._example(i, demo)]
-        self._sureness = columns_for(signature.outputs) if confidence else {}
+        self._prompt = Prompt(signature, self.demos)
+        self._confidence_columns = columns_for(signature.outputs) if confidence else {}
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.asks_once = not overrides(cls, Predict.acall)
+        cls.requests_are_known = not overrides(cls, Predict.acall, Predict.ask)
+        cls._asks_itself = overrides(cls, Predict.acall, Predict.ask, Predict.read, Predict.words)
 
     def _prepare(self, signature: Signature) -> Signature:
         """What a subclass adds to the signature."""
@@ -84,19 +93,19 @@ class Predict:
     @property
     def columns(self) -> Mapping[str, Field]:
         """What an answer holds: the signature's outputs, and those that `confidence` adds."""
-        return {**self.signature.outputs, **self._sureness}
+        return {**self.signature.outputs, **self._confidence_columns}
 
     @property
     def is_confident(self) -> bool:
         """Whether answers hold the probabilities of labels."""
-        return bool(self._sureness)
+        return bool(self._confidence_columns)
 
     def varied(self, *, confidence: bool | None = None, **params: Any) -> Self:
         """The same module with other parameters, or with `confidence`."""
         other = copy.copy(self)
         other.params = self.params | params
         if confidence is not None:
-            other._sureness = columns_for(self.signature.outputs) if confidence else {}
+            other._confidence_columns = columns_for(self.signature.outputs) if confidence else {}
         return other
 
     async def ask(self, inputs: Mapping[str, Any], before: BaseException | None = None) -> Answer:
@@ -107,30 +116,30 @@ class Predict:
             before: what the attempt before this one failed with; an answer that did not fit is
                 shown to the model, with what was wrong with it.
         """
-        told = _told(before)
+        rejected = _rejected(before)
         try:
-            return await self._ask(inputs, told)
+            return await self._ask(inputs, rejected)
         except AttemptError as error:
             if not isinstance(error, InvalidOutputError):
-                error.rejected = told  # to be told again once the endpoint answers
+                error.rejected = rejected  # to be sent back again once the endpoint answers
             raise
 
     async def ask_again(self, inputs: Mapping[str, Any], before: BaseException | None) -> Answer:
         """`ask`, also where a subclass's own takes the inputs alone."""
-        if before is None or type(self).ask is not Predict.ask:
+        if before is None or overrides(type(self), Predict.ask):
             return await self.ask(inputs)
         return await self.ask(inputs, before)
 
-    async def _ask(self, inputs: Mapping[str, Any], told: InvalidOutputError | None) -> Answer:
-        messages = self._messages(inputs, told)
+    async def _ask(self, inputs: Mapping[str, Any], rejected: InvalidOutputError | None) -> Answer:
+        messages = self._messages(inputs, rejected)
         with UsageScope() as calls:
-            completion = await self.lm.complete(messages, **self._form, **self._asked)
-            if not calls:  # an LM of the user's own, which does not tell of its calls
+            completion = await self.lm.complete(messages, **self._schema, **self._request_params)
+            if not calls:  # an LM of the user's own, which does not record its calls
                 record(completion.usage)
         answer = self.answer_of(completion)
         if self.history is not None:
             self.history.add(self.words(inputs), completion.text or "")
-        return answer if told is None else answer._replace(repaired="asked again")
+        return answer if rejected is None else answer._replace(repaired="asked again")
 
     def answer_of(self, completion: Completion) -> Answer:
         """A completion as the row's answer. InvalidOutputError if it does not fit."""
@@ -142,11 +151,13 @@ class Predict:
             completion.text, completion.finish_reason, completion.usage
         )
         text = completion.text or ""
-        if self._sureness:
+        if self._confidence_columns:
             fields, tokens = self.signature.outputs, completion.logprobs
-            sure = {} if start is None or not tokens else distributions(text, start, tokens, fields)
-            outputs |= as_columns(sure, outputs, fields)
-            text = json.dumps([text, sure])
+            found = (
+                {} if start is None or not tokens else distributions(text, start, tokens, fields)
+            )
+            outputs |= as_columns(found, outputs, fields)
+            text = json.dumps([text, found])
         return Answer(
             outputs,
             completion.usage,
@@ -157,23 +168,28 @@ class Predict:
         )
 
     @property
-    def _form(self) -> dict[str, Any]:
-        """The form in which the answer is asked for."""
+    def _schema(self) -> dict[str, Any]:
         return {"schema": self._parser.schema, "strict": self._parser.strict}
 
     @property
-    def _asked(self) -> dict[str, Any]:
-        """The parameters of each request."""
-        return {**_LOGPROBS, **self.params} if self._sureness else self.params
+    def _request_params(self) -> dict[str, Any]:
+        return {**_LOGPROBS, **self.params} if self._confidence_columns else self.params
 
     def request(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What `ask` would send for these inputs; nothing is sent."""
         messages = self._messages(inputs)
-        whole = getattr(self.lm, "request", None)
-        if whole is None:  # a custom LM
-            return {"messages": messages, **self._form, **self._asked}
-        body: dict[str, Any] = whole(messages, **self._form, **self._asked)
+        write = getattr(self.lm, "request", None)
+        if write is None:  # a custom LM
+            return {"messages": messages, **self._schema, **self._request_params}
+        body: dict[str, Any] = write(messages, **self._schema, **self._request_params)
         return body
+
+    @property
+    def can_bound_cost(self) -> bool:
+        """Whether `worst_case` holds for what `ask` sends: a row is one request to a model that
+        can tell what it costs at most."""
+        has_bound = hasattr(self.lm, "worst_case") and getattr(self.lm, "can_bound_cost", True)
+        return self.requests_are_known and has_bound
 
     def worst_case(self, inputs: Mapping[str, Any], before: BaseException | None = None) -> Bound:
         """The most that one `ask` with the same arguments can use. ValueError where that is not
@@ -181,44 +197,45 @@ class Predict:
         known = getattr(self.lm, "worst_case", None)
         if known is None:
             raise ValueError(f"{self.lm!r} cannot tell what a call can cost (it has no worst_case)")
-        messages = self._messages(inputs, _told(before))
-        bound: Bound = known(messages, **self._form, **self._asked)
+        messages = self._messages(inputs, _rejected(before))
+        bound: Bound = known(messages, **self._schema, **self._request_params)
         return bound
 
     def _messages(
-        self, inputs: Mapping[str, Any], told: InvalidOutputError | None = None
-    ) -> list[dict[str, Any]]:
-        user = {"role": "user", "content": self._content(inputs, told)}
+        self, inputs: Mapping[str, Any], rejected: InvalidOutputError | None = None
+    ) -> list[Any]:
         past = self.history.messages if self.history is not None else []
-        return [self._system, *self._examples, *past, user]
+        return self._prompt.messages(inputs, rejected, past)
+
+    def words(self, inputs: Mapping[str, Any]) -> str:
+        """A row's own part of the prompt; of images what tells them from others."""
+        return self._prompt.words(inputs)
 
     @property
-    def can_be_remembered(self) -> bool:
-        """Whether the prompt alone decides the answer: a model that can say which it is
-        (`identity`, as `LM` does), parameters that JSON can write, no history, and no subclass
-        that asks or reads in a way of its own."""
-        own = ("acall", "ask", "_ask", "read", "words", "_messages", "_content")
-        if any(getattr(type(self), name) is not getattr(Predict, name) for name in own):
-            return False
-        if self.history is not None or getattr(self.lm, "identity", None) is None:
-            return False
+    def cache_identity(self) -> list[Any] | None:
+        """What decides the answers beside a row's inputs (see `fixed`); None where that cannot be
+        said: a model without a `cache_identity`, parameters that are no JSON, a history, or a
+        subclass that asks or reads in a way of its own."""
+        model = getattr(self.lm, "cache_identity", None)
+        if self._asks_itself or self.history is not None or model is None:
+            return None
         try:
             json.dumps(self.fixed)
         except TypeError:
-            return False
-        return True
+            return None
+        return self.fixed
 
     @property
     def fixed(self) -> list[Any]:
         """What decides the answers beside a row's inputs: model, endpoint, parameters, schema,
         and the messages that are the same for every row (instructions, demos)."""
-        model = getattr(self.lm, "identity", None)
+        model = getattr(self.lm, "cache_identity", None)
         form = [
             self._parser.schema,
             self._parser.strict,
-            *(["confidence"] if self._sureness else []),
+            *(["confidence"] if self._confidence_columns else []),
         ]
-        return [model, self.params, form, self._system, self._examples]
+        return [model, self.params, form, self._prompt.system, self._prompt.examples]
 
     @property
     def prompt_sha256(self) -> str:
@@ -228,12 +245,12 @@ class Predict:
     def read(self, text: str, finish_reason: str | None) -> tuple[dict[str, Any], str | None]:
         """The outputs in an `Answer`'s text, and what had to be done to read them.
         InvalidOutputError if it does not fit."""
-        sure: dict[str, Any] = {}
-        if self._sureness:
-            text, sure = json.loads(text)
+        found: dict[str, Any] = {}
+        if self._confidence_columns:
+            text, found = json.loads(text)
         outputs, repaired, _ = self._parser.parse(text, finish_reason, None)
-        if self._sureness:
-            outputs |= as_columns(sure, outputs, self.signature.outputs)
+        if self._confidence_columns:
+            outputs |= as_columns(found, outputs, self.signature.outputs)
         return outputs, repaired
 
     async def acall(self, **inputs: Any) -> Prediction:
@@ -255,7 +272,7 @@ class Predict:
 
     async def _ask_until_it_fits(self, inputs: Mapping[str, Any]) -> Answer:
         before: InvalidOutputError | None = None
-        for _ in range(_SENT_BACK):
+        for _ in range(_MAX_SENT_BACK):
             try:
                 return await self.ask_again(inputs, before)
             except InvalidOutputError as error:
@@ -280,44 +297,6 @@ class Predict:
         for name, value in inputs.items():
             fields[name].adapter.validate_python(value)  # pydantic's ValidationError: ValueError
 
-    def _content(self, inputs: Mapping[str, Any], told: InvalidOutputError | None) -> Any:
-        """The user's message: the inputs, images beside the text, what was wrong before."""
-        if not self._images:
-            words = self.words(inputs)
-            return words if told is None else f"{words}\n\n{_sent_back(told, self.signature)}"
-        images = {n: inputs[n] for n in self._images if inputs.get(n) is not None}
-        numbered = {n: f"(image {i})" for i, n in enumerate(images, 1)}
-        lines = [self.words({n: v for n, v in inputs.items() if n not in images})]
-        lines += [f"{name}: {number}" for name, number in numbered.items()]
-        lines += [] if told is None else ["", _sent_back(told, self.signature)]
-        text = {"type": "text", "text": "\n".join(filter(None, lines))}
-        return [text, *(Image.of(value).part for value in images.values())]
-
-    def words(self, inputs: Mapping[str, Any]) -> str:
-        """A row's own part of the prompt; images by what tells them from others."""
-        lines = []
-        for name, field in self.signature.inputs.items():
-            value = inputs.get(name)
-            if value is not None:
-                shown = Image.of(value).digest if name in self._images else field.render(value)
-                lines.append(f"{name}: {shown}")
-        return "\n".join(lines)
-
-    def _example(self, index: int, demo: Mapping[str, Any]) -> list[dict[str, str]]:
-        fields = {**self.signature.inputs, **self.signature.outputs}
-        missing = [n for n, f in fields.items() if n not in demo and not f.optional]
-        if missing:
-            raise ValueError(f"demo {index} lacks {', '.join(missing)}")
-        answer = {
-            name: field.adapter.dump_python(field.adapter.validate_python(demo[name]), mode="json")
-            for name, field in self.signature.outputs.items()
-            if name in demo
-        }
-        return [
-            {"role": "user", "content": self.words(demo)},
-            {"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)},
-        ]
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.signature!r}, {self.lm!r})"
 
@@ -329,42 +308,9 @@ class ChainOfThought(Predict):
         return signature.with_output_first(Field("reasoning", str, "Think step by step"))
 
 
-def _told(before: BaseException | None) -> InvalidOutputError | None:
-    """The answer that is sent back: the last attempt's, or that of one before it."""
+def _rejected(before: BaseException | None) -> InvalidOutputError | None:
+    """The answer that is sent back: the last attempt's, or that of an attempt before it."""
     if isinstance(before, InvalidOutputError):
         return before
     rejected: InvalidOutputError | None = getattr(before, "rejected", None)
     return rejected
-
-
-def _sent_back(error: InvalidOutputError, signature: Signature) -> str:
-    """What was wrong with an earlier answer, in the same message as the inputs: some models take
-    no two messages of one role in a row."""
-    said = (error.text or "")[:_SHOWN_BACK]
-    lines = [
-        "An earlier answer to this could not be used.",
-        f"It was: {said}" if said else "",
-        f"What was wrong: {error}",
-        "Answer again with one JSON object with the keys "
-        + ", ".join(signature.outputs)
-        + ", and nothing else.",
-    ]
-    if isinstance(error, TruncatedOutputError):
-        lines.append("Be much shorter.")
-    return "\n".join(filter(None, lines))
-
-
-def _system_text(signature: Signature) -> str:
-    """Instructions and fields; the same for every row, so providers can cache it."""
-
-    def lines(fields: Mapping[str, Field]) -> list[str]:
-        return [
-            f"- {f.name} ({f.type_name}{', optional' if f.optional else ''})"
-            + (f": {f.description}" if f.description else "")
-            for f in fields.values()
-        ]
-
-    parts = [signature.instructions, "", "Inputs:", *lines(signature.inputs), ""]
-    parts += ["Outputs:", *lines(signature.outputs), ""]
-    parts += ["Answer with one JSON object with the keys " + ", ".join(signature.outputs) + "."]
-    return "\n".join(parts)

@@ -48,7 +48,7 @@ class Program(Composite):
         self.inputs = Inputs(fields, described[0].inputs.open)
         self.outputs = made
         self.lms = list({id(lm): lm for of in described for lm in of.lms}.values())
-        self.waits = any(of.waits for of in described)
+        self.is_io_bound = any(of.is_io_bound for of in described)
         self.has_history = any(of.has_history for of in described)
 
     async def acall(self, **inputs: Any) -> Prediction:

@@ -40,7 +40,7 @@ class Sources:
 def _about(module: Module, predict: Any, cache_key: str | None) -> dict[str, Any]:
     """Signature, prompt hash, model, endpoint, parameters, prices, package versions."""
     lm = getattr(predict, "lm", None)
-    identity = getattr(lm, "identity", None) or {}
+    identity = getattr(lm, "cache_identity", None) or {}
     rate = getattr(lm, "rate", None)
     own_price = getattr(lm, "price", None) is not None
     return {

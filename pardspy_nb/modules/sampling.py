@@ -46,7 +46,7 @@ class BestOfN(Composite):
         self._varied = part(_livelier(module))[1]
         self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
         self.inputs, self.outputs = self._described.inputs, _scored(self._described.outputs)
-        self.lms, self.waits = self._described.lms, self._described.waits
+        self.lms, self.is_io_bound = self._described.lms, self._described.is_io_bound
         self.has_history = self._described.has_history
 
     async def acall(self, **inputs: Any) -> Prediction:
@@ -114,9 +114,9 @@ class Refine(Composite):
         described = part(predict)[0]
         self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
         self.inputs, self.outputs = described.inputs, _scored(described.outputs)
-        self.lms, self.waits, self.has_history = (
+        self.lms, self.is_io_bound, self.has_history = (
             described.lms,
-            described.waits,
+            described.is_io_bound,
             described.has_history,
         )
 

@@ -9,31 +9,30 @@ from typing import Any
 from ..core.options import Options, takes_options
 from ..modules.module import Module, from_module
 from ..modules.pairs import from_pairs
+from .plan import plan_run
 from .run import Run
 
 
 def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
-    given = Options.of(options)
-    if given.result == "dask":
-        return sharded(from_module(module), inputs, given, None)
+    checked = Options.of(options)
+    if checked.result == "dask":
+        return partitioned_run(from_module(module), inputs, checked, None)
     if inputs is not None:
-        return Run(from_module(module), inputs, given)
-    return Run(*from_pairs(module, given.samples), given)
+        return Run(plan_run(from_module(module), inputs, checked))
+    return Run(plan_run(*from_pairs(module, checked.samples), checked))
 
 
-def sharded(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
+def partitioned_run(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
     """A run whose rows and answers stay on a cluster, or go to a folder of files."""
     from ..executors.cluster.partitions import PartitionExecutor, Partitions
-    from .collectors.partitions import ShardsLedger
+    from .collectors.partitions import PartitionDestination
 
     module = module.with_confidence() if options.confidence else module
-    shards = Partitions(inputs, module, options, folder)
+    partitions = Partitions(inputs, module, options, folder)
     return Run(
-        module,
-        shards.batch,
-        options,
-        ledger=partial(ShardsLedger, shards),
-        place=partial(PartitionExecutor, shards),
+        plan_run(module, partitions.batch, options),
+        destination=PartitionDestination(partitions, options),
+        make_executor=partial(PartitionExecutor, partitions),
     )
 
 

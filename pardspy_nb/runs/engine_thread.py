@@ -12,123 +12,124 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from ..core.clock import Clock
+from ..core.errors import StoreError
 from ..core.events import Event, Row, RowFinished
 from ..engine.adaptive_concurrency import MOST, AdaptiveConcurrency
-from ..engine.protocols import Controllable, Runner
+from ..engine.controls import RunControls
+from ..engine.protocols import Runner
 from ..executors.base import Executor
 from ..llm.background_loop import adopt
-from ..store.cache import AnswerCache
-from ..tables.inputs import RowBatch
+from ..store.cache import AnswerCache, open_cache
+from .plan import RunPlan
 
 _LOOK_AHEAD = 100  # rows
 
 
 class EngineThread:
-    """Runs a batch in a thread.
+    """Runs a plan's rows in a thread, which opens and closes what the run needs.
 
     Args:
-        place: where attempts are made.
+        executor: where attempts are made.
         workers: rows in flight, to begin with.
         adapts: whether the number then follows what the endpoint bears.
-        looks_ahead: whether the cache is shown rows before they are pulled.
 
     Attributes:
-        begun: set once its thread runs.
+        begun: set once its thread runs and the store is open, or cannot be opened.
         wake: set when there are events to drain.
         done: set when no event will come any more.
         crash: what broke the machinery itself, or kept the run from starting.
     """
 
-    def __init__(
-        self,
-        place: Executor,
-        batch: RowBatch,
-        *,
-        workers: int,
-        adapts: bool,
-        cache: AnswerCache | None,
-        looks_ahead: bool,
-        clock: Clock,
-    ) -> None:
-        self._place, self._batch, self._cache, self._clock = place, batch, cache, clock
-        self._named = batch.names_rest
-        self._auto = AdaptiveConcurrency(workers, _most_workers()) if adapts else None
-        prefetch = cache.prefetch if cache is not None and looks_ahead else None
-        self._rows = _Shared(batch.rows, prefetch)
+    def __init__(self, executor: Executor, plan: RunPlan, *, workers: int, adapts: bool) -> None:
+        self._executor, self._plan, self._batch = executor, plan, plan.batch
+        self._names_rest = plan.batch.names_rest
+        self._adaptive = AdaptiveConcurrency(workers, _max_workers()) if adapts else None
+        self._rows = _SharedRows(plan.batch.rows)
+        self._cache: AnswerCache | None = None
         self._events: deque[Event] = deque()
-        self._muted = self._ending = self._told = False
+        self._muted = self._is_ending = self._is_complete = False
         self._lock = threading.Lock()
-        self._early: list[
-            Callable[[Controllable], None]
-        ] = []  # asked for before there is an engine
+        self._early: list[Callable[[RunControls], None]] = []  # asked for before there is an engine
         self._engine: Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._preparing: asyncio.Future[None] | None = None
         self.begun, self.wake, self.done = (threading.Event() for _ in range(3))
         self.crash: BaseException | None = None
 
+    @property
+    def remembers(self) -> bool:
+        """Whether answers are kept in a store."""
+        return self._cache is not None and self._cache.store is not None
+
     def start(self) -> None:
-        """Begin, with a copy of the caller's context."""
+        """Begin, with a copy of the caller's context.
+
+        Raises:
+            StoreError: the store cannot be opened.
+        """
         context = contextvars.copy_context()
         threading.Thread(
-            target=context.run, args=(self._thread,), name="pardspy-run", daemon=True
+            target=context.run, args=(self._main_thread,), name="pardspy-run", daemon=True
         ).start()
+        self.begun.wait()
+        if isinstance(self.crash, StoreError) and self._engine is None:
+            raise self.crash.with_traceback(None)
 
     def drain(self) -> list[Event]:
         """The events since the last time. For one thread at a time."""
         self.wake.clear()
         return [self._events.popleft() for _ in range(len(self._events))]
 
-    def control(self, action: Callable[[Controllable], None]) -> None:
-        """Do something to the engine, on its thread; returns at once."""
+    def control(self, action: Callable[[RunControls], None]) -> None:
+        """Change the run's settings, on its thread; returns at once."""
         with self._lock:
             if self._engine is None or self._loop is None:
                 self._early.append(action)
                 return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to steer
-            self._loop.call_soon_threadsafe(action, self._engine)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to control
+            self._loop.call_soon_threadsafe(action, self._engine.controls)
 
     def set_workers(self, n: int, *, adapts: bool) -> None:
         """Have n rows in flight; for good, or to begin with."""
-        self._auto = AdaptiveConcurrency(n, _most_workers()) if adapts else None
-        self.control(lambda engine: engine.set_workers(n))
+        self._adaptive = AdaptiveConcurrency(n, _max_workers()) if adapts else None
+        self.control(lambda controls: controls.set_workers(n))
 
     def cancel(self) -> None:
         """Stop now: rows in flight are cancelled."""
         if self._engine is not None:
-            self._engine.stop_taking()
+            self._engine.controls.stop_taking()
         self.control(self._stop)
 
     def abandon(self) -> list[Event]:
-        """Give up an engine that does not hear `cancel`, because a module blocks its loop. It
-        ends unheard once the module returns; here are the ends of the rows it leaves open.
+        """Give up an engine that does not follow `cancel`, because a module blocks its loop. Its
+        late events are discarded; returns the last events of the rows that are still open.
 
-        An engine that is ending by itself is left to it; where only its closing takes time
-        (connections, a store that another process locks), that goes on behind the scenes.
+        An engine that is already ending is not given up. Where only closing takes time
+        (connections, a store that another process locks), that goes on in the background.
         """
-        if self._ending:
-            if self._told:
+        if self._is_ending:
+            if self._is_complete:
                 self.done.set()
             return []
         self._muted = True
         if self._batch.listener is not None:
             self._batch.listener.close()
-        left = [_not_run(row) for row in self._rows.rest()] if self._named else []
+        left = [_not_run(row) for row in self._rows.rest()] if self._names_rest else []
         ends = self._engine.abandoned_events() if self._engine is not None else []
         self.done.set()
         return [*left, *ends]
 
-    def _stop(self, engine: Controllable) -> None:
-        engine.stop("cancelled", now=True)
+    def _stop(self, controls: RunControls) -> None:
+        controls.stop("cancelled", now=True)
         if self._preparing is not None:
             self._preparing.cancel()
 
-    def _thread(self) -> None:
-        self.begun.set()
-        loop = self._clock.new_event_loop()
+    def _main_thread(self) -> None:
+        loop = self._plan.clock.new_event_loop()
         adopt(loop)
         try:
+            self._open_cache()
+            self.begun.set()
             loop.run_until_complete(self._main(loop))
         except BaseException as error:
             self.crash = error
@@ -136,29 +137,37 @@ class EngineThread:
             if self._cache is not None:
                 self._cache.close()
             self.done.set()
+            self.begun.set()
             self.wake.set()
             loop.close()
 
+    def _open_cache(self) -> None:
+        plan = self._plan
+        total = None if plan.batch.in_parts else plan.batch.total
+        self._cache = open_cache(plan.options, plan.module, plan.sources, total=total)
+        if self._cache is not None and plan.looks_ahead:
+            self._rows.prefetch = self._cache.prefetch
+
     async def _main(self, loop: asyncio.AbstractEventLoop) -> None:
-        async with self._place.engine(self._rows, self._emit) as engine:
+        async with self._executor.engine(self._rows, self._emit, self._cache) as engine:
             if self._batch.total != 0:
-                self._preparing = asyncio.ensure_future(self._place.prepare())
+                self._preparing = asyncio.ensure_future(self._executor.prepare())
             self._take_over(loop, engine)
             if self._preparing is not None:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._preparing
             await engine.run()
-            self._ending = True
-            if self._named:
+            self._is_ending = True
+            if self._names_rest:
                 for row in self._rows.rest():  # never pulled: they keep their place
                     self._emit(_not_run(row))
-            self._told = True
+            self._is_complete = True
 
     def _take_over(self, loop: asyncio.AbstractEventLoop, engine: Runner) -> None:
         with self._lock:
             self._loop, self._engine = loop, engine
         for action in self._early:
-            loop.call_soon(action, engine)
+            loop.call_soon(action, engine.controls)
 
     def _emit(self, event: Event) -> None:
         if self._muted:
@@ -166,17 +175,17 @@ class EngineThread:
         self._events.append(event)
         if self._batch.listener is not None:
             self._batch.listener.hear(event)
-        if self._auto is not None and self._loop is not None:
-            self._auto.steer(event, self._loop, self._follow)
+        if self._adaptive is not None and self._loop is not None:
+            self._adaptive.observe(event, self._loop, self._follow)
         if not self.wake.is_set():
             self.wake.set()
 
-    def _follow(self, auto: AdaptiveConcurrency) -> None:
-        if auto is self._auto and self._engine is not None:
-            self._engine.set_workers(auto.limit)
+    def _follow(self, adaptive: AdaptiveConcurrency) -> None:
+        if adaptive is self._adaptive and self._engine is not None:
+            self._engine.controls.set_workers(adaptive.limit)
 
 
-def _most_workers() -> int:
+def _max_workers() -> int:
     """Rows in flight that leave files and sockets for the rest of the process."""
     try:
         import resource
@@ -190,17 +199,16 @@ def _not_run(row: Row) -> RowFinished:
     return RowFinished(row, "not_run", None, None, 0, *[None] * 5)
 
 
-class _Shared:
+class _SharedRows:
     """The rows, for the engine to pull and for whoever closes the run to take the rest.
 
-    Args:
-        prefetch: is shown the rows that come next, a hundred at a time.
+    Attributes:
+        prefetch: is shown the rows that come next, a hundred at a time; None to pull them singly.
     """
 
-    def __init__(
-        self, rows: Iterator[Row], prefetch: Callable[[list[Row]], None] | None = None
-    ) -> None:
-        self._rows, self._look_up, self._lock = rows, prefetch, threading.Lock()
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self.prefetch: Callable[[list[Row]], None] | None = None
+        self._rows, self._lock = rows, threading.Lock()
         self._next: deque[Row] = deque()
         self._rest: list[Row] | None = None
         self._broken: Exception | None = None
@@ -212,10 +220,10 @@ class _Shared:
         with self._lock:
             if self._rest is not None:
                 raise StopIteration
-            if self._look_up is None:
+            if self.prefetch is None:
                 return next(self._rows)
             if not self._next:
-                self._look_ahead(self._look_up)
+                self._look_ahead(self.prefetch)
             return self._next.popleft()
 
     def _look_ahead(self, prefetch: Callable[[list[Row]], None]) -> None:
@@ -223,7 +231,7 @@ class _Shared:
             raise self._broken
         try:
             self._next.extend(islice(self._rows, _LOOK_AHEAD))
-        except Exception as error:  # told once the rows before it are through
+        except Exception as error:  # raised once the rows before it are through
             self._broken = error
         if not self._next:
             raise self._broken or StopIteration

@@ -19,6 +19,7 @@ from ..modules.provenance import Sources
 from ..store.cache import open_cache
 from ..tables.results import Result
 from ..tables.rows import read_rows
+from .plan import plan_run
 from .run import Run
 
 _ASSUMED_WORKERS = 32  # where "auto" will find out what the endpoint bears
@@ -123,11 +124,10 @@ def estimate(
     rows = list(batch.rows)
     chosen = sorted(random.Random(seed).sample(range(len(rows)), min(sample, len(rows))))
     pilot = replace(batch, rows=iter([rows[i] for i in chosen]), total=len(chosen))
-    run = Run(
-        described,
-        pilot,
-        replace(given, max_failures=None, fail_fast=False, return_all=True, only_successful=False),
+    options_of_pilot = replace(
+        given, max_failures=None, fail_fast=False, return_all=True, only_successful=False
     )
+    run = Run(plan_run(described, pilot, options_of_pilot))
     df = run.start().result()
     spared = _spared(rows, described, given)
     auto = described.known_workers or _ASSUMED_WORKERS

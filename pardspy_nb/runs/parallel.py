@@ -7,9 +7,10 @@ from typing import Any
 
 from ..core.errors import AllFailed
 from ..core.options import Options, takes_options
-from ..display.notebook import Waits
+from ..display.notebook import WaitMode
 from ..modules.module import Module, from_factory, from_instances, from_module
 from ..modules.prediction import Prediction
+from .plan import plan_run
 from .run import Run
 
 
@@ -64,13 +65,13 @@ class Parallel:
         await run.aresult()
         return self._prediction(run)
 
-    def _run(self, batch: Any, inputs: dict[str, Any], waits: Waits) -> Run:
+    def _run(self, batch: Any, inputs: dict[str, Any], wait_mode: WaitMode) -> Run:
         if batch is not None and inputs:
             raise ValueError("give the batch as one object or as keywords, not both")
-        run = Run(self._module, inputs if batch is None else batch, self.options)
+        run = Run(plan_run(self._module, inputs if batch is None else batch, self.options))
         if run.is_empty:
             raise ValueError("the batch has no rows")
-        return run.start(waits)
+        return run.start(wait_mode)
 
     def _prediction(self, run: Run) -> Prediction:
         rows = list(run.results)

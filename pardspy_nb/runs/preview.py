@@ -64,7 +64,7 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
         raise ValueError(f"n must be at least 1, got {n!r}")
     described, given = from_module(module), Options.of(options)
     described = described.with_confidence() if given.confidence else described
-    if not described.can_be_bounded:
+    if not described.requests_are_known:
         raise TypeError(
             f"what {described.name!r} sends cannot be seen before it does; preview "
             "works for Predict and its kin"

@@ -12,6 +12,7 @@ from ..core.options import Options
 from ..modules.module import Module, from_module
 from ..tables.inputs import again
 from ..tables.merge import merge
+from .plan import plan_run
 from .registry import module_of
 from .run import Run
 
@@ -67,11 +68,10 @@ def retry_failed(
     # without `dedupe` equal rows are told apart by their order, which is another one here
     store = given.store if given.dedupe else None
     truth = _truth(df, at, given)
-    run = Run(
-        described,
-        batch,
-        replace(given, repeat=1, truth=truth, return_all=True, only_successful=False, store=store),
+    options_again = replace(
+        given, repeat=1, truth=truth, return_all=True, only_successful=False, store=store
     )
+    run = Run(plan_run(described, batch, options_again))
     try:
         rows = run.start().result()
     except ParallelError as stopped:

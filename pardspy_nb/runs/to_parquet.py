@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.metrics import ParallelMetrics
 from ..core.options import Options, takes_options
-from ..modules.module import from_module
+from ..modules.module import Module, from_module
 from ..tables.chunks import Chunks
 from ..tables.readers import check_names
-from .api import sharded
-from .collectors.file import FileLedger
+from .api import partitioned_run
+from .collectors.file import FileDestination
+from .plan import plan_run
 from .run import Run
 
-if TYPE_CHECKING:
-    pass
-
-_PARTS_AHEAD = 8  # parts that may be begun before the first of them is written
+_MAX_CHUNKS_AHEAD = 8  # chunks that may be begun before the first of them is written
 
 
 @takes_options
 def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> ParallelMetrics:
     """Run every row of a table or stream through a module, into a parquet file.
 
-    Only some parts of 2,000 rows are in memory at a time: a row that takes long holds up the
-    reading once 8 parts wait for it. The file has the columns of `run_parallel`'s frame, in input
+    Only some chunks of 2,000 rows are in memory at a time: a row that takes long holds up the
+    reading once 8 chunks wait for it. The file has the columns of `run_parallel`'s frame, in input
     order, and appears once it is complete (rows of a run that ended early are in
     `NAME.partial.parquet` beside it); called again after an interruption, rows that are
     remembered (`store`) are not asked again. Outputs that are neither text, numbers, labels,
@@ -54,13 +51,19 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     """
     import pyarrow.parquet  # noqa: F401 - before anything is paid for
 
-    given, described = Options.of(options), from_module(module)
+    checked, described = Options.of(options), from_module(module)
     path = Path(target).expanduser().absolute()
-    described = described.with_confidence() if given.confidence else described
-    if path.suffix.lower() != ".parquet" and given.executor is not None:
-        run = sharded(described, source, given, path)
-        run.start().result()
-        return run.metrics
+    described = described.with_confidence() if checked.confidence else described
+    if path.suffix.lower() != ".parquet" and checked.executor is not None:
+        run = partitioned_run(described, source, checked, path)
+    else:
+        run = _run_to_file(described, source, checked, path)
+    run.start().result()
+    return run.metrics
+
+
+def _run_to_file(module: Module, source: Any, options: Options, path: Path) -> Run:
+    """A run that writes its rows to a parquet file."""
     if path.suffix.lower() != ".parquet":
         raise ValueError(
             f"the target is a parquet file, and {str(path)!r} has another ending; a "
@@ -70,14 +73,7 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
         raise ValueError(f"{str(path)!r} cannot be read and written at the same time")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
-    parts = Chunks(source, described.inputs, repeat=given.samples, columns=given.columns)
-    check_names(parts.columns, described.outputs)
-    run = Run(
-        described,
-        parts.batch,
-        given,
-        ledger=partial(FileLedger, parts, path),
-        most_ahead=_PARTS_AHEAD * parts.tasks,
-    )
-    run.start().result()
-    return run.metrics
+    chunks = Chunks(source, module.inputs, repeat=options.samples, columns=options.columns)
+    check_names(chunks.columns, module.outputs)
+    plan = plan_run(module, chunks.batch, options, most_ahead=_MAX_CHUNKS_AHEAD * chunks.tasks)
+    return Run(plan, destination=FileDestination(chunks, path, module))

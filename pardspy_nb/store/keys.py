@@ -113,7 +113,7 @@ def _name(module: Module, one: Any) -> list[Any]:
     by model, parameters and prompt."""
     name = getattr(one, "__qualname__", type(one).__qualname__)
     model = getattr(one, "lm", None)
-    lm = getattr(model, "identity", None)
+    lm = getattr(model, "cache_identity", None)
     if isinstance(one, Predict):
         # a custom model that cannot say which it is, by what it is called
         called = [type(model).__qualname__, str(getattr(model, "model", ""))]

@@ -1,8 +1,8 @@
-"""A run over many processes: each has an engine of its own, and this is what they have in common.
+"""A run over many worker processes: each has an engine of its own, and this coordinates them.
 
-Rows go out in parcels as sites have room; what happens to them comes back. Workers are shared out
-and rebalanced, attempts under a limit are let in one by one, and failures and costs add up here, so
-all limits are the run's. Rows of a site that dies go to the others.
+Rows go out in work items as workers have room, and events come back. The rows in flight are shared
+out among the workers and rebalanced, attempts under a limit are let in one by one, and failures and
+costs add up here, so all limits are the run's. Rows of a worker that dies go to the others.
 """
 
 from __future__ import annotations
@@ -10,39 +10,30 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from ...core.clock import Clock
 from ...core.errors import PardspyError
-from ...core.events import (
-    Answer,
-    AttemptFailed,
-    AttemptLost,
-    Event,
-    RowFinished,
-    RowStarted,
-    RunFinished,
-    RunStarted,
-    SettingsChanged,
-    Status,
-)
+from ...core.events import Answer, AttemptFailed, Event, RunFinished, RunStarted, Status
 from ...engine.controls import RunControls
+from ...engine.outcomes import Outcomes, abandoned
 from ...engine.policies import FailurePolicy
-from ...engine.protocols import Cache
 from ...engine.row_task import RowTask
+from .dispatch import Dispatcher
 from .fair_share import FairShare
 from .messages import Command, Report, TransferError
 from .quarantine import Quarantine, WorkerLostError
+from .reported_events import ReportedEvents
 from .shared_limits import SharedLimits
 from .timers import Timers
 from .work_queue import WorkItem, WorkQueue
-from .worker_state import RATE_S, WorkerState
+from .worker_state import WorkerState
 
-_BEAT_S = 2.0  # between words to sites that hear nothing else
+_BEAT_S = 2.0  # between commands to workers that get no others
 _RESHARE_S = 0.02
-_CANCEL_S = 0.4  # how long sites have to tell what became of their rows: a run ends in a second
-_LEAST_AHEAD = 4  # rows at a site beyond those in flight
-_NOBODY_S = 60.0  # without any site before a run is given up
+_CANCEL_S = 0.4  # how long workers have to report what became of their rows
+_NOBODY_S = 60.0  # without any worker before a run is given up
 
 
 class ClusterError(PardspyError):
@@ -50,106 +41,118 @@ class ClusterError(PardspyError):
 
 
 class Link(Protocol):
-    """The way to the sites. It calls the fleet's `joined`, `left`, `heard` and `delivered`, on the
-    loop's thread; what is sent to a site arrives in order."""
+    """The way to the workers. It calls the coordinator's methods on the loop's thread; what is
+    sent to one worker arrives in order."""
 
-    def open(self, fleet: Coordinator) -> None:
-        """Begin to tell of sites."""
+    def open(self, coordinator: Coordinator) -> None:
+        """Begin to report workers that join and leave."""
 
-    def send(self, site: str, parcel: WorkItem) -> None:
-        """Bring a parcel to a site."""
+    def send(self, worker: str, item: WorkItem) -> None:
+        """Bring a work item to a worker."""
 
-    def tell(self, site: str, orders: Command) -> None:
-        """Bring orders to a site."""
+    def command(self, worker: str, command: Command) -> None:
+        """Bring a command to a worker."""
 
 
-class Coordinator(RunControls):
-    """Runs a source's rows at the sites of a link: a `protocols.Runner`.
+@dataclass(frozen=True, kw_only=True)
+class CoordinatorConfig:
+    """How a coordinator runs its rows.
 
-    Args:
+    Attributes:
         total: the number of rows, None if it is not known.
-        max_workers: attempts under way, at all sites together.
-        rpm, tpm, max_cost_usd: limits of all sites together.
-        cache: what remembers rows here; None where sites do so themselves, or nobody.
-        duplicates: sites may ask a row twice (`hedge`), and need workers for that at the end, too.
+        max_workers: attempts under way, at all workers together.
+        failure: how many rows may fail.
+        rpm, tpm, max_cost_usd: limits of all workers together.
+        remembers: whether answers are remembered here, and not by the workers.
+        may_hedge: workers may ask a row twice, and need room for that at the end, too.
     """
+
+    total: int | None
+    max_workers: int
+    failure: FailurePolicy
+    rpm: float | None = None
+    tpm: float | None = None
+    max_cost_usd: float | None = None
+    remembers: bool = False
+    may_hedge: bool = False
+
+
+class Coordinator:
+    """Runs a queue's rows at the workers of a link: a `protocols.Runner`."""
 
     def __init__(
         self,
         source: WorkQueue,
         link: Link,
         emit: Callable[[Event], None],
+        config: CoordinatorConfig,
         *,
         clock: Clock,
-        total: int | None,
-        max_workers: int,
-        failure: FailurePolicy,
-        rpm: float | None = None,
-        tpm: float | None = None,
-        max_cost_usd: float | None = None,
-        cache: Cache | None = None,
-        duplicates: bool = False,
     ) -> None:
-        super().__init__(max_workers)
-        self._most_there = 2 if duplicates else 1  # attempts at a row at once
-        self._source, self._link, self._emit, self._clock = source, link, emit, clock
-        self._total, self._failure, self._remembers = total, failure, cache is not None
-        self._members: dict[str, WorkerState] = {}
-        self._shares, self._losses, self._timers = FairShare(), Quarantine(), Timers()
-        self._entry = SharedLimits(
-            rpm, tpm, max_cost_usd, self._members, self._shares.of, self._let_in
+        self._source, self._link, self._emit = source, link, emit
+        self._config, self._clock = config, clock
+        self.controls = RunControls(
+            config.max_workers,
+            changed=self._settings_changed,
+            cancel=self._cancel_in_flight,
+            released=self._release,
         )
-        self._keeping: set[asyncio.Task[None]] = set()
-        self._dropping = self._began = self._now = False
-        self._failures = self._settled = self._running = self._max_in_flight = 0
-        self._most_workers = max_workers
+        self._outcomes = Outcomes(
+            emit, config.failure, config.total, self.controls, self._row_settled
+        )
+        self._workers: dict[str, WorkerState] = {}
+        self._shares, self._quarantine, self._timers = FairShare(), Quarantine(), Timers()
+        self._limits = SharedLimits(
+            config.rpm,
+            config.tpm,
+            config.max_cost_usd,
+            self._workers,
+            self._shares.of,
+            self._let_in,
+        )
+        self._dispatcher = Dispatcher(
+            source, link, self._workers, self._shares, self._quarantine, self._cannot_send
+        )
+        self._reported = ReportedEvents(emit, self._limits, self._outcomes, self)
+        self._writes: set[asyncio.Task[None]] = set()  # answers being remembered
+        self._is_running = False
+        self._most_workers = config.max_workers
 
-    # -- more control (see `RunControls` and `protocols.Controllable`) ---
+    # -- controls -----------------------------------------------------------------------------
 
-    def drop_stragglers(self) -> None:
-        self._dropping = True
-        self._settings_changed()
+    def _settings_changed(self) -> None:
+        self._most_workers = max(self._most_workers, self.controls.max_workers)
+        if self._is_running:
+            self._emit(self.controls.event())
+            self._reshare()
+            self.command_all()
+            self._let_in()
+            self.feed_all()
+            self._notice_end()
 
-    def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
-        self._note_stop(reason, error)
-        self._now = self._now or now
-        if now and self._began:
-            self._timers.later("cancel", _CANCEL_S, self._settle_all)
-        self._settings_changed()
+    def _cancel_in_flight(self) -> None:
+        if self._is_running:
+            self._timers.later("cancel", _CANCEL_S, self._end_open_rows)
 
-    def release(self, number: int) -> None:
+    def _release(self, number: int) -> None:
         self._source.release(number)
-        self._feed_all()
+        self.feed_all()
 
     def abandoned_events(self) -> list[Event]:
         """See `protocols.Runner`."""
-        here = [*self._open_row_tasks(), *self._source.close(), *self._losses.close()]
-        open_ = [f for f in dict.fromkeys(here) if not f.settled]
-        ends: list[Event] = [f.finished("cancelled" if f.attempts else "not_run") for f in open_]
-        return [*ends, self._finished("cancelled", None)]
+        waiting = [*self._source.close(), *self._quarantine.close()]
+        return [*abandoned([*self._open_rows(), *waiting]), self._finished("cancelled", None)]
 
-    def _open_row_tasks(self) -> list[RowTask]:
-        return [f for m in list(self._members.values()) for f in list(m.open.values())]
+    def _open_rows(self) -> list[RowTask]:
+        return [row for w in list(self._workers.values()) for row in list(w.open.values())]
 
     def _finished(self, reason: str, error: BaseException | None) -> RunFinished:
-        most = min(self._max_in_flight, self._most_workers) if self._began else 0
-        return RunFinished(reason, error, self._elapsed(), most, self._clock.utc_s())
+        most = min(self._reported.max_in_flight, self._most_workers) if self._is_running else 0
+        return RunFinished(reason, error, self.elapsed_s(), most, self._clock.utc_s())
 
-    def _elapsed(self) -> float:
-        return self._loop.time() - self._start if self._began else 0.0
-
-    def _settings_changed(self) -> None:
-        self._most_workers = max(self._most_workers, self._workers_wanted)
-        if self._began:
-            steered = SettingsChanged(
-                self._workers_wanted, self._paused, self._dropping, self._stop_reason
-            )
-            self._emit(steered)
-            self._reshare()
-            self._tell_all()
-            self._let_in()
-            self._feed_all()
-            self._notice_end()
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return self._loop.time() - self._start if self._is_running else 0.0
 
     # -- the run ------------------------------------------------------------------------------
 
@@ -158,379 +161,286 @@ class Coordinator(RunControls):
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
         self._idle = asyncio.Event()
-        self._began = True
-        self._entry.open(self._loop)
-        self._emit(RunStarted(self._total, self._clock.utc_s()))
-        self._source.open(self._loop, self._feed_all, self._source_broke, self._settle)
+        self._is_running = True
+        self._limits.open(self._loop)
+        self._emit(RunStarted(self._config.total, self._clock.utc_s()))
+        self._source.open(self._loop, self.feed_all, self._source_broke, self._outcomes.settle)
         self._settings_changed()
         if not self._idle.is_set():
             self._link.open(self)
             self._beat()
-            self._expect_somebody()
+            self._expect_workers()
         await self._idle.wait()
         self._timers.close()
-        end = self._finished(self._stop_reason or "done", self._stop_error)
-        self._began = False
-        for row_task in (*self._source.close(), *self._losses.close()):
-            self._settle(row_task, "cancelled" if row_task.attempts else "not_run")
+        end = self._finished(self.controls.stop_reason or "done", self.controls.stop_error)
+        self._is_running = False
+        for row_task in (*self._source.close(), *self._quarantine.close()):
+            self._outcomes.cut_short(row_task)
         self._emit(end)
-        for member in self._members.values():
-            self._link.tell(member.name, Command(0, stop="soft"))
+        for worker in self._workers.values():
+            self._link.command(worker.name, Command(0, stop="soft"))
 
     def _source_broke(self, error: BaseException, reason: str = "source") -> None:
-        self.stop(reason, error, now=False)
+        self.controls.stop(reason, error, now=False)
 
     def _beat(self) -> None:
-        self._tell_all(beat=True)
+        self.command_all(beat=True)
         self._timers.later("beat", _BEAT_S, self._beat)
 
-    def _expect_somebody(self, error: BaseException | None = None) -> None:
-        """Give up if there is no site for too long."""
-        if error is not None and not self._members:
+    def _expect_workers(self, error: BaseException | None = None) -> None:
+        """Give up if there is no worker for too long."""
+        if error is not None and not self._workers:
             self._give_up(error)
-        elif not any(member.ready for member in self._members.values()):
+        elif not any(worker.is_ready for worker in self._workers.values()):
             self._timers.later("nobody", _NOBODY_S, self._give_up)
 
     def _give_up(self, error: BaseException | None = None) -> None:
-        if not any(member.ready for member in self._members.values()):
+        if not any(worker.is_ready for worker in self._workers.values()):
             why = ClusterError(
-                f"no worker of the cluster has been there for {_NOBODY_S:g} s; look "
-                "at client.dashboard_link, or scale the cluster"
+                f"the cluster has had no worker for {_NOBODY_S:g} s; look at "
+                "client.dashboard_link, or scale the cluster"
             )
-            self.stop("cluster", error or why, now=True)
+            self.controls.stop("cluster", error or why, now=True)
 
     def _notice_end(self) -> None:
-        if not self._began or self._keeping or any(m.open for m in self._members.values()):
+        workers = self._workers.values()
+        if not self._is_running or self._writes or any(w.open or w.items for w in workers):
             return
-        if any(m.parcels for m in self._members.values()):
-            return
-        is_empty = self._source.is_empty and self._losses.is_empty
-        if self._stop_reason is not None or is_empty:
+        is_empty = self._source.is_empty and self._quarantine.is_empty
+        if self.controls.stop_reason is not None or is_empty:
             self._idle.set()
 
-    def _settle_all(self) -> None:
-        """The sites have had their time: rows that are open end here."""
-        for member in self._members.values():
-            for row_task in list(member.open.values()):
-                self._settle(row_task, "cancelled" if row_task.attempts else "not_run")
-            member.open.clear()
-            member.parcels.clear()
+    def _end_open_rows(self) -> None:
+        """The workers had time to report: rows that are still open end here."""
+        for worker in self._workers.values():
+            for row_task in list(worker.open.values()):
+                self._outcomes.cut_short(row_task)
+            worker.open.clear()
+            worker.items.clear()
         self._notice_end()
 
-    # -- sites --------------------------------------------------------------------------------
+    # -- workers ------------------------------------------------------------------------------
 
-    def joined(self, site: str) -> bool:
-        """A site may be there soon; whether it is wanted. It is sent nothing before its first
-        report."""
-        if not self._began or self._stop_reason is not None or self._idle.is_set():
+    def worker_joined(self, name: str) -> bool:
+        """A worker may be ready soon. Returns whether it is wanted. It is sent nothing before its
+        first report."""
+        if not self._is_running or self.controls.stop_reason is not None or self._idle.is_set():
             return False
-        self._members[site] = WorkerState(site)
-        self._timers.later("tell", _RESHARE_S, self._tell_all)
+        self._workers[name] = WorkerState(name)
+        self._timers.later("command", _RESHARE_S, self.command_all)
         return True
 
-    def left(self, site: str, error: BaseException | None = None, *, died: bool = True) -> None:
-        """A site is gone: its rows go to others. Unless it died it ended them first."""
-        member = self._members.pop(site, None)
-        if member is None or not self._began:
+    def worker_left(
+        self, name: str, error: BaseException | None = None, *, died: bool = True
+    ) -> None:
+        """A worker is gone: its rows go to others. Unless it died, it ended them first."""
+        worker = self._workers.pop(name, None)
+        if worker is None or not self._is_running:
             return
         if died:
-            self._losses.count(member, self._shares.of(site))
-        self._shares.leave(site)
-        for number, row_task in member.open.items():
-            self._lose(member, number, row_task)
-        alone = self._losses.held_back(member.open.values()) if self._source.is_by_row else []
-        others = [f for f in member.open.values() if f not in alone]
-        self._source.give_back(member.parcels.values(), others)
-        self._entry.forget(site)
+            self._quarantine.count(worker, self._shares.of(name))
+        self._shares.leave(name)
+        for number, row_task in worker.open.items():
+            self._lose(worker, number, row_task)
+        rows = worker.open.values()
+        alone = self._quarantine.held_back(rows) if self._source.is_by_row else []
+        self._source.give_back(worker.items.values(), [r for r in rows if r not in alone])
+        self._limits.forget(name)
         self._reshare_soon()
-        self._feed_all()
-        self._expect_somebody(error)
+        self.feed_all()
+        self._expect_workers(error)
         self._notice_end()
 
-    def _lose(self, member: WorkerState, number: int, row_task: RowTask) -> None:
-        """A row was at a site that is gone."""
-        row_task.bill(member.spent.get(number))
-        error = WorkerLostError(f"the worker {member.name} died with this row in flight")
-        self._entry.leave_all(member, row_task, error)
-        if self._stop_reason is not None:
-            self._settle(row_task, "cancelled" if row_task.attempts else "not_run")
+    def _lose(self, worker: WorkerState, number: int, row_task: RowTask) -> None:
+        """A row was at a worker that is gone."""
+        row_task.bill(worker.spent.get(number))
+        error = WorkerLostError(f"the worker {worker.name} died with this row in flight")
+        self._limits.leave_all(worker, row_task, error)
+        if self.controls.stop_reason is not None:
+            self._outcomes.cut_short(row_task)
             return
-        guilty = self._losses.is_guilty(number)
-        if self._losses.hit(number):
+        is_guilty = self._quarantine.is_guilty(number)
+        if self._quarantine.hit(number):
             row_task.error = error
-        for _ in range(member.running[number]):
-            self._running -= 1
-            if not guilty:
+        for _ in range(worker.running[number]):
+            self._reported.in_flight -= 1
+            if not is_guilty:
                 self._emit(AttemptFailed(row_task.row, row_task.attempts, error, 0.0, 0.0))
-        if guilty:
-            self._failed(row_task)
+        if is_guilty:
+            self._outcomes.fail(row_task)
 
-    def heard(self, site: str, report: Report) -> None:
-        """A site reports."""
-        member = self._members.get(site)
-        if member is None or not self._began:
+    def receive(self, name: str, report: Report) -> None:
+        """A worker reports."""
+        worker = self._workers.get(name)
+        if worker is None or not self._is_running:
             return
-        if not member.ready:
-            member.ready, member.offset_s = True, self._elapsed()
+        if not worker.is_ready:
+            worker.is_ready, worker.offset_s = True, self.elapsed_s()
             self._timers.cancel("nobody")
             self._reshare_soon()
         for event in report.events:
-            self._enter(member, event)
+            self._reported.enter(worker, event, self._loop.time())
         if report.limits is not None:
-            self._entry.learn(report.limits)
-            self._tell_all()
-        if report.asks:
-            self._entry.ask(site, list(report.asks))
+            self._limits.learn(report.limits)
+            self.command_all()
+        if report.requests:
+            self._limits.request(name, list(report.requests))
             self._let_in()
-        freed = report.in_force is not None and self._shares.confirm(site, report.in_force)
+        freed = report.in_force is not None and self._shares.confirm(name, report.in_force)
         if freed or self._source.is_empty:
             self._reshare_soon()
-        if report.over and (report.crash is not None or self._stop_reason is None):
-            self.left(site, report.crash, died=False)
-        if self._entry.ask_again(member):
+        if report.over and (report.crash is not None or self.controls.stop_reason is None):
+            self.worker_left(name, report.crash, died=False)
+        if self._limits.request_again(worker):
             self._let_in()
-        self._feed(member)
+        self._feed(worker)
         self._notice_end()
 
-    def delivered(self, site: str, number: int, error: BaseException | None = None) -> None:
-        """A parcel that is more than its rows is done with; or it could not be."""
-        member = self._members.get(site)
-        parcel = None if member is None else member.parcels.pop(number, None)
-        if member is None or parcel is None:
+    def item_acknowledged(self, name: str, number: int, error: BaseException | None = None) -> None:
+        """A partition is finished, or could not be (`error`)."""
+        worker = self._workers.get(name)
+        item = None if worker is None else worker.items.pop(number, None)
+        if worker is None or item is None:
             return
         if error is not None:
-            for row in parcel.row_tasks.keys() & member.open.keys():
-                self._settle(member.open.pop(row), "not_run")
-            self.stop(getattr(error, "reason", "crashed"), error, now=False)
-        self._feed(member)
+            for row in item.row_tasks.keys() & worker.open.keys():
+                self._outcomes.settle(worker.open.pop(row), "not_run")
+            self.controls.stop(getattr(error, "reason", "crashed"), error, now=False)
+        self._feed(worker)
         self._notice_end()
 
-    def returned(self, site: str, parcel: WorkItem, error: BaseException) -> None:
-        """A parcel's rows cannot be sent: the one that cannot fails, once it is known which."""
-        member = self._members.get(site)
-        if member is None:
+    def _cannot_send(self, name: str, item: WorkItem, error: BaseException) -> None:
+        self._loop.call_soon(self.item_unsendable, name, item, error)
+
+    def item_unsendable(self, name: str, item: WorkItem, error: BaseException) -> None:
+        """A work item cannot be sent. Its rows are tried one by one; the row that cannot be sent
+        fails."""
+        worker = self._workers.get(name)
+        if worker is None:
             return
-        row_tasks = [f for n, f in parcel.row_tasks.items() if member.open.pop(n, None) is not None]
-        member.parcels.pop(parcel.number, None)
-        if len(row_tasks) > 1 and self._stop_reason is None:
-            self._losses.set_aside(row_tasks)
+        row_tasks = [r for n, r in item.row_tasks.items() if worker.open.pop(n, None) is not None]
+        worker.items.pop(item.number, None)
+        is_stopping = self.controls.stop_reason is not None
+        if len(row_tasks) > 1 and not is_stopping:
+            self._quarantine.set_aside(row_tasks)
         for row_task in row_tasks:
-            if self._stop_reason is not None:
-                self._settle(row_task, "not_run")
+            if is_stopping:
+                self._outcomes.settle(row_task, "not_run")
             elif len(row_tasks) == 1:
-                words = f"the inputs cannot be sent to a worker: {type(error).__name__}: {error}"
-                row_task.error = TransferError(words)
-                self._failed(row_task)
-        self._feed_all()
+                row_task.error = TransferError(
+                    f"the inputs cannot be sent to a worker: {type(error).__name__}: {error}"
+                )
+                self._outcomes.fail(row_task)
+        self.feed_all()
         self._notice_end()
 
     # -- what became of rows --------------------------------------------------------------------
 
-    def _enter(self, member: WorkerState, event: Any) -> None:
-        number = event.row
-        row_task = member.open.get(number)
-        if row_task is None:
+    def row_succeeded(self, row_task: RowTask, answer: Answer) -> None:
+        """A worker has an answer; the row is settled once the answer is remembered."""
+        if not self._config.remembers or answer.cached:
+            self._outcomes.settle(row_task, "ok", answer)
             return
-        if isinstance(event, RowFinished):
-            self._row_finished(member, number, row_task, event)
-        elif isinstance(event, RowStarted):
-            if not row_task.attempts:
-                row_task.queued_s = self._elapsed()
-            row_task.attempts += 1
-            member.running[number] += 1
-            self._running += 1
-            self._max_in_flight = max(self._max_in_flight, self._running)
-            self._tell_of(RowStarted(row_task.row, row_task.attempts), row_task)
-        else:
-            member.running[number] -= 1
-            self._running -= 1
-            self._attempt_over(member, number, row_task, event)
+        task = self._loop.create_task(self._remember(row_task, answer))
+        self._writes.add(task)
+        task.add_done_callback(self._written)
 
-    def _attempt_over(
-        self, member: WorkerState, number: int, row_task: RowTask, event: Any
-    ) -> None:
-        outcome: BaseException = asyncio.CancelledError()
-        if isinstance(event, AttemptFailed):
-            outcome = row_task.error = event.error
-            member.spend(number, getattr(outcome, "usage", None))
-            self._tell_of(event._replace(row=row_task.row, attempt=row_task.attempts), row_task)
-            self._heed(outcome)
-        else:
-            self._tell_of(AttemptLost(row_task.row, event.attempt), row_task)
-        self._entry.leave(member, row_task, outcome)
-
-    def _tell_of(self, event: Event, row_task: RowTask) -> None:
-        if not row_task.settled:  # a parcel may be brought a second time
-            self._emit(event)
-
-    def _heed(self, error: BaseException) -> None:
-        before = self._entry.is_limited
-        self._entry.heed(error)
-        if self._entry.is_limited != before:
-            self._tell_all()
-
-    def _row_finished(
-        self, member: WorkerState, number: int, row_task: RowTask, event: RowFinished
-    ) -> None:
-        running = member.settle(number, self._loop.time())
-        self._running -= running
-        for _ in range(running - 1):  # of a row that was asked twice; their ends come later
-            self._tell_of(AttemptLost(row_task.row, row_task.attempts), row_task)
-        if event.attempts:
-            is_first = event.attempts == row_task.attempts
-            if is_first and event.queued_ms is not None:
-                row_task.queued_s = member.offset_s + event.queued_ms / 1e3
-            row_task.started_at = event.started_at if is_first else row_task.started_at
-            row_task.latency_s = (event.latency_ms or 0.0) / 1e3
-            row_task.waited_s += (event.waited_ms or 0.0) / 1e3
-        row_task.bill(event.usage)
-        if event.error is not None or event.status == "ok":
-            row_task.error = event.error
-        outcome: Answer | BaseException | None = event.answer or event.error
-        self._entry.leave_all(member, row_task, outcome if event.attempts else None)
-        if event.status == "ok" and event.answer is not None:
-            self._succeeded(row_task, event.answer)
-        elif event.status == "failed":
-            member.failed += 1
-            self._failed(row_task)
-            self._tell(member)
-            self._timers.later("tell", _RESHARE_S, self._tell_all)  # there is less to share out
-        elif self._stop_reason is not None or (event.status == "cancelled" and self._dropping):
-            self._settle(row_task, event.status)
-        else:  # a site that ends by itself: for another
-            self._source.give_back([], [row_task])
-            self._feed_all()
-
-    def _succeeded(self, row_task: RowTask, answer: Answer) -> None:
-        if not self._remembers or answer.cached:
-            self._settle(row_task, "ok", answer)
-            return
-        task = self._loop.create_task(self._keep(row_task, answer))
-        self._keeping.add(task)
-        task.add_done_callback(self._kept)
-
-    async def _keep(self, row_task: RowTask, answer: Answer) -> None:
+    async def _remember(self, row_task: RowTask, answer: Answer) -> None:
         try:
             await self._source.keep(row_task, answer)
         except Exception as error:
-            self.stop("store", error, now=False)
-        self._settle(row_task, "ok", answer)
+            self.controls.stop("store", error, now=False)
+        self._outcomes.settle(row_task, "ok", answer)
 
-    def _kept(self, task: asyncio.Task[None]) -> None:
-        self._keeping.discard(task)
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
         self._notice_end()
 
-    def _failed(self, row_task: RowTask) -> None:
-        """Decide what a failed row means for the run."""
-        error = row_task.error
-        if row_task.settled:  # of a part that was run again
-            return
-        self._settle(row_task, "failed")
-        ending = self._failure.ending(error, self._failures, self._settled, self._total)
-        if ending is not None:
-            self.stop(ending[0], error, now=ending[1])
+    def row_failed(self, worker: WorkerState, row_task: RowTask) -> None:
+        """A row failed at a worker, for good."""
+        worker.failed += 1
+        self._outcomes.fail(row_task)
+        self._command(worker)
+        self._timers.later("command", _RESHARE_S, self.command_all)  # smaller allowances for all
 
-    def _settle(self, row_task: RowTask, status: Status, answer: Answer | None = None) -> None:
-        if row_task.settled:
-            return
-        self._settled += 1
-        self._failures += status == "failed"
-        row_task.settled = True
-        if answer is not None and answer.cached:
-            row_task.bill(answer.usage)
-        self._emit(row_task.finished(status, answer))
-        self._source.settled(row_task, status, answer, self._stop_reason is not None)
+    def row_given_back(self, row_task: RowTask) -> None:
+        """A worker that ends by itself gives a row back, for another."""
+        self._source.give_back([], [row_task])
+        self.feed_all()
+
+    def _row_settled(
+        self, row_task: RowTask, status: Status, answer: Answer | None, stopping: bool
+    ) -> None:
+        self._source.settled(row_task, status, answer, stopping)
 
     def _let_in(self) -> None:
-        if self._is_held or not self._began:
+        if self.controls.is_held or not self._is_running:
             return
         try:
-            granted = self._entry.let_in()
+            granted = self._limits.let_in()
         except Exception as error:
-            self.stop(getattr(error, "reason", "crashed"), error, now=False)
+            self.controls.stop(getattr(error, "reason", "crashed"), error, now=False)
             return
-        for site, numbers in granted.items():
-            self._tell(self._members[site], granted=numbers)
+        for name, numbers in granted.items():
+            self._command(self._workers[name], granted=numbers)
 
-    # -- what sites are told --------------------------------------------------------------------
+    # -- commands and shares --------------------------------------------------------------------
 
-    def _tell_all(self, *, beat: bool = False) -> None:
-        for member in self._members.values():
-            self._tell(member, beat=beat)
+    def command_all(self, *, beat: bool = False) -> None:
+        """Send each worker its command, if it has changed or for a `beat`."""
+        for worker in self._workers.values():
+            self._command(worker, beat=beat)
 
-    def _tell(
-        self, member: WorkerState, *, granted: Sequence[int] = (), beat: bool = False
+    def _command(
+        self, worker: WorkerState, *, granted: Sequence[int] = (), beat: bool = False
     ) -> None:
-        stop = None if self._stop_reason is None else "now" if self._now else "soft"
-        orders = Command(
-            self._shares.of(member.name),
-            self._paused,
-            self._dropping,
-            stop,  # type: ignore[arg-type]
-            self._tolerated(member),
-            self._entry.is_limited,
+        controls = self.controls
+        command = Command(
+            self._shares.of(worker.name),
+            controls.is_paused,
+            controls.drops_stragglers,
+            None if controls.stop_reason is None else "now" if controls.cancels else "soft",
+            self._failure_allowance(worker),
+            self._limits.is_limited,
         )
-        if granted or beat or orders != member.told:
-            member.told = orders
-            self._link.tell(member.name, orders._replace(granted=granted))
+        if granted or beat or command != worker.last_command:
+            worker.last_command = command
+            self._link.command(worker.name, command._replace(granted=granted))
 
-    def _tolerated(self, member: WorkerState) -> int | None:
-        """Failures of its own that a site lets pass without being told: its share of what is
-        left, so that all together pass no more."""
-        limit, total = self._failure.max_failures, self._total or self._failure.least
+    def _failure_allowance(self, worker: WorkerState) -> int | None:
+        """How many rows may fail at a worker before it must wait for a new command: its share of
+        the failures left, so that all workers together never exceed the limit."""
+        failure = self._config.failure
+        limit, total = failure.max_failures, self._config.total or failure.least
         if limit is None or (isinstance(limit, float) and total is None):
             return None
         most = limit if isinstance(limit, int) else math.floor(limit * (total or 0))
-        return member.failed + max(0, most - self._failures) // max(1, len(self._members))
+        left = max(0, most - self._outcomes.n_failed)
+        return worker.failed + left // max(1, len(self._workers))
 
     def _reshare_soon(self) -> None:
         self._timers.later("reshare", _RESHARE_S, self._reshare)
 
     def _reshare(self) -> None:
-        more = not self._source.is_empty and self._stop_reason is None
-        ready = [m for m in self._members.values() if m.ready]
+        has_more = not self._source.is_empty and self.controls.stop_reason is None
+        attempts_a_row = 2 if self._config.may_hedge else 1
         wanted = {
-            m.name: self._workers_wanted if more else self._most_there * len(m.open) for m in ready
+            w.name: self.controls.max_workers if has_more else attempts_a_row * len(w.open)
+            for w in self._workers.values()
+            if w.is_ready
         }
-        for site in self._shares.split(self._workers_wanted, wanted):
-            self._tell(self._members[site])
-            if self._entry.ask_again(self._members[site]):
+        for name in self._shares.split(self.controls.max_workers, wanted):
+            self._command(self._workers[name])
+            if self._limits.request_again(self._workers[name]):
                 self._let_in()
-            self._feed(self._members[site])
+            self._feed(self._workers[name])
 
-    # -- what sites are sent --------------------------------------------------------------------
-
-    def _feed_all(self) -> None:
-        for member in sorted(self._members.values(), key=lambda m: len(m.open)):
-            self._feed(member)
+    def feed_all(self) -> None:
+        """Send rows to all workers that have room."""
+        for worker in self._dispatcher.by_load():
+            self._feed(worker)
         self._notice_end()
 
-    def _feed(self, member: WorkerState) -> None:
-        """Send a site rows while it has room for some."""
-        if self._is_held or not self._began:
-            return
-        room = self._room(member)
-        if room <= 0 or member.name not in self._members:
-            return
-        alone = None if member.open else self._losses.take()
-        parcel = alone or self._source.take(room)
-        if parcel is not None:
-            member.send(parcel)
-            try:
-                self._link.send(member.name, parcel)
-            except Exception as error:  # inputs of the user's own classes
-                self._loop.call_soon(self.returned, member.name, parcel, error)
-
-    def _room(self, member: WorkerState) -> int:
-        share, here = self._shares.of(member.name), len(member.open)
-        if not member.ready or share == 0 or self._losses.keeps_busy(member):
-            return 0
-        ahead = max(_LEAST_AHEAD, share // 4, math.ceil(RATE_S * member.rate))
-        if here > share + ahead // 2:
-            return 0
-        room = share + ahead - here
-        if (left := self._source.left) is None:
-            return room
-        # as guided self-scheduling does (Polychronopoulos and Kuck, 1987): less towards the end
-        fair = math.ceil(left / (2 * len(self._members)))
-        return min(room, max(share - here, fair))
+    def _feed(self, worker: WorkerState) -> None:
+        if not self.controls.is_held and self._is_running:
+            self._dispatcher.feed(worker)

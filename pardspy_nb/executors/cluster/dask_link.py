@@ -1,6 +1,6 @@
-"""A Dask cluster as a fleet's sites: one in each worker process (see `hosting`).
+"""A Dask cluster as a coordinator's workers: one in each worker process (see `hosting`).
 
-Rows reach a worker as tasks, orders and reports go by the scheduler's topics: no connection but
+Rows reach a worker as tasks, command and reports go by the scheduler's topics: no connection but
 Dask's own is needed. A run has a client of its own, so what the user's does is left alone.
 """
 
@@ -19,7 +19,7 @@ from .messages import Command, PartError, dumps, report_from_bytes
 from .work_queue import WorkItem
 from .worker_tasks import CONNECT_S, WorkerSpec, bring_rows, end, host, topic_of
 
-_FAREWELL_S = 5.0  # what a run's end lets its sites finish
+_FAREWELL_S = 5.0  # what a run's end lets its workers finish
 _MOST_KEPT = 2**24  # bytes of reports that the scheduler remembers
 _FIRST = 10  # before the user's own tasks
 _MOMENT_S, _LOOKS = 0.5, 25
@@ -31,8 +31,8 @@ class DaskLink:
 
     Args:
         given: the user's client.
-        spec: what sites run.
-        ship: brings a part of a table to a site, as a task that lasts until it is done with.
+        spec: what the workers run.
+        ship: brings a partition to a worker, as a task that lasts until the partition is finished.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class DaskLink:
                 f"{error}; make what it holds inside the function, or at its first call"
             ) from error
         self._client: Any = None
-        self._fleet: Coordinator | None = None
-        self._futures: dict[str, dict[int, Any]] = {}  # parcels on their way, by site
-        self._sites: dict[str, Any] = {}  # the tasks that hold sites
-        self._letters: deque[tuple[str, bytes]] = deque()
+        self._coordinator: Coordinator | None = None
+        self._futures: dict[str, dict[int, Any]] = {}  # items on their way, by worker
+        self._hosts: dict[str, Any] = {}  # the tasks that hold the workers' engines
+        self._messages: deque[tuple[str, bytes]] = deque()
         self._sending, self._joined, self._received = False, 0, 0
         self._lock = threading.Lock()
-        self._up, self._closed, self._is_lost = f"pardspy-{self._run}", False, False
+        self._topic, self._closed, self._is_lost = f"pardspy-{self._run}", False, False
 
     async def connect(self) -> None:
         """Be connected to the scheduler."""
@@ -67,7 +67,7 @@ class DaskLink:
             security=self._given.security,
             timeout=CONNECT_S,
             set_as_default=False,
-            name=self._up,
+            name=self._topic,
         )
         with self._lock:
             is_late = self._closed
@@ -75,10 +75,10 @@ class DaskLink:
         if is_late:  # the run was cancelled in the meantime
             client.close(timeout=_FAREWELL_S)
 
-    def open(self, fleet: Coordinator) -> None:
+    def open(self, coordinator: Coordinator) -> None:
         """See `coordinator.Link`."""
-        self._fleet, self._loop = fleet, asyncio.get_running_loop()
-        self._client.subscribe_topic(self._up, self._on_report)
+        self._coordinator, self._loop = coordinator, asyncio.get_running_loop()
+        self._client.subscribe_topic(self._topic, self._on_report)
         self._client.subscribe_topic(_CLUSTER, self._on_change)
         for worker in self._client.scheduler_info(n_workers=-1)["workers"]:
             self._join(worker)
@@ -88,27 +88,27 @@ class DaskLink:
             self._loop.call_soon_threadsafe(action, *args)
 
     def _on_change(self, event: Any) -> None:
-        _, told = event
-        if told.get("action") == "add-worker":
-            self._soon(self._join, told["worker"])
-        elif told.get("action") == "remove-worker":
-            self._soon(self._gone, told["worker"])
+        _, change = event
+        if change.get("action") == "add-worker":
+            self._soon(self._join, change["worker"])
+        elif change.get("action") == "remove-worker":
+            self._soon(self._leave_out, change["worker"])
 
     def _on_report(self, event: Any) -> None:
-        _, (site, dumped) = event
+        _, (worker, dumped) = event
         self._received += len(dumped)
         if self._received > _MOST_KEPT:
             self._received = 0
             self._write("", b"")
-        self._soon(self._hear, site, dumped)
+        self._soon(self._receive, worker, dumped)
 
-    def _hear(self, site: str, dumped: bytes) -> None:
-        if self._fleet is not None:
-            self._fleet.heard(site, report_from_bytes(dumped))
+    def _receive(self, worker: str, dumped: bytes) -> None:
+        if self._coordinator is not None:
+            self._coordinator.receive(worker, report_from_bytes(dumped))
 
     def _join(self, worker: str) -> None:
-        wanted = worker not in self._sites and not self._closed and self._fleet is not None
-        if not (wanted and self._fleet and self._fleet.joined(worker)):
+        wanted = worker not in self._hosts and not self._closed and self._coordinator is not None
+        if not (wanted and self._coordinator and self._coordinator.worker_joined(worker)):
             return
         self._futures[worker] = {}
         self._joined += 1
@@ -119,119 +119,123 @@ class DaskLink:
             pure=False,
             allow_other_workers=False,
             retries=0,
-            key=f"pardspy-site-{self._run}-{self._joined}",
+            key=f"pardspy-worker-{self._run}-{self._joined}",
         )
-        self._sites[worker] = future
-        future.add_done_callback(lambda done: self._soon(self._site_ended, worker, done))
+        self._hosts[worker] = future
+        future.add_done_callback(lambda done: self._soon(self._host_ended, worker, done))
 
-    def _site_ended(self, worker: str, future: Any) -> None:
-        known = self._sites.get(worker)
-        if self._fleet is None or self._closed or known is None or known is not future:
+    def _host_ended(self, worker: str, future: Any) -> None:
+        known = self._hosts.get(worker)
+        if self._coordinator is None or self._closed or known is None or known is not future:
             return
         if future.status == "error":
-            self._fleet.left(worker, future.exception())
-        elif future.status == "finished":  # it heard nothing for too long; its worker is there
-            self._gone(worker, died=False)
+            self._coordinator.worker_left(worker, future.exception())
+        elif (
+            future.status == "finished"
+        ):  # no command came for too long; the worker itself is there
+            self._leave_out(worker, died=False)
             self._join(worker)
 
-    def _gone(self, worker: str, *, died: bool = True) -> None:
-        self._sites.pop(worker, None)
+    def _leave_out(self, worker: str, *, died: bool = True) -> None:
+        self._hosts.pop(worker, None)
         for future in self._futures.pop(worker, {}).values():
             future.cancel()
-        if self._fleet is not None:
-            self._fleet.left(worker, died=died)
+        if self._coordinator is not None:
+            self._coordinator.worker_left(worker, died=died)
 
-    def send(self, site: str, parcel: WorkItem) -> None:
+    def send(self, worker: str, item: WorkItem) -> None:
         """See `coordinator.Link`."""
         if self._ship is not None:
-            future = self._ship(self._run, site, parcel)
+            future = self._ship(self._run, worker, item)
         else:
-            future = self._bring(site, parcel)
-        self._futures[site][parcel.number] = future
-        future.add_done_callback(lambda done: self._soon(self._arrived, site, parcel, done))
+            future = self._bring_rows(worker, item)
+        self._futures[worker][item.number] = future
+        future.add_done_callback(lambda done: self._soon(self._arrived, worker, item, done))
 
-    def _bring(self, site: str, parcel: WorkItem) -> Any:
-        rows = dumps([row_task.row for row_task in parcel.row_tasks.values()])
+    def _bring_rows(self, worker: str, item: WorkItem) -> Any:
+        rows = dumps([row_task.row for row_task in item.row_tasks.values()])
         return self._client.submit(
             bring_rows,
             self._run,
             rows,
-            workers=[site],
+            workers=[worker],
             pure=False,
             allow_other_workers=False,
             retries=0,
             priority=_FIRST,
-            key=f"pardspy-rows-{self._run}-{parcel.number}",
+            key=f"pardspy-rows-{self._run}-{item.number}",
         )
 
-    def _arrived(self, site: str, parcel: WorkItem, future: Any) -> None:
-        if self._fleet is None or self._futures.get(site, {}).pop(parcel.number, None) is None:
+    def _arrived(self, worker: str, item: WorkItem, future: Any) -> None:
+        is_expected = self._futures.get(worker, {}).pop(item.number, None) is not None
+        if self._coordinator is None or not is_expected:
             return
         error = future.exception() if future.status == "error" else None
-        if parcel.is_told and future.status == "finished" and "PartError" in str(future.type):
+        if item.is_acknowledged and future.status == "finished" and "PartError" in str(future.type):
             error = future.result()
-        if parcel.is_told:
+        if item.is_acknowledged:
             if error is not None and not isinstance(error, PartError):  # whatever the table is of
                 error = PartError(
-                    "source", f"partition {parcel.number}: {type(error).__name__}: {error}"
+                    "source", f"partition {item.number}: {type(error).__name__}: {error}"
                 )
-            self._fleet.delivered(site, parcel.number, error)
+            self._coordinator.item_acknowledged(worker, item.number, error)
         elif error is not None:
-            self._fleet.returned(site, parcel, error)
+            self._coordinator.item_unsendable(worker, item, error)
 
-    def tell(self, site: str, orders: Command) -> None:
+    def command(self, worker: str, command: Command) -> None:
         """See `coordinator.Link`."""
         if self._client.status == "closed":
-            if self._fleet is not None and not self._is_lost:
+            if self._coordinator is not None and not self._is_lost:
                 self._is_lost = True
                 gone = ClusterError("the cluster's scheduler is gone")
-                self._loop.call_soon(partial(self._fleet.stop, "cluster", gone, now=True))
+                stop = self._coordinator.controls.stop
+                self._loop.call_soon(partial(stop, "cluster", gone, now=True))
             return
-        self._write(topic_of(self._run, site), dumps(orders))
+        self._write(topic_of(self._run, worker), dumps(command))
 
-    def _write(self, topic: str, letter: bytes) -> None:
+    def _write(self, topic: str, message: bytes) -> None:
         with self._lock:
-            self._letters.append((topic, letter))
+            self._messages.append((topic, message))
             if self._sending:
                 return
             self._sending = True
         asyncio.run_coroutine_threadsafe(self._post(), self._client.loop.asyncio_loop)
 
     async def _post(self) -> None:
-        """Send letters one after the other, so that they arrive in order."""
+        """Send messages one after the other, so that they arrive in order."""
         while True:
             with self._lock:
-                if not self._letters:
+                if not self._messages:
                     self._sending = False
                     return
-                topic, letter = self._letters.popleft()
-            with contextlib.suppress(Exception):  # the scheduler is gone, and with it all sites
+                topic, message = self._messages.popleft()
+            with contextlib.suppress(Exception):  # the scheduler is gone, and with it all workers
                 if topic:
-                    await self._client.scheduler.log_event(topic=topic, msg=letter)
+                    await self._client.scheduler.log_event(topic=topic, msg=message)
                 else:
                     await self._client._run_on_scheduler(_trim, self._run)
 
     async def close(self) -> None:
-        """Let go of all sites. What takes longer than a moment goes on behind the scenes."""
+        """Let go of all workers. What takes longer than a moment goes on behind the scenes."""
         with self._lock:
             self._closed = True
         if self._client is None:
             return
-        leaving = threading.Thread(target=self._leave, name="pardspy-farewell", daemon=True)
+        leaving = threading.Thread(target=self._say_farewell, name="pardspy-farewell", daemon=True)
         leaving.start()
         for _ in range(_LOOKS):
             if not leaving.is_alive():
                 return
             await asyncio.sleep(_MOMENT_S / _LOOKS)
 
-    def _leave(self) -> None:
+    def _say_farewell(self) -> None:
         from distributed import wait
 
         tasks = [f for here in self._futures.values() for f in list(here.values())]
         with contextlib.suppress(Exception), self._client.as_current():  # what is left of a cluster
             self._client.unsubscribe_topic(_CLUSTER)
             self._client.run(end, self._run, on_error="ignore")
-            wait([*self._sites.values(), *tasks], timeout=_FAREWELL_S)
+            wait([*self._hosts.values(), *tasks], timeout=_FAREWELL_S)
         with contextlib.suppress(Exception):
             self._client.run_on_scheduler(_forget, self._run)
         with contextlib.suppress(Exception):

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from ...core.clock import Clock
 from ...core.events import Event, Row
-from ...core.options import Options
-from ...engine.policies import FailurePolicy
-from ...modules.module import Module
 from ...store.cache import AnswerCache
-from ...tables.inputs import RowBatch
-from ..engine_factory import least_of
-from .coordinator import ClusterError, Coordinator
+from ..base import Work
+from .coordinator import ClusterError, Coordinator, CoordinatorConfig
 from .dask_link import DaskLink
 from .work_queue import RowWorkQueue, WorkQueue
 from .worker_tasks import WorkerSpec
@@ -22,60 +17,62 @@ __all__ = ["ClusterError", "ClusterExecutor"]
 
 
 class ClusterExecutor:
-    """A Dask cluster (see `engine_thread.Place`). Rows go there; answers are remembered here."""
+    """Makes attempts at the workers of a Dask cluster (see `base.Executor`). Rows go there;
+    answers are remembered here.
 
-    def __init__(
-        self,
-        module: Module,
-        batch: RowBatch,
-        options: Options,
-        *,
-        workers: int,
-        cache: AnswerCache | None,
-        clock: Clock,
-        most_ahead: int | None = None,
-    ) -> None:
-        self._batch, self._options, self._workers = batch, options, workers
-        self._cache, self._clock, self._most_ahead = cache, clock, most_ahead
-        self._link = self._linked(module, options)
+    Args:
+        link: the way to the workers; None for one that sends rows.
+    """
 
-    def _linked(self, module: Module, options: Options) -> DaskLink:
-        return DaskLink(options.executor, WorkerSpec.of(module, options))
-
-    def _source(self, rows: Iterator[Row]) -> WorkQueue:
-        return RowWorkQueue(
-            rows,
-            blocking=self._batch.blocking,
-            total=self._batch.total,
-            cache=self._cache,
-            most_ahead=self._most_ahead,
+    def __init__(self, work: Work, link: DaskLink | None = None) -> None:
+        self._work = work
+        self._link = link or DaskLink(
+            work.options.executor, WorkerSpec.of(work.module, work.options)
         )
 
     async def prepare(self) -> None:
-        """See `engine_thread.Place`."""
+        """See `base.Executor`."""
         await self._link.connect()
 
     @asynccontextmanager
     async def engine(
-        self, rows: Iterator[Row], emit: Callable[[Event], None]
+        self, rows: Iterator[Row], emit: Callable[[Event], None], cache: AnswerCache | None
     ) -> AsyncIterator[Coordinator]:
-        """See `engine_thread.Place`."""
-        batch, options = self._batch, self._options
-        failure = FailurePolicy(options.max_failures, options.fail_fast, least_of(batch))
-        try:
-            yield Coordinator(
-                self._source(rows),
-                self._link,
-                emit,
-                clock=self._clock,
-                total=batch.total,
-                max_workers=self._workers,
-                failure=failure,
-                rpm=options.rpm,
-                tpm=options.tpm,
-                max_cost_usd=options.max_cost_usd,
-                cache=self._cache,
-                duplicates=options.hedge is not None,
-            )
-        finally:
-            await self._link.close()
+        """See `base.Executor`."""
+        batch = self._work.batch
+        queue = RowWorkQueue(
+            rows,
+            blocking=batch.blocking,
+            total=batch.total,
+            cache=cache,
+            most_ahead=self._work.most_ahead,
+        )
+        async with coordinating(self._work, self._link, queue, emit, cache) as coordinator:
+            yield coordinator
+
+
+@asynccontextmanager
+async def coordinating(
+    work: Work,
+    link: DaskLink,
+    queue: WorkQueue,
+    emit: Callable[[Event], None],
+    cache: AnswerCache | None,
+) -> AsyncIterator[Coordinator]:
+    """A coordinator for some work; the link is closed afterwards. With a cache, answers are
+    remembered here."""
+    options = work.options
+    config = CoordinatorConfig(
+        total=work.batch.total,
+        max_workers=work.max_workers,
+        failure=work.failure,
+        rpm=options.rpm,
+        tpm=options.tpm,
+        max_cost_usd=options.max_cost_usd,
+        remembers=cache is not None,
+        may_hedge=options.hedge is not None,
+    )
+    try:
+        yield Coordinator(queue, link, emit, config, clock=work.clock)
+    finally:
+        await link.close()

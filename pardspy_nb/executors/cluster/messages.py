@@ -1,4 +1,4 @@
-"""What a run and its sites tell each other. Rows go by number; all of it can be pickled."""
+"""The messages between a run and its workers. Rows go by number; all messages can be pickled."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
 
 
 class AttemptRequest(NamedTuple):
-    """A site asks whether an attempt at a row may start. `size` is the row's length (see `Pace`),
-    `bound` the most that the attempt can use, where a budget has to know."""
+    """A worker asks whether an attempt at a row may start. `size` is the row's length (see
+    `RateLimiter`), `bound` the most that the attempt can use, where a budget has to know."""
 
     number: int
     size: float
@@ -26,14 +26,14 @@ class AttemptRequest(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What happened at a site since its last report.
+    """What happened at a worker since its last report.
 
-    `in_force` is the number of workers that it keeps to by now, `limits` what an endpoint's
-    headers said; `over` is the last report, with the site's own error if it broke down.
+    `in_force` is the share that the worker keeps to by now, `limits` what an endpoint's headers
+    said. `over` marks the last report, with the worker's own error in `crash` if it broke down.
     """
 
     events: Sequence[Event] = ()
-    asks: Sequence[AttemptRequest] = ()
+    requests: Sequence[AttemptRequest] = ()
     in_force: int | None = None
     limits: Limits | None = None
     over: bool = False
@@ -41,19 +41,23 @@ class Report(NamedTuple):
 
 
 class Command(NamedTuple):
-    """How a site is to go on; the latest count.
+    """How a worker is to go on. The latest command holds.
 
-    After more than `tolerated` failures of its own, None for any number, the site starts nothing
-    until more are; with `asks` it asks before each attempt, and `granted` are rows whose next
-    attempt may start.
+    Attributes:
+        share: rows that the worker may have in flight.
+        stop: whether to start nothing new (`"soft"`) and to cancel what is in flight (`"now"`).
+        failure_allowance: rows that may fail there; after more failures the worker starts nothing
+            until a command allows more. None for any number.
+        must_request: whether the worker must request each attempt.
+        granted: numbers of rows whose next attempt may start.
     """
 
-    workers: int
-    paused: bool = False
-    dropping: bool = False
+    share: int
+    is_paused: bool = False
+    drops_stragglers: bool = False
     stop: Stop | None = None
-    tolerated: int | None = None
-    asks: bool = False
+    failure_allowance: int | None = None
+    must_request: bool = False
     granted: Sequence[int] = ()
 
 

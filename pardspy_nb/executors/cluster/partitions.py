@@ -4,12 +4,13 @@ answers. What comes back is what happened to each row, not what is in it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...core.events import Row
+from ...core.events import Event, Row
 from ...core.options import Options
 from ...modules.module import Module
 from ...store.cache import AnswerCache
@@ -17,16 +18,18 @@ from ...tables.chunks import PART_ROWS, part_of_table
 from ...tables.inputs import RowBatch, feeding
 from ...tables.parquet import to_arrow
 from ...tables.readers import as_table, check_names
+from ..base import Work
+from .coordinator import Coordinator
 from .dask_link import DaskLink
-from .executor import ClusterExecutor
+from .executor import coordinating
 from .messages import PartError, dumps, loads
-from .work_queue import PartitionWorkQueue, WorkItem, WorkQueue
+from .work_queue import PartitionWorkQueue, WorkItem
 from .worker_tasks import WorkerSpec, hosted_here
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ABOUT = "_pardspy.json"  # readers of a folder leave out what begins with _
+ABOUT_FILE = "_pardspy.json"  # readers of a folder leave out what begins with _
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json"}
 
 
@@ -75,21 +78,21 @@ class Partitions:
             _check_folder(folder)
 
     @property
-    def work(self) -> Path | None:
+    def work_folder(self) -> Path | None:
         """Where partitions are written while the run goes on."""
         return None if self.folder is None else self.folder.with_name(f".{self.folder.name}.part")
 
-    def ship(self, run: str, site: str, parcel: WorkItem) -> Any:
-        """Have a partition run at a site: the task's future."""
-        number = parcel.number
-        part = self._client.compute(self._partitions[number], workers=[site])
+    def ship(self, run: str, worker: str, item: WorkItem) -> Any:
+        """Have a partition run at a worker: the task's future."""
+        number = item.number
+        part = self._client.compute(self._partitions[number], workers=[worker])
         self._shipped += 1
         job = self._job(run, number)
         future = self._client.submit(
             run_part,
             dumps(job),
             part,
-            workers=[site],
+            workers=[worker],
             allow_other_workers=False,
             pure=False,
             retries=0,
@@ -99,7 +102,7 @@ class Partitions:
         return future
 
     def _job(self, run: str, number: int) -> Job:
-        work = None if self.work is None else str(self.work)
+        work = None if self.work_folder is None else str(self.work_folder)
         return Job(
             run,
             self._module,
@@ -139,7 +142,7 @@ class Job(NamedTuple):
 
 
 def run_part(job_bytes: bytes, partition: Any) -> Any:
-    """The task that runs a partition on a worker's site: its answers, or how many if they are
+    """The task that runs a partition on a worker's worker: its answers, or how many if they are
     written to a file. What goes wrong is returned, because Dask logs what is raised."""
     from distributed import secede
 
@@ -189,28 +192,34 @@ def _indexed(partition: Any, position: int) -> Any:
     return partition if counts else partition.set_axis(index.tolist())
 
 
-class PartitionExecutor(ClusterExecutor):
-    """A Dask cluster whose workers take partitions, and remember answers themselves."""
+class PartitionExecutor:
+    """Makes attempts at the workers of a Dask cluster, which take partitions and remember answers
+    themselves (see `base.Executor`)."""
 
-    def __init__(
-        self, shards: Partitions, *args: Any, cache: AnswerCache | None, **more: Any
-    ) -> None:
-        self._shards = shards
-        super().__init__(*args, cache=None, **more)
+    def __init__(self, partitions: Partitions, work: Work) -> None:
+        self._partitions, self._work = partitions, work
+        spec = WorkerSpec.of(work.module, work.options, remembers=True)
+        self._link = DaskLink(work.options.executor, spec, partitions.ship)
 
-    def _linked(self, module: Module, options: Options) -> DaskLink:
-        spec = WorkerSpec.of(module, options, remembers=True)
-        return DaskLink(options.executor, spec, self._shards.ship)
+    async def prepare(self) -> None:
+        """See `base.Executor`."""
+        await self._link.connect()
 
-    def _source(self, rows: Iterator[Row]) -> WorkQueue:
-        return PartitionWorkQueue(self._shards.lengths, self._options.samples)
+    @asynccontextmanager
+    async def engine(
+        self, rows: Iterator[Row], emit: Callable[[Event], None], cache: AnswerCache | None
+    ) -> AsyncIterator[Coordinator]:
+        """See `base.Executor`."""
+        queue = PartitionWorkQueue(self._partitions.lengths, self._work.options.samples)
+        async with coordinating(self._work, self._link, queue, emit, None) as coordinator:
+            yield coordinator
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse to write over anything but an earlier result."""
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder.parent)!r}")
-    if folder.exists() and not (folder / _ABOUT).exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / ABOUT_FILE).exists() and any(folder.iterdir()):
         raise FileExistsError(f"{str(folder)!r} holds something else than a result of a run")
 
 

@@ -1,4 +1,4 @@
-"""Rows that were in flight where a site died: whether one of them is the reason."""
+"""Rows that were in flight where a worker died: whether one of them is the reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...engine.row_task import RowTask
 from .work_queue import WorkItem
 from .worker_state import WorkerState
 
-_SUSPECT, _GUILTY = 2, 3  # sites that died with a row in flight: it is asked alone; it fails
+_SUSPECT, _GUILTY = 2, 3  # workers that died with a row in flight: it is asked alone; it fails
 
 
 class WorkerLostError(AttemptError):
@@ -21,7 +21,7 @@ class WorkerLostError(AttemptError):
 
 
 class Quarantine:
-    """Counts the sites that died with each row in flight. After the second it is asked by itself,
+    """Counts the workers that died with each row in flight. After the second it is asked by itself,
     so that after the third it is known that it was no neighbour."""
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Quarantine:
         """Whether no row waits to be asked alone."""
         return not self._suspects
 
-    def count(self, member: WorkerState, share: int) -> None:
-        """A site of so many workers died. Of rows that began a moment ago nothing was heard."""
-        unheard = [n for n in member.open if not member.running[n]]
-        self._counts.update([*unheard[:share], *+member.running])
+    def count(self, worker: WorkerState, share: int) -> None:
+        """A worker of so many workers died. Of rows that began a moment ago nothing was heard."""
+        unheard = [n for n in worker.open if not worker.running[n]]
+        self._counts.update([*unheard[:share], *+worker.running])
 
     def hit(self, number: int) -> bool:
         """Whether a row may have been in flight at one that died."""
@@ -62,9 +62,9 @@ class Quarantine:
     def _is_suspect(self, number: int) -> bool:
         return self._counts[number] >= _SUSPECT
 
-    def keeps_busy(self, member: WorkerState) -> bool:
-        """Whether a site has a row that is asked alone."""
-        return bool(self._counts) and any(map(self._is_suspect, member.open))
+    def keeps_busy(self, worker: WorkerState) -> bool:
+        """Whether a worker has a row that is asked alone."""
+        return bool(self._counts) and any(map(self._is_suspect, worker.open))
 
     def take(self) -> WorkItem | None:
         """The next row to be asked alone."""

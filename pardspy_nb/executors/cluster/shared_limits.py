@@ -1,4 +1,4 @@
-"""Limits of a whole fleet: attempts that sites ask for are let in one by one, by real gates."""
+"""Limits of a whole cluster: attempts that workers request are let in one by one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Outcome = Answer | BaseException | None
 
 
 class SharedLimits:
-    """Where attempts ask to be let in.
+    """Lets attempts in, for all workers together.
 
     Args:
-        rpm, tpm, max_cost_usd: limits of all sites together.
-        members: the sites, by name.
-        share: how many workers a site has; more attempts it could not begin.
-        opened: called when some may be let in again.
+        rpm, tpm, max_cost_usd: limits of all workers together.
+        workers: the workers, by name.
+        share: how many rows a worker may have in flight; it could not begin more attempts.
+        opened: called when attempts may be let in again.
 
     Attributes:
-        is_limited: whether sites have to ask. Without limits they do once an endpoint speaks of
-            some, or asks to wait.
+        is_limited: whether workers must request attempts. Without given limits they must once an
+            endpoint reports limits, or asks to wait.
     """
 
     def __init__(
@@ -40,99 +40,99 @@ class SharedLimits:
         rpm: float | None,
         tpm: float | None,
         max_cost_usd: float | None,
-        members: Mapping[str, WorkerState],
+        workers: Mapping[str, WorkerState],
         share: Callable[[str], int],
         opened: Callable[[], None],
     ) -> None:
-        self._members, self._share, self._opened = members, share, opened
-        self._told: dict[int, AttemptRequest] = {}  # by the rows' numbers
-        self._pace = RateLimiter(rpm, tpm, lambda row: self._told[row.number].size)
-        self._list: list[Limiter] = [self._pace]
+        self._workers, self._share, self._opened = workers, share, opened
+        self._latest: dict[int, AttemptRequest] = {}  # by the rows' numbers
+        self._rate_limiter = RateLimiter(rpm, tpm, lambda row: self._latest[row.number].size)
+        self._limiters: list[Limiter] = [self._rate_limiter]
         if max_cost_usd is not None:
-            self._list.append(Budget(max_cost_usd, self._bound_of))
+            self._limiters.append(Budget(max_cost_usd, self._bound_of))
         self.is_limited = (rpm, tpm, max_cost_usd) != (None, None, None)
-        self._asks: deque[tuple[str, AttemptRequest]] = deque()
+        self._requests: deque[tuple[str, AttemptRequest]] = deque()
         self._inside: Counter[int] = Counter()  # attempts let in, by the rows' numbers
-        self._gates: Admission | None = None
+        self._admission: Admission | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin, on this loop."""
         self._loop = loop
-        self._gates = Admission(self._list, loop.call_later, self._opened)
+        self._admission = Admission(self._limiters, loop.call_later, self._opened)
 
     def _bound_of(self, row: Row) -> Bound:
-        bound = self._told[row.number].bound
+        bound = self._latest[row.number].bound
         assert bound is not None
         return bound
 
     def learn(self, limits: Limits) -> None:
         """An endpoint told its limits."""
-        self._pace.learn(limits)
+        self._rate_limiter.learn(limits)
         self.is_limited = True
 
     def heed(self, error: BaseException) -> None:
-        """An endpoint that asks one site to wait asks all of them."""
+        """An endpoint that asks one worker to wait asks all of them."""
         wait_s = getattr(error, "retry_after_s", None)
         if wait_s and (is_rate_limited(error) or is_overloaded(error)) and not self.is_limited:
-            self._pace.leave(Row(-1, 0, 0, {}), error, self._loop.time())
+            self._rate_limiter.leave(Row(-1, 0, 0, {}), error, self._loop.time())
             self.is_limited = True
 
-    def ask(self, site: str, asks: list[AttemptRequest]) -> None:
-        """A site asks for attempts."""
-        self._asks.extend((site, ask) for ask in asks)
+    def request(self, worker: str, requests: list[AttemptRequest]) -> None:
+        """A worker requests attempts."""
+        self._requests.extend((worker, request) for request in requests)
 
-    def ask_again(self, member: WorkerState) -> bool:
-        """Whether a site has room again for what it asked before."""
-        if not member.later or member.inside >= self._share(member.name):
+    def request_again(self, worker: WorkerState) -> bool:
+        """Request deferred attempts again, if their worker has room. Returns whether it has."""
+        if not worker.deferred or worker.admitted >= self._share(worker.name):
             return False
-        self.ask(member.name, member.later)
-        member.later = []
+        self.request(worker.name, worker.deferred)
+        worker.deferred = []
         return True
 
     def let_in(self) -> dict[str, list[int]]:
-        """The rows whose next attempts may start now, by site; in the order they were asked for.
-        What a gate raises is passed on."""
+        """The rows whose next attempts may start now, by worker, in the order of the requests.
+        Errors of the limiters are passed on."""
         granted: dict[str, list[int]] = {}
-        while self._asks:
-            site, ask = self._asks[0]
-            member = self._members.get(site)
-            row_task = None if member is None else member.open.get(ask.number)
-            if member is not None and row_task is not None:
-                if member.inside >= self._share(site):
-                    member.later.append(ask)
-                elif self._admits(member, row_task, ask):
-                    granted.setdefault(site, []).append(ask.number)
+        while self._requests:
+            name, request = self._requests[0]
+            worker = self._workers.get(name)
+            row_task = None if worker is None else worker.open.get(request.number)
+            if worker is not None and row_task is not None:
+                if worker.admitted >= self._share(name):
+                    worker.deferred.append(request)
+                elif self._admits(worker, row_task, request):
+                    granted.setdefault(name, []).append(request.number)
                 else:
                     break
-            self._asks.popleft()
+            self._requests.popleft()
         return granted
 
-    def _admits(self, member: WorkerState, row_task: RowTask, ask: AttemptRequest) -> bool:
-        assert self._gates is not None
-        self._told[ask.number] = ask
-        if self._gates.shut or not self._gates.admit(row_task.row, self._loop.time()):
+    def _admits(self, worker: WorkerState, row_task: RowTask, request: AttemptRequest) -> bool:
+        assert self._admission is not None
+        self._latest[request.number] = request
+        if self._admission.is_closed or not self._admission.admit(row_task.row, self._loop.time()):
             return False
-        self._inside[ask.number] += 1
-        member.inside += 1
+        self._inside[request.number] += 1
+        worker.admitted += 1
         return True
 
-    def leave(self, member: WorkerState, row_task: RowTask, outcome: Outcome) -> None:
+    def leave(self, worker: WorkerState, row_task: RowTask, outcome: Outcome) -> None:
         """An attempt is over, if it was let in."""
         number = row_task.row.number
-        if self._inside[number] and self._gates is not None:
+        if self._inside[number] and self._admission is not None:
             self._inside[number] -= 1
-            member.inside -= 1
-            self._gates.leave(row_task.row, outcome, self._loop.time())
+            worker.admitted -= 1
+            self._admission.leave(row_task.row, outcome, self._loop.time())
 
-    def leave_all(self, member: WorkerState, row_task: RowTask, outcome: Outcome) -> None:
+    def leave_all(self, worker: WorkerState, row_task: RowTask, outcome: Outcome) -> None:
         """A row is settled or lost: of two attempts let in one has the outcome."""
         number = row_task.row.number
         while self._inside[number]:
-            self.leave(member, row_task, outcome)
+            self.leave(worker, row_task, outcome)
             outcome = asyncio.CancelledError()
         del self._inside[number]
-        self._told.pop(number, None)
+        self._latest.pop(number, None)
 
-    def forget(self, site: str) -> None:
-        """A site is gone."""
-        self._asks = deque((at, ask) for at, ask in self._asks if at != site)
+    def forget(self, worker: str) -> None:
+        """A worker is gone."""
+        self._requests = deque((name, r) for name, r in self._requests if name != worker)

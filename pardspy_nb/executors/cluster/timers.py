@@ -1,4 +1,4 @@
-"""Things to be done once, after a while."""
+"""Timers by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Timers:
-    """Timers by name; one that runs is not put off by being asked for again."""
+    """Timers by name. Asking for one that runs changes nothing: it fires at its first time."""
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.TimerHandle] = {}
@@ -24,11 +24,11 @@ class Timers:
         self._running[name] = asyncio.get_running_loop().call_later(after_s, act)
 
     def cancel(self, name: str) -> None:
-        """Let it be."""
+        """Cancel the timer."""
         if (timer := self._running.pop(name, None)) is not None:
             timer.cancel()
 
     def close(self) -> None:
-        """Let all of it be."""
+        """Cancel all timers."""
         for name in list(self._running):
             self.cancel(name)

@@ -1,4 +1,4 @@
-"""What a fleet sends out: rows, or whole parts of a table that nobody has here."""
+"""What a coordinator sends out: rows, or whole partitions that are not in this process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see 
 
 
 class WorkItem:
-    """Rows that go to a site together.
+    """Rows that go to a worker together.
 
     Attributes:
         row_tasks: the rows, by number.
-        part: the position of the first row, if they are a part of a table that the site gets
+        part: the position of the first row, if they are a part of a table that the worker gets
             itself; None where the rows hold their inputs. Of a part it is told when it is done
             with, beside what became of its rows; otherwise it is sent again.
     """
@@ -33,7 +33,7 @@ class WorkItem:
         self.number, self.row_tasks, self.part = number, row_tasks, part
 
     @property
-    def is_told(self) -> bool:
+    def is_acknowledged(self) -> bool:
         """Whether its end is told beside those of its rows."""
         return self.part is not None
 
@@ -63,13 +63,13 @@ class WorkQueue(Protocol):
         settle: Settle,
     ) -> None:
         """Begin. `wake` is to be called when there may be more, `broke` with an error and the
-        reason it is for the run to end, `settle` for rows that need no site."""
+        reason it is for the run to end, `settle` for rows that need no worker."""
 
     def take(self, room: int) -> WorkItem | None:
-        """What is sent to a site with room for so many rows; None if there is nothing now."""
+        """What is sent to a worker with room for so many rows; None if there is nothing now."""
 
-    def give_back(self, parcels: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
-        """Send these once more, to another site; rows that are settled are not asked again,
+    def give_back(self, items: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
+        """Send these once more, to another worker; rows that are settled are not asked again,
         unless they come with their part."""
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
@@ -110,7 +110,7 @@ class RowWorkQueue:
         self._cache, self._most_ahead, self._released = cache, most_ahead, 0
         self._queue: RowQueue | None = None
         self._deduplicator: Deduplicator | None = None
-        self._parcels = self._pulled = 0
+        self._n_items = self._pulled = 0
         self._returned: set[int] = set()  # numbers of rows that are pulled again
 
     def open(
@@ -157,8 +157,8 @@ class RowWorkQueue:
                 row_tasks[row_task.row.number] = row_task
         else:
             self._loop.call_soon(self._wake)
-        self._parcels += 1
-        return WorkItem(self._parcels, row_tasks) if row_tasks else None
+        self._n_items += 1
+        return WorkItem(self._n_items, row_tasks) if row_tasks else None
 
     def _next(self) -> RowTask | None:
         assert self._queue is not None
@@ -176,13 +176,13 @@ class RowWorkQueue:
         if row_task.settled:
             return True
         try:
-            return self._deduplicator is not None and self._deduplicator.spares(row_task)
+            return self._deduplicator is not None and self._deduplicator.needs_no_attempt(row_task)
         except Exception as error:
             self._broke(error, "store")
             self._settle(row_task, "not_run", None)
             return True
 
-    def give_back(self, parcels: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
+    def give_back(self, items: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
         """See `WorkQueue`."""
         if self._queue is not None:
             for row_task in reversed(list(row_tasks)):
@@ -214,7 +214,7 @@ class RowWorkQueue:
 
 
 class PartitionWorkQueue:
-    """Parts of a table that sites get themselves: here only their rows' numbers are known.
+    """Parts of a table that workers get themselves: here only their rows' numbers are known.
 
     Args:
         lengths: rows of each part, in order.
@@ -256,9 +256,9 @@ class PartitionWorkQueue:
         if not self._waiting:
             return None
         waiting = self._waiting.popleft()
-        return waiting if isinstance(waiting, WorkItem) else self._parcel(*waiting)
+        return waiting if isinstance(waiting, WorkItem) else self._partition_item(*waiting)
 
-    def _parcel(self, number: int, first: int, rows: int) -> WorkItem:
+    def _partition_item(self, number: int, first: int, rows: int) -> WorkItem:
         row_tasks = {}
         for position in range(first, first + rows):
             for sample in range(self._repeat):
@@ -266,9 +266,9 @@ class PartitionWorkQueue:
                 row_tasks[row.number] = RowTask(row)
         return WorkItem(number, row_tasks, part=first)
 
-    def give_back(self, parcels: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
+    def give_back(self, items: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
         """See `WorkQueue`."""
-        self._waiting.extendleft(parcels)
+        self._waiting.extendleft(items)
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
         """See `WorkQueue`."""
@@ -284,4 +284,4 @@ class PartitionWorkQueue:
     def close(self) -> list[RowTask]:
         """See `WorkQueue`."""
         sent = [p for p in self._waiting if isinstance(p, WorkItem)]
-        return [f for parcel in sent for f in parcel.row_tasks.values() if not f.settled]
+        return [f for item in sent for f in item.row_tasks.values() if not f.settled]

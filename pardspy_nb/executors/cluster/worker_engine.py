@@ -1,9 +1,8 @@
-"""One process's part in a run: an engine that is fed rows and steered from elsewhere."""
+"""A worker's part in a run: an engine that is sent rows and commands by the coordinator."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -17,15 +16,14 @@ from ...engine.policies import FailurePolicy
 from ...engine.protocols import Cache
 from ...engine.rate_limit_headers import Limits, limits_of
 from ...engine.row_queue import NOT_YET
-from ...llm.endpoint import header_listener
 from ...modules.invocation import Caller
 from ...modules.module import Module
-from ..engine_factory import assembled, calling, cap_answers, has_one_model, prepare
+from ..engine_factory import calling, engine_config, make_engine, prepare
 from .messages import AttemptRequest, Command, Report
 from .remote_limiter import RemoteLimiter
 
 _GATHER_S = 0.01  # events are sent together, at most this late
-_ALONE_S = 60.0  # without a word from the run it is taken to be dead: nobody would have the answers
+_ALONE_S = 60.0  # without a command the run is taken to be dead: nobody would get the answers
 
 
 class Feed:
@@ -47,9 +45,6 @@ class WorkerEngine:
     Args:
         send: takes each report; must be quick.
         cache: remembers rows here, where the run does not do so itself.
-
-    Attributes:
-        context: what `add` and `order` are to be called in, because attempts begin there.
     """
 
     def __init__(
@@ -64,27 +59,26 @@ class WorkerEngine:
         self._module, self._options, self._send = module, options, send
         self._clock, self._cache = clock, cache
         self._feed = Feed()
-        self._admission = RemoteLimiter(self._ask, self._upcoming)
-        self._orders = Command(0)
+        self._limiter = RemoteLimiter(self._request, self._upcoming)
+        self._command = Command(0)
         self._failed = 0  # rows
         self._kept: dict[int, Callable[[RowFinished], None]] = {}  # by the numbers of rows
         self._counted = {n for n, of in module.outputs.items() if of.labels is not None}
         self._confirmed: int | None = None
         self._events: list[Event] = []
-        self._asks: list[AttemptRequest] = []
-        self._heard: Limits | None = None
+        self._requests: list[AttemptRequest] = []
+        self._limits_seen: Limits | None = None
         self._flush_at: asyncio.TimerHandle | None = None
         self._engine: Engine | None = None
         self._caller: Caller | None = None
         self._end: RunFinished | None = None
-        self._last_word = 0.0
+        self._last_command_at = 0.0
         self._stopped = self._is_paused = self._holds = False
-        self.context = contextvars.copy_context()
 
     async def run(self) -> None:
-        """Go on until the orders are to stop, or no word comes any more."""
+        """Go on until a command to stop, or until no command comes any more."""
         self._loop = asyncio.get_running_loop()
-        self._last_word = self._loop.time()
+        self._last_command_at = self._loop.time()
         crash: BaseException | None = None
         try:
             await self._run()
@@ -96,36 +90,36 @@ class WorkerEngine:
         self._flush(over=True, crash=crash)
 
     async def _run(self) -> None:
-        cap_answers(self._module, self._options)
-        if has_one_model(self._module):
-            header_listener.set(self._hear)
-        self.context = contextvars.copy_context()
-        async with calling(self._module) as caller:
+        async with calling(self._module, self._options, self._hear) as caller:
             await prepare(self._module)
             self._caller = caller
-            self._engine = assembled(
+            config = engine_config(
                 self._module,
                 self._options,
-                caller,
-                self._feed,
-                self._emit,
-                clock=self._clock,
                 total=None,
                 max_workers=1,
                 failure=FailurePolicy(None, self._options.fail_fast),
-                gates=[self._admission],
-                cache=self._cache,
             )
-            self._engine.set_workers(0)
+            self._engine = make_engine(
+                self._module,
+                caller,
+                self._feed,
+                self._emit,
+                config,
+                self._clock,
+                self._cache,
+                [self._limiter],
+            )
+            self._engine.controls.set_workers(0)
             self._watch()
             self._loop.call_soon(self._begin)
             await self._engine.run()
 
     def _begin(self) -> None:
-        """Report for the first time, and follow the orders that have come by now."""
+        """Report for the first time, and follow the latest command."""
         self._confirm(0)
-        orders, self._orders = self._orders, Command(0)
-        self.order(orders)
+        command, self._command = self._command, Command(0)
+        self.obey(command)
 
     # -- what comes ---------------------------------------------------------------------------
 
@@ -141,51 +135,52 @@ class WorkerEngine:
         elif self._engine is not None:
             self._engine.wake()
 
-    def order(self, orders: Command) -> None:
-        """Go on as ordered."""
-        before, self._orders = self._orders, orders
+    def obey(self, command: Command) -> None:
+        """Follow a command from now on."""
+        before, self._command = self._command, command
         engine = self._engine
         if engine is None:
-            return  # they are followed once it is there
-        self._last_word = self._loop.time()
-        self._admission.asks = orders.asks
-        self._admission.grant(orders.granted)
-        if orders.workers != before.workers:
-            engine.set_workers(orders.workers)
-        if orders.tolerated is None or self._failed <= orders.tolerated:
+            return  # it is followed once there is an engine
+        self._last_command_at = self._loop.time()
+        self._limiter.must_request = command.must_request
+        self._limiter.grant(command.granted)
+        if command.share != before.share:
+            engine.controls.set_workers(command.share)
+        if command.failure_allowance is None or self._failed <= command.failure_allowance:
             self._holds = False
-        self._pause(orders.paused or self._holds)
-        if orders.dropping and not before.dropping:
-            engine.drop_stragglers()
-        if orders.stop is not None:
-            self._stop(now=orders.stop == "now")
+        self._pause(command.is_paused or self._holds)
+        if command.drops_stragglers:
+            engine.controls.drop_stragglers()
+        if command.stop is not None:
+            self._stop(now=command.stop == "now")
         engine.wake()
         self._settle_share()
 
     def _pause(self, paused: bool) -> None:
         if self._engine is not None and paused != self._is_paused:
             self._is_paused = paused
-            (self._engine.pause if paused else self._engine.resume)()
+            controls = self._engine.controls
+            (controls.pause if paused else controls.resume)()
 
     def _stop(self, *, now: bool) -> None:
         self._stopped = True
         if self._engine is not None:
-            self._engine.stop("cancelled", now=now)
+            self._engine.controls.stop("cancelled", now=now)
 
     def _emit_rest(self) -> None:
         while self._feed.rows:
             row = self._feed.rows.popleft()
             self._emit(RowFinished(row, "not_run", None, None, 0, *[None] * 5))
 
-    def _heed_failures(self) -> None:
-        """More failures than are this site's to let pass: go on once the run says so."""
-        tolerated = self._orders.tolerated
-        if tolerated is not None and self._failed > tolerated:
+    def _check_failures(self) -> None:
+        """Start nothing after more failures than allowed, until a command allows more."""
+        failure_allowance = self._command.failure_allowance
+        if failure_allowance is not None and self._failed > failure_allowance:
             self._holds = True
             self._pause(True)
 
     def _watch(self) -> None:
-        if self._loop.time() - self._last_word > _ALONE_S:
+        if self._loop.time() - self._last_command_at > _ALONE_S:
             self._stop(now=True)
         self._loop.call_later(_ALONE_S / 4, self._watch)
 
@@ -200,7 +195,7 @@ class WorkerEngine:
         self._failed += isinstance(event, RowFinished) and event.status == "failed"
         self._events.append(self._reported(event)._replace(row=event.row.number))
         self._flush_soon()
-        self._heed_failures()
+        self._check_failures()
         self._settle_share()
 
     def _reported(self, event: Any) -> Any:
@@ -213,12 +208,12 @@ class WorkerEngine:
         outputs = {n: v for n, v in event.answer.outputs.items() if n in self._counted}
         return event._replace(answer=event.answer._replace(outputs=outputs, text=None))
 
-    def _ask(self, rows: list[Row]) -> None:
+    def _request(self, rows: list[Row]) -> None:
         assert self._caller is not None
         bounded = self._options.max_cost_usd is not None
         for row in rows:
             bound = self._caller.worst_case(row) if bounded else None
-            self._asks.append(AttemptRequest(row.number, self._caller.size(row), bound))
+            self._requests.append(AttemptRequest(row.number, self._caller.size(row), bound))
         self._flush_soon()
 
     @property
@@ -226,25 +221,25 @@ class WorkerEngine:
         return 0 if self._engine is None else self._engine.in_flight
 
     def _upcoming(self) -> Sequence[Row]:
-        room = max(0, self._orders.workers - self._in_flight - 1)
+        room = max(0, self._command.share - self._in_flight - 1)
         rows = islice(self._feed.rows, room)
         if self._cache is None or self._engine is None:
             return list(rows)
         # rows that will wait for an equal one make no attempt
-        return self._engine.leading(rows)
+        return self._engine.next_to_ask(rows)
 
     def _hear(self, headers: Mapping[str, str]) -> None:
         heard = limits_of(headers)
-        if heard is not None and heard != self._heard:
-            self._heard = heard
+        if heard is not None and heard != self._limits_seen:
+            self._limits_seen = heard
             self._loop.call_soon_threadsafe(self._tell_limits)
 
     def _tell_limits(self) -> None:
-        self._flush(limits=self._heard)
+        self._flush(limits=self._limits_seen)
 
     def _settle_share(self) -> None:
         """Confirm a share once no more than that is in flight."""
-        keeps_to = max(self._orders.workers, self._in_flight)
+        keeps_to = max(self._command.share, self._in_flight)
         if self._confirmed is not None and keeps_to != self._confirmed:
             self._confirm(keeps_to)
 
@@ -260,6 +255,6 @@ class WorkerEngine:
         if self._flush_at is not None:
             self._flush_at.cancel()
             self._flush_at = None
-        report = Report(self._events, self._asks, self._confirmed, **more)
-        self._events, self._asks = [], []
+        report = Report(self._events, self._requests, self._confirmed, **more)
+        self._events, self._requests = [], []
         self._send(report)

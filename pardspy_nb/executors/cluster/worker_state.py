@@ -1,4 +1,4 @@
-"""A site as its fleet sees it."""
+"""A worker as the coordinator sees it."""
 
 from __future__ import annotations
 
@@ -9,57 +9,58 @@ from ...engine.row_task import RowTask
 from .messages import AttemptRequest, Command
 from .work_queue import WorkItem
 
-RATE_S = 0.5  # over which rows a second are told
+RATE_S = 0.5  # over which rows a second are measured
 
 
 class WorkerState:
-    """A site of a fleet, and what is there.
+    """A worker process, and the rows it has.
 
     Attributes:
-        ready: it has reported; `offset_s` is when, since the run began.
-        parcels: those that are told when they are done with, by number.
+        is_ready: it has reported; `offset_s` is when, since the run began.
+        items: partitions there, by number, until they are acknowledged.
         open: rows there, by number.
         running: attempts under way, by the rows' numbers.
         spent: usage of failed attempts there, by the rows' numbers.
         failed: rows that failed there.
-        inside: attempts that were let in; `later` are asked for again once fewer are.
-        told: the latest orders.
+        admitted: attempts that were let in and are not over.
+        deferred: requests beyond the worker's share, to be made again once it has room.
+        last_command: the latest command sent.
         rate: rows settled a second, of late.
     """
 
     __slots__ = (
         "_count",
         "_counted_at",
+        "admitted",
+        "deferred",
         "failed",
-        "inside",
-        "later",
+        "is_ready",
+        "items",
+        "last_command",
         "name",
         "offset_s",
         "open",
-        "parcels",
         "rate",
-        "ready",
         "running",
         "spent",
-        "told",
     )
 
     def __init__(self, name: str) -> None:
-        self.name, self.ready, self.offset_s = name, False, 0.0
-        self.parcels: dict[int, WorkItem] = {}
+        self.name, self.is_ready, self.offset_s = name, False, 0.0
+        self.items: dict[int, WorkItem] = {}
         self.open: dict[int, RowTask] = {}
         self.running: Counter[int] = Counter()
         self.spent: dict[int, Any] = {}
-        self.failed = self.inside = 0
-        self.later: list[AttemptRequest] = []
-        self.told: Command | None = None
+        self.failed = self.admitted = 0
+        self.deferred: list[AttemptRequest] = []
+        self.last_command: Command | None = None
         self._count, self._counted_at, self.rate = 0, 0.0, 0.0
 
-    def send(self, parcel: WorkItem) -> None:
-        """A parcel goes there."""
-        self.open |= parcel.row_tasks
-        if parcel.is_told:
-            self.parcels[parcel.number] = parcel
+    def add(self, item: WorkItem) -> None:
+        """A work item is sent there."""
+        self.open |= item.row_tasks
+        if item.is_acknowledged:
+            self.items[item.number] = item
 
     def spend(self, number: int, usage: Any) -> None:
         """A failed attempt at a row used this, None if nothing is known."""

@@ -1,4 +1,4 @@
-"""A site in a Dask worker: its thread, and the tasks that host it and bring it rows."""
+"""A worker engine in a Dask worker: its thread, and the tasks that host it and bring it rows."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .messages import Command, PartError, Report, loads, report_as_bytes
 from .worker_engine import WorkerEngine
 
 CONNECT_S = 30
-_ECHO_S = 0.05  # until a site that hears nothing of itself speaks again
-_sites: dict[tuple[str, str], Hosted] = {}  # of this process, by run and worker
+_ECHO_S = 0.05  # until an echo that did not come is sent again
+_hosted: dict[tuple[str, str], HostedEngine] = {}  # of this process, by run and worker
 _ended: deque[str] = deque(maxlen=1000)  # runs, whose tasks may come late
 
 
 class WorkerSpec(NamedTuple):
-    """What a site is to run. With `remembers` it has a store of its own."""
+    """What a worker is to run. With `remembers` it has a store of its own."""
 
     run: str
     module: Module
@@ -39,7 +39,7 @@ class WorkerSpec(NamedTuple):
 
     @classmethod
     def of(cls, module: Module, options: Options, *, remembers: bool = False) -> WorkerSpec:
-        """A new run's: of the options what is a site's business. Displays are the run's."""
+        """A new run's: of the options what is a worker's business. Displays are the run's."""
         store = options.store  # a relative path is of the directory here
         if isinstance(store, str | Path):
             store = Path(store).expanduser().absolute()
@@ -55,13 +55,13 @@ class WorkerSpec(NamedTuple):
         return cls(uuid.uuid4().hex[:12], module, here, remembers)
 
 
-def topic_of(run: str, site: str) -> str:
-    """Where a site hears its orders."""
-    return f"pardspy-{run}-{site}"
+def topic_of(run: str, worker: str) -> str:
+    """Where a worker hears its command."""
+    return f"pardspy-{run}-{worker}"
 
 
-class Hosted:
-    """A site in a thread of a worker process."""
+class HostedEngine:
+    """A worker in a thread of a worker process."""
 
     def __init__(self, spec: WorkerSpec, worker: Any) -> None:
         self._worker, self._name = worker, worker.address
@@ -70,7 +70,7 @@ class Hosted:
         self._clock = SystemClock()
         self._loop = self._clock.new_event_loop()
         adopt(self._loop)
-        self.site = WorkerEngine(
+        self.engine = WorkerEngine(
             spec.module, spec.options, self._send, clock=self._clock, cache=self._cache
         )
         self.over = threading.Event()
@@ -85,9 +85,9 @@ class Hosted:
         return open_cache(spec.options, spec.module, sources, total=None)
 
     def listen(self, client: Any, topic: str) -> bool:
-        """Hear orders from now on. Dask does not say when a subscription holds, an echo does;
+        """Hear command from now on. Dask does not say when a subscription holds, an echo does;
         whether it came."""
-        client.subscribe_topic(topic, self._on_orders)
+        client.subscribe_topic(topic, self._on_command)
         until = time.monotonic() + CONNECT_S
         while not self._echoed.wait(_ECHO_S):
             if self.is_unwanted or time.monotonic() > until:
@@ -99,13 +99,13 @@ class Hosted:
         """Begin; `over` is set at the end."""
         context = contextvars.copy_context()
         threading.Thread(
-            target=context.run, args=(self._thread,), name="pardspy-site", daemon=True
+            target=context.run, args=(self._thread,), name="pardspy-worker", daemon=True
         ).start()
 
     def soon(self, action: Callable[..., None], *args: Any) -> None:
-        """Have something done on the site's thread."""
+        """Have something done on the worker's thread."""
         with contextlib.suppress(RuntimeError):  # it is over
-            self._loop.call_soon_threadsafe(action, *args, context=self.site.context)
+            self._loop.call_soon_threadsafe(action, *args)
 
     def run_to_end(self, rows: Iterable[Row], keep: Callable[[RowFinished], None]) -> None:
         """Have rows run, and wait until `keep` had all of them."""
@@ -119,48 +119,48 @@ class Hosted:
             if not open_:
                 settled.set()
 
-        self.soon(self.site.add, rows, entered)
+        self.soon(self.engine.add, rows, entered)
         while open_ and not settled.wait(1.0):
             if self.over.is_set():
-                raise PartError("crashed", "the site broke down")
+                raise PartError("crashed", "the worker broke down")
 
     def _thread(self) -> None:
         try:
-            self._loop.run_until_complete(self.site.run())
+            self._loop.run_until_complete(self.engine.run())
         finally:
             if self._cache is not None:
                 self._cache.close()
             self.over.set()
             self._loop.close()
 
-    def _on_orders(self, event: Any) -> None:
+    def _on_command(self, event: Any) -> None:
         _, dumped = event
         self._echoed.set()
         if dumped:
-            self.soon(self.site.order, loads(dumped))
+            self.soon(self.engine.obey, loads(dumped))
 
     def _send(self, report: Report) -> None:
         self._worker.log_event(self._up, (self._name, report_as_bytes(report)))
 
 
 def end(run: str) -> None:
-    """End a run's sites in this process, whatever they were told, and have none that are late."""
+    """End a run's workers in this process, whatever they were told, and have none that are late."""
     _ended.append(run)
-    for (of, _), hosted in list(_sites.items()):
+    for (of, _), hosted in list(_hosted.items()):
         if of == run:
             hosted.is_unwanted = True
-            hosted.soon(hosted.site.order, Command(0, stop="now"))
+            hosted.soon(hosted.engine.obey, Command(0, stop="now"))
 
 
 def host(spec_bytes: bytes) -> None:
-    """The task that holds a site: it lasts as long, and takes no thread from others."""
+    """The task that holds a worker: it lasts as long, and takes no thread from others."""
     from distributed import get_client, get_worker, secede
 
     spec: WorkerSpec = loads(spec_bytes)
     worker = get_worker()
-    hosted = Hosted(spec, worker)
+    hosted = HostedEngine(spec, worker)
     key, topic = (spec.run, worker.address), topic_of(spec.run, worker.address)
-    _sites[key] = hosted
+    _hosted[key] = hosted
     hosted.is_unwanted = spec.run in _ended
     client = get_client()
     secede()
@@ -169,16 +169,16 @@ def host(spec_bytes: bytes) -> None:
             hosted.start()
             hosted.over.wait()
     finally:
-        del _sites[key]
+        del _hosted[key]
         client.unsubscribe_topic(topic)
 
 
-def hosted_here(run: str) -> Hosted:
-    """The worker's site of a run. PartError if it is over."""
+def hosted_here(run: str) -> HostedEngine:
+    """The worker's worker of a run. PartError if it is over."""
     from distributed import get_worker
 
     try:
-        return _sites[run, get_worker().address]
+        return _hosted[run, get_worker().address]
     except KeyError:
         raise PartError(
             "cluster",
@@ -188,10 +188,10 @@ def hosted_here(run: str) -> Hosted:
 
 
 def bring_rows(run: str, rows_bytes: bytes) -> None:
-    """The task that brings rows to a worker's site."""
+    """The task that brings rows to a worker's worker."""
     from distributed import get_worker
 
     rows = loads(rows_bytes)
-    hosted = _sites.get((run, get_worker().address))
-    if hosted is not None:  # else the site has ended, which the run is told by itself
-        hosted.soon(hosted.site.add, rows)
+    hosted = _hosted.get((run, get_worker().address))
+    if hosted is not None:  # else the worker has ended, which the run is told by itself
+        hosted.soon(hosted.engine.add, rows)

@@ -66,7 +66,7 @@ def _outcome(told: Mapping[str, Any], predict: Predict, lm: LM, factor: float) -
     body, status = _object(response.get("body")), response.get("status_code")
     if isinstance(status, int) and status < 300 and not error:
         try:
-            completion = lm.completion_of(body)
+            completion = lm.read(body)
             usage = _discounted(completion.usage, factor)
             return predict.answer_of(completion._replace(usage=usage))
         except Exception as failure:  # an answer that does not fit

@@ -24,7 +24,9 @@ from ...modules.provenance import Sources
 from ...store.cache import AnswerCache, open_cache
 from ...tables.inputs import RowBatch as Rows
 from ...tables.rows import read_rows
-from ..collectors.frame import Ledger
+from ..collectors.collector import Collector
+from ..collectors.frame import FrameDestination
+from ..plan import RunPlan
 from .client import ENDED
 from .job_folder import Shelf
 from .jsonl import outcomes
@@ -103,21 +105,14 @@ class JobResults:
         for number, part in enumerate(parts):
             results |= self.results(number, part, is_cancelled=state["is_cancelled"])
         try:
-            ledger = Ledger(
-                self._module,
-                rows,
-                self._options,
-                sources,
-                workers=1,
-                remembers=cache is not None,
-                control=lambda action: None,
-            )
-            ledger.add([RunStarted(rows.total, began)])
+            plan = RunPlan(module=self._module, batch=rows, options=self._options, sources=sources)
+            collector = Collector(plan, 1, FrameDestination(plan), lambda: cache is not None)
+            collector.add([RunStarted(rows.total, began)])
             for row in rows.rows:
-                ledger.add(self._told(row, results, cache, began))
+                collector.add(self._told(row, results, cache, began))
             if ended is not None:
-                ledger.add([RunFinished("done", None, ended - began, 0, ended)])
-            return ledger.frame()
+                collector.add([RunFinished("done", None, ended - began, 0, ended)])
+            return collector.frame()
         finally:
             if cache is not None:
                 cache.close()

@@ -8,60 +8,90 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.events import RowFinished
+from ...modules.module import Module
 from ...tables.chunks import Chunk, Chunks
 from ...tables.parquet import ParquetSegments
-from .remote import AwayLedger
+from ...tables.results import Results
+from .collector import Control
+from .words import kept_elsewhere
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class FileLedger(AwayLedger):
-    """A ledger that writes settled rows to a file, part by part, and lets them go."""
+class FileDestination:
+    """Writes settled rows to a file, chunk by chunk, and lets them go (see
+    `collector.Destination`)."""
 
-    def __init__(self, parts: Chunks, path: Path, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._parts, self._path, self._holds = parts, path, path
+    keeps_rows = False
+
+    def __init__(self, chunks: Chunks, path: Path, module: Module) -> None:
+        self._chunks, self._path, self._module = chunks, path, module
+        self._written_to = path
         self._segments = ParquetSegments(path)
-        self._next = self._rows = 0  # part to be written; rows that were
+        self._next = self._rows = 0  # the chunk to be written next; rows written
+        self.results = Results()
+        self.error: BaseException | None = None
 
-    def enter(self, event: RowFinished) -> None:
-        super().enter(event)
-        self._parts.open[event.row.number // self._parts.tasks].results.add(event)
-        while (part := self._parts.open.get(self._next)) and len(part.results) == part.tasks:
+    def prepare(self, control: Control) -> None:
+        """See `collector.Destination`."""
+        self._control = control
+
+    def add(self, event: RowFinished) -> None:
+        """See `collector.Destination`."""
+        chunks = self._chunks
+        chunks.open[event.row.number // chunks.tasks].results.add(event)
+        while (chunk := chunks.open.get(self._next)) and len(chunk.results) == chunk.tasks:
             self._write(self._next)
             self._next += 1
-            done_with = self._next * self._parts.tasks
-            self._control(methodcaller("release", done_with))
+            finished = self._next * chunks.tasks
+            self._control(methodcaller("release", finished))
 
-    def _settled(self) -> Callable[[int], bool]:
-        written = self._next * self._parts.tasks
-        open_ = {n for part in list(self._parts.open.values()) for n in part.results.numbers}
-        return lambda number: number < written or number in open_
+    def is_settled(self) -> Callable[[int], bool]:
+        """See `collector.Destination`."""
+        written = self._next * self._chunks.tasks
+        open_chunks = list(self._chunks.open.values())
+        in_memory = {n for chunk in open_chunks for n in chunk.results.numbers}
+        return lambda number: number < written or number in in_memory
 
     def _write(self, number: int) -> None:
-        part = self._parts.open.pop(number)
-        if self._trouble is not None or not len(part.results):
+        chunk = self._chunks.open.pop(number)
+        if self.error is not None or not len(chunk.results):
             return
-        self._rows += len(part.results)
+        self._rows += len(chunk.results)
         try:
-            self._segments.write(self._table(part))
+            self._segments.write(self._table(chunk))
         except Exception as error:  # a full disk
-            self._trouble = error
+            self.error = error
             self._control(methodcaller("stop", "target", error, now=False))
 
-    def _table(self, part: Chunk) -> pa.Table:
-        return part.finished(self._module.outputs, self._batch.names, self._batch.repeat)
+    def _table(self, chunk: Chunk) -> pa.Table:
+        batch = self._chunks.batch
+        return chunk.finished(self._module.outputs, batch.names, batch.repeat)
 
-    def finish(self) -> None:
-        for number in sorted(self._parts.open):
+    def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
+        """See `collector.Destination`."""
+        for number in sorted(self._chunks.open):
             self._write(number)
         try:
-            if self._trouble is None:
+            if self.error is None:
                 if self._segments.is_empty:
-                    self._segments.write(self._table(self._parts.empty))
-                about = self._about_file(rows=self._rows)
-                self._holds = self._segments.close(about, complete=self._is_whole)
+                    self._segments.write(self._table(self._chunks.empty))
+                about = {**about, "rows": self._rows}
+                self._written_to = self._segments.close(about, complete=is_whole)
         except Exception as error:
-            self._trouble = error
+            self.error = error
         self._segments.drop()
+
+    def result(self, df: Any) -> Any:
+        """See `collector.Destination`."""
+        return df
+
+    @property
+    def location(self) -> str:
+        """See `collector.Destination`."""
+        return str(self._written_to)
+
+    def kept(self, remembers: bool) -> str:
+        """See `collector.Destination`."""
+        return kept_elsewhere(self.location, self._path, self.error, remembers)

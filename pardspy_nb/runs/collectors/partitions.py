@@ -1,4 +1,4 @@
-"""Partitions that workers write themselves: what came of them."""
+"""Settled rows that cluster workers keep or write themselves."""
 
 from __future__ import annotations
 
@@ -8,52 +8,79 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...executors.cluster.partitions import _ABOUT, Partitions
-from .remote import AwayLedger
+from ...core.events import RowFinished
+from ...core.options import Options
+from ...executors.cluster.partitions import ABOUT_FILE, Partitions
+from ...tables.results import Results
+from .collector import Control
+from .words import kept_elsewhere
 
 
-class ShardsLedger(AwayLedger):
-    """A ledger of rows that are on the workers, or in the files they write."""
+class PartitionDestination:
+    """Rows stay on the workers, or in the files that they write (see `collector.Destination`)."""
 
-    def __init__(self, shards: Partitions, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._shards = shards
-        self._path = self._holds = shards.folder or "the workers"
-        if (work := shards.work) is not None:
+    keeps_rows = False
+
+    def __init__(self, partitions: Partitions, options: Options) -> None:
+        self._partitions, self._options = partitions, options
+        self._written_to: object = partitions.folder or "the workers"
+        self.results = Results()
+        self.error: BaseException | None = None
+
+    def prepare(self, control: Control) -> None:
+        """Make the folder that workers write to; see `collector.Destination`."""
+        if (work := self._partitions.work_folder) is not None:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
 
-    def _settled(self) -> Callable[[int], bool]:
-        return lambda number: True  # of a run that is given up, what is not told is not known
+    def add(self, event: RowFinished) -> None:
+        """See `collector.Destination`."""
 
-    def finish(self) -> None:
-        work, target = self._shards.work, self._shards.folder
+    def is_settled(self) -> Callable[[int], bool]:
+        """See `collector.Destination`. Of a run that is given up, what was not reported is not
+        known."""
+        return lambda number: True
+
+    def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
+        """See `collector.Destination`."""
+        work, target = self._partitions.work_folder, self._partitions.folder
         if work is None or target is None:
             return
         try:
-            self._holds = self._moved(work, target)
+            self._written_to = self._move(work, target, about, is_whole)
         except OSError as error:
-            self._trouble = error
+            self.error = error
 
-    def _moved(self, work: Path, target: Path) -> Path:
+    def _move(self, work: Path, target: Path, about: dict[str, Any], is_whole: bool) -> Path:
         """The folder under its name, or beside it if rows are missing."""
         written = sorted(work.glob("part-*.parquet"))
-        if self._is_whole and len(written) < sum(map(bool, self._shards.lengths)):
+        lengths = self._partitions.lengths
+        if is_whole and len(written) < sum(map(bool, lengths)):
             raise FileNotFoundError(
-                f"{len(written)} of {len(self._shards.lengths)} parts are in {str(work)!r}: is it "
-                "on a file system that all workers share?"
+                f"{len(written)} of {len(lengths)} parts are in {str(work)!r}: is it on a file "
+                "system that all workers share?"
             )
         if not written:
             import pyarrow.parquet as pq
 
-            pq.write_table(self._shards.empty, work / "part-000000.parquet")
-        for half in work.glob("*.tmp"):
-            half.unlink()
-        (work / _ABOUT).write_text(json.dumps(self._about_file(), default=str))
+            pq.write_table(self._partitions.empty, work / "part-000000.parquet")
+        for unfinished in work.glob("*.tmp"):
+            unfinished.unlink()
+        (work / ABOUT_FILE).write_text(json.dumps(about, default=str))
         partial = target.with_name(f"{target.name}.partial")
-        for old in (target, partial) if self._is_whole else (partial,):
+        for old in (target, partial) if is_whole else (partial,):
             shutil.rmtree(old, ignore_errors=True)
-        return work.rename(target if self._is_whole else partial)
+        return work.rename(target if is_whole else partial)
 
     def result(self, df: Any) -> Any:
-        return self._shards.collection() if self._options.result == "dask" else df
+        """See `collector.Destination`."""
+        return self._partitions.collection() if self._options.result == "dask" else df
+
+    @property
+    def location(self) -> str:
+        """See `collector.Destination`."""
+        return str(self._written_to)
+
+    def kept(self, remembers: bool) -> str:
+        """See `collector.Destination`."""
+        return kept_elsewhere(self.location, self._written_to, self.error, remembers)

@@ -1,0 +1,79 @@
+"""Which worker is sent which rows, and when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from .fair_share import FairShare
+from .quarantine import Quarantine
+from .work_queue import WorkItem, WorkQueue
+from .worker_state import RATE_S, WorkerState
+
+_LEAST_AHEAD = 4  # rows at a worker beyond those in flight
+
+
+class Sender(Protocol):
+    """Brings rows to workers."""
+
+    def send(self, worker: str, item: WorkItem) -> None:
+        """Bring a work item to a worker."""
+
+
+class Dispatcher:
+    """Sends the rows of a queue to workers while they have room.
+
+    Args:
+        source: the rows.
+        sender: brings them to a worker.
+        workers: by name.
+        shares: how many rows each worker may have in flight.
+        quarantine: rows that are to be asked alone.
+        unsendable: called, later, with a worker, an item and the error that kept it from being
+            sent.
+    """
+
+    def __init__(
+        self,
+        source: WorkQueue,
+        sender: Sender,
+        workers: Mapping[str, WorkerState],
+        shares: FairShare,
+        quarantine: Quarantine,
+        unsendable: Callable[[str, WorkItem, BaseException], None],
+    ) -> None:
+        self._source, self._sender, self._workers = source, sender, workers
+        self._shares, self._quarantine, self._unsendable = shares, quarantine, unsendable
+
+    def by_load(self) -> Iterable[WorkerState]:
+        """The workers, those with the fewest rows first."""
+        return sorted(self._workers.values(), key=lambda worker: len(worker.open))
+
+    def feed(self, worker: WorkerState) -> None:
+        """Send a worker rows if it has room for some."""
+        room = self._room(worker)
+        if room <= 0 or worker.name not in self._workers:
+            return
+        alone = None if worker.open else self._quarantine.take()
+        item = alone or self._source.take(room)
+        if item is not None:
+            worker.add(item)
+            try:
+                self._sender.send(worker.name, item)
+            except Exception as error:  # inputs of the user's own classes
+                self._unsendable(worker.name, item, error)
+
+    def _room(self, worker: WorkerState) -> int:
+        share, n_open = self._shares.of(worker.name), len(worker.open)
+        if not worker.is_ready or share == 0 or self._quarantine.keeps_busy(worker):
+            return 0
+        ahead = max(_LEAST_AHEAD, share // 4, math.ceil(RATE_S * worker.rate))
+        if n_open > share + ahead // 2:
+            return 0
+        room = share + ahead - n_open
+        if (left := self._source.left) is None:
+            return room
+        # as guided self-scheduling does (Polychronopoulos and Kuck, 1987): less towards the end
+        fair = math.ceil(left / (2 * len(self._workers)))
+        return min(room, max(share - n_open, fair))

@@ -1,0 +1,74 @@
+"""What a request to a model looks like: parameters, the form of the answer, the longest prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .response_format import ResponseFormat, in_words
+
+Message = Mapping[str, Any]
+# bounds a prompt in tokens from above: no tokenizer makes more tokens than bytes, and a chat's
+# template adds a few tokens a message
+_TEMPLATE_TOKENS, _MESSAGE_TOKENS = 64, 16
+_CAPS = ("max_completion_tokens", "max_tokens")  # the parameters that bound an answer
+
+
+def request_body(
+    model: str,
+    messages: Sequence[Message],
+    params: Mapping[str, Any],
+    *,
+    schema: Mapping[str, Any] | None,
+    strict: bool,
+    form: ResponseFormat,
+    renames_max_tokens: bool,
+) -> dict[str, Any]:
+    """The body of a chat completion.
+
+    Args:
+        params: sent as they are, but for log probabilities beyond what `form` allows.
+        schema: the JSON schema that the answer must fit, None for any text.
+        strict: whether the schema is in OpenAI's strict form.
+        form: how the schema is sent.
+        renames_max_tokens: whether the endpoint calls the answer's bound `max_completion_tokens`.
+    """
+    body = {"model": model, "messages": list(messages), **params}
+    if renames_max_tokens and "max_tokens" in body:
+        body["max_completion_tokens"] = body.pop("max_tokens")
+    if body.get("top_logprobs", 0) > form.logprobs:
+        body["top_logprobs"] = form.logprobs
+        if not form.logprobs:
+            body = {k: v for k, v in body.items() if "logprobs" not in k}
+    if schema is not None:
+        _require(body, form, schema, strict)
+    return body
+
+
+def _require(
+    body: dict[str, Any], form: ResponseFormat, schema: Mapping[str, Any], strict: bool
+) -> None:
+    """Require an answer that fits a schema, in this form."""
+    if form.form == "json_schema":
+        described = {"name": "answer", "strict": strict, "schema": schema}
+        body["response_format"] = {"type": form.form, "json_schema": described}
+        return
+    body.pop("response_format", None)
+    if form.form == "json_object":
+        body["response_format"] = {"type": form.form}
+    first, *rest = body["messages"]
+    body["messages"] = [{**first, "content": f"{first['content']}\n{in_words(schema)}"}, *rest]
+
+
+def answer_bounds(body: Mapping[str, Any]) -> list[int]:
+    """The parameters' values that bound an answer's tokens; -1 and the like bound nothing."""
+    given = (body.get(name) for name in _CAPS)
+    return [n for n in given if isinstance(n, int) and n > 0]
+
+
+def prompt_bound(body: Mapping[str, Any]) -> int:
+    """The most tokens that the prompt of a request can have. This also holds for a schema that
+    has to be sent in words."""
+    n_bytes = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+    return n_bytes + _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(body["messages"])

@@ -1,0 +1,248 @@
+"""What a run has produced so far: its progress, its rows, and its end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from ...core.errors import ParallelError
+from ...core.events import Event, RowFinished, RunFinished, RunStarted
+from ...display.progress import RunProgress
+from ...display.summary import Summary, summarize
+from ...engine.controls import RunControls
+from ...modules.provenance import provenance
+from ...tables import frame
+from ...tables.ground_truth import truths_of
+from ...tables.merge import spans
+from ...tables.results import Results
+from ..plan import RunPlan
+from .endings import error_class, explain
+
+Control = Callable[[Callable[[RunControls], None]], None]
+_MAX_ERRORS = 1000  # kept of rows that are not kept themselves
+
+
+class Destination(Protocol):
+    """Where settled rows go.
+
+    Attributes:
+        results: the rows that are kept in this process.
+        keeps_rows: whether that is all of them.
+        error: what kept rows from being written, None if nothing did.
+    """
+
+    results: Results
+    error: BaseException | None
+
+    @property
+    def keeps_rows(self) -> bool: ...
+
+    def prepare(self, control: Control) -> None:
+        """Begin; called once, before the first row. `control` changes the run's settings."""
+
+    def add(self, event: RowFinished) -> None:
+        """Take a settled row."""
+
+    def is_settled(self) -> Callable[[int], bool]:
+        """Whether the row of a number has been taken, as things stand now."""
+
+    def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
+        """The run is over. `about` says what is known of it, `is_whole` whether every row is
+        done."""
+
+    def result(self, df: Any) -> Any:
+        """What the user gets for the run's frame. ParallelError if it cannot be made."""
+
+    @property
+    def location(self) -> str:
+        """What holds the rows, empty for the frame."""
+
+    def kept(self, remembers: bool) -> str:
+        """Where the rows of a run that ended early are, in words."""
+
+
+class Collector:
+    """Adds up the events of one run.
+
+    Args:
+        plan: what the run is to do.
+        max_workers: rows in flight, to begin with.
+        destination: where settled rows go.
+        remembers: tells whether answers are kept in a store.
+
+    Attributes:
+        run: the run's id, which its frame bears, too.
+        progress: the accumulated state.
+        end: the last event, once it has come.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        max_workers: int,
+        destination: Destination,
+        remembers: Callable[[], bool],
+    ) -> None:
+        self._plan, self._max_workers = plan, max_workers
+        self._destination, self._remembers = destination, remembers
+        self._started_at: float | None = None
+        self._first_errors: list[BaseException] = []
+        self.run = uuid.uuid4().hex[:12]
+        outputs, batch = plan.module.outputs, plan.batch
+        self.progress = RunProgress(
+            batch.total,
+            {n: f.labels for n, f in outputs.items() if f.labels is not None},
+            batch.index,
+            max_cost_usd=plan.options.max_cost_usd,
+            truths=truths_of(plan.options.truth, batch, outputs),
+        )
+        self.end: RunFinished | None = None
+
+    @property
+    def results(self) -> Results:
+        """The settled rows that are kept in this process."""
+        return self._destination.results
+
+    def prepare(self, control: Control) -> None:
+        """Begin; called once, before the first event."""
+        self._destination.prepare(control)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Enter what happened."""
+        for event in events:
+            self.progress.add(event)
+            if isinstance(event, RowFinished):
+                self._add_row(event)
+            elif isinstance(event, RunStarted):
+                self._started_at = event.at
+            elif isinstance(event, RunFinished):
+                self.end = event
+
+    def _add_row(self, event: RowFinished) -> None:
+        self._destination.add(event)
+        has_room = len(self._first_errors) < _MAX_ERRORS
+        if event.status == "failed" and event.error is not None and has_room:
+            self._first_errors.append(event.error)
+
+    def add_missing(self, ends: Iterable[Event]) -> None:
+        """Enter the ends of those rows that have none yet, and of the run if it has none."""
+        is_settled = self._destination.is_settled()
+        for event in ends:
+            if isinstance(event, RowFinished):
+                is_new = not is_settled(event.row.number)
+            else:
+                is_new = self.end is None
+            self.add([event] if is_new else [])
+
+    def finish(self) -> None:
+        """The run is over: let the destination finish what it holds."""
+        reason = None if self.end is None else self.end.reason
+        about = self._about(
+            outputs=list(self._plan.module.outputs),
+            metrics=self.progress.metrics().to_dict(),
+            sources=self._plan.sources.known,
+        )
+        self._destination.close(about, is_whole=reason == "done" and not self.progress.not_run)
+
+    def frame(self, *, selected: bool = False) -> Any:
+        """The settled rows that are kept here, with their status; or those that the options ask
+        for."""
+        results, options = self.results, self._plan.options
+        places = results.order()
+        if selected and (options.only_successful or not options.return_all):
+            places = [place for place in places if results.is_ok(place)]
+            places = places if options.return_all else places[:1]
+        df = frame.build(results, places, self._plan.batch, self._plan.module.outputs)
+        df.attrs["pardspy"] = self._about(
+            rows=len(df),
+            order=frame.order_of(df),
+            outputs=frame.outputs_of(df, self._plan.batch),
+            metrics=self.progress.metrics().to_dict(),
+            **self._sources_of(places),
+        )
+        return df
+
+    def _about(self, **more: Any) -> dict[str, Any]:
+        """What the run's result says of the run."""
+        return provenance(
+            self._plan.module,
+            self._plan.options,
+            run=self.run,
+            inputs=self._plan.batch.names,
+            workers=self.progress.max_workers or self._max_workers,
+            remembers=self._remembers(),
+            ended=None if self.end is None else self.end.reason,
+            started_at=_iso(self._started_at),
+            finished_at=None if self.end is None else _iso(self.end.at),
+            **more,
+        )
+
+    def _sources_of(self, places: list[int]) -> dict[str, Any]:
+        """What made which answers, by the places of rows in the frame."""
+        results, by_source = self.results, dict[str, list[int]]()
+        sources = self._plan.sources
+        for row, place in enumerate(places):
+            if results.is_ok(place):
+                origin = results.origins.get(place)
+                source = origin.source if origin else sources.of(results.numbers[place])
+                by_source.setdefault(source, []).append(row)
+        return {
+            "sources": {source: sources.known.get(source, {}) for source in by_source},
+            "rows_by_source": {source: spans(of) for source, of in by_source.items()},
+        }
+
+    def result(self, df: Any) -> Any:
+        """What the user gets for the run's frame. ParallelError if it cannot be made."""
+        return self._destination.result(df)
+
+    def summary(self, df: Any) -> Summary:
+        """The run at a glance; `df` is its frame."""
+        summary = summarize(df)
+        if self._destination.keeps_rows:
+            return summary
+        return replace(
+            summary,
+            groups=self.progress.failures.largest_first(),
+            latencies_ms=self.progress.shown_latencies_ms(),
+            counts=self.progress.counts,
+            where="" if self._destination.error is not None else self._destination.location,
+        )
+
+    def stopped_by(self) -> ParallelError | None:
+        """The error that ended the run early, None if it was not an error."""
+        if (error := self._destination.error) is not None:
+            return self.explained(error_class("target"), error)
+        if self.end is None or (kind := error_class(self.end.reason)) is None:
+            return None
+        if self.end.reason == "budget" and self._plan.options.on_budget == "return":
+            return None
+        return self.explained(kind, self.end.error)
+
+    def explained(
+        self, kind: type[ParallelError] | None, cause: BaseException | None
+    ) -> ParallelError:
+        """A `ParallelError` of this run: what happened, to how many rows, and what to do. It
+        carries every row, whatever the result would have left out."""
+        errors = self._errors()
+        text = explain(
+            kind or ParallelError,
+            cause,
+            errors,
+            self.progress,
+            max_failures=self._plan.options.max_failures,
+            kept=self._destination.kept(self._remembers()),
+        )
+        return (kind or ParallelError)(text, df=self.frame(), errors=errors)
+
+    def _errors(self) -> list[BaseException]:
+        """The errors of the failed rows; in order, where the rows are kept here."""
+        if not self._destination.keeps_rows:
+            return self._first_errors
+        return [r.error for r in self.results if r.status == "failed" and r.error is not None]
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()

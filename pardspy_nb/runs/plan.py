@@ -1,0 +1,142 @@
+"""What a run is to do: module, rows and options, checked. Nothing is opened or sent here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..core.clock import Clock, SystemClock
+from ..core.options import Options
+from ..executors.base import Executor, Work
+from ..modules.cost_bounds import refuse_unknown
+from ..modules.module import Module
+from ..modules.provenance import Sources
+from ..tables.export import check_kind
+from ..tables.inputs import RowBatch
+from ..tables.rows import read_rows
+
+Workers = int | Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run is to do.
+
+    Attributes:
+        batch: the rows.
+        sources: what makes the answers, by row.
+        most_ahead: how many rows may be read beyond the oldest unfinished chunk; None for any
+            number.
+    """
+
+    module: Module
+    batch: RowBatch
+    options: Options
+    sources: Sources
+    clock: Clock = field(default_factory=SystemClock)
+    most_ahead: int | None = None
+
+    def workers(self, wanted: Workers, at_least: int = 1) -> tuple[int, bool]:
+        """How many rows are in flight to begin with, and whether that number then adapts to what
+        the endpoint bears."""
+        known = self._known_workers() if wanted == "auto" else wanted
+        if known is None:
+            return max(os.cpu_count() or 1, at_least), True
+        return known, False
+
+    def _known_workers(self) -> int | None:
+        client = self.options.executor
+        if client is None or self.module.is_io_bound or self.module.n_instances:
+            return self.module.known_workers
+        threads: list[int] = list(client.nthreads().values())
+        return max(1, sum(threads))  # one for each synchronous call
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether rows may be looked up in the store before they are pulled. Not where a row may
+        wait for its instance: what was looked up would be out of date."""
+        return not self.batch.blocking and self.module.n_instances is None
+
+    def work(self, max_workers: int) -> Work:
+        """What an executor is to run."""
+        return Work(
+            module=self.module,
+            batch=self.batch,
+            options=self.options,
+            max_workers=max_workers,
+            clock=self.clock,
+            most_ahead=self.most_ahead,
+        )
+
+
+def plan_run(
+    module: Module,
+    data: Any,
+    options: Options,
+    *,
+    clock: Clock | None = None,
+    most_ahead: int | None = None,
+) -> RunPlan:
+    """Check a run and read its input.
+
+    Args:
+        data: any input (see `run_parallel`), or rows that are read already.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: bad input, or options that do not go together.
+        ModuleNotFoundError: a library that `result=` needs is not installed.
+    """
+    check_kind(options.result)
+    module = module.with_confidence() if options.confidence else module
+    if isinstance(data, RowBatch):
+        batch = data
+    else:
+        batch = read_rows(data, module.inputs, module.outputs, options)
+    plan = RunPlan(
+        module=module,
+        batch=batch,
+        options=options,
+        sources=Sources(module, options.cache_key),
+        clock=clock or SystemClock(),
+        most_ahead=most_ahead,
+    )
+    _check_together(plan)
+    return plan
+
+
+def _check_together(plan: RunPlan) -> None:
+    """Refuse options that the module cannot keep."""
+    module, options = plan.module, plan.options
+    if module.has_history and plan.workers(options.max_workers)[0] > 1:
+        raise ValueError(
+            "this module has a history, which rows in flight would share; use "
+            "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
+        )
+    if module.has_history and options.executor is not None:
+        raise ValueError(
+            "this module has a history, which would stay on the workers: it "
+            "cannot be run with executor="
+        )
+    if options.hedge is not None and module.n_instances:
+        raise ValueError(
+            "hedge asks a row twice at once, and an instance of from_instances "
+            "serves one row at a time; use from_factory"
+        )
+    if options.max_cost_usd is not None:
+        refuse_unknown(module)
+
+
+MakeExecutor = Callable[[Work], Executor]
+
+
+def executor_for(options: Options) -> MakeExecutor:
+    """What makes the executor that the options ask for."""
+    if options.executor is None:
+        from ..executors.local import LocalExecutor
+
+        return LocalExecutor
+    from ..executors.cluster.executor import ClusterExecutor
+
+    return ClusterExecutor
