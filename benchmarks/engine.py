@@ -21,7 +21,8 @@ from typing import Any
 import pardspy_nb as pn
 from pardspy_nb.core.clock import SystemClock
 from pardspy_nb.core.events import Answer, Event, Row
-from pardspy_nb.engine.engine import Engine, EngineConfig
+from pardspy_nb.engine.config import EngineConfig
+from pardspy_nb.engine.engine import Engine
 from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
 
 WORKERS = 64

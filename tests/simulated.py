@@ -1,4 +1,4 @@
-"""A cluster on a virtual clock: real coordinators and worker_processes, a made-up network and a made-up endpoint."""
+"""A cluster on a virtual clock: a real coordinator and workers, a made-up network and endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pardspy_nb.core.errors import LMError
 from pardspy_nb.core.events import Event, Row, RowFinished, RowStarted, RunFinished
 from pardspy_nb.core.options import Options
 from pardspy_nb.engine.policies import FailurePolicy
-from pardspy_nb.executors.cluster.coordinator import Coordinator, CoordinatorConfig
+from pardspy_nb.executors.cluster.config import CoordinatorConfig
+from pardspy_nb.executors.cluster.coordinator import Coordinator
+from pardspy_nb.executors.cluster.link import LinkListener
 from pardspy_nb.executors.cluster.messages import Command, Report
 from pardspy_nb.executors.cluster.work_queue import RowWorkQueue, WorkItem
 from pardspy_nb.executors.cluster.worker_engine import WorkerEngine
@@ -101,7 +103,7 @@ class SimulatedLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._names = iter(range(10**9))
 
-    def open(self, coordinator: Coordinator) -> None:
+    def open(self, coordinator: LinkListener) -> None:
         self._coordinator, self._loop = coordinator, asyncio.get_running_loop()
         for _ in range(self.world.worker_processes):
             self._loop.call_later(self.world.random.uniform(0, self.world.join_s), self._join)

@@ -232,7 +232,7 @@ def test_cancel_reaches_all_processes(
     assert counts["not_run"] > 200
     assert len(df) == 500
     assert len(server.requests) < 300
-    until(lambda: not any(client.run(open_hosted).values()))  # nobody is left who could send
+    until(lambda: not any(client.run(open_engines).values()))  # nobody is left who could send
     until(lambda: server.in_flight == 0)
 
 
@@ -760,7 +760,7 @@ def test_nothing_is_left_behind(
         ours = [name for name in dask_scheduler._broker._topics if name.startswith("pardspy-")]
         return ours + [name for name in dask_scheduler.clients if "pardspy" in name]
 
-    until(lambda: not any(client.run(open_hosted).values()) and not client.run_on_scheduler(left))
+    until(lambda: not any(client.run(open_engines).values()) and not client.run_on_scheduler(left))
 
 
 def test_a_site_that_heard_nothing_for_too_long_is_hosted_again(

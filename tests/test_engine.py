@@ -22,7 +22,8 @@ from pardspy_nb.core.events import (
     RunStarted,
     SettingsChanged,
 )
-from pardspy_nb.engine.engine import Engine, EngineConfig
+from pardspy_nb.engine.config import EngineConfig
+from pardspy_nb.engine.engine import Engine
 from pardspy_nb.engine.policies import FailurePolicy, RetryPolicy
 from pardspy_nb.engine.protocols import UNTIL_ONE_LEAVES
 from pardspy_nb.testing import VirtualClock

@@ -25,7 +25,8 @@ from pardspy_nb.core.events import (
 )
 from pardspy_nb.core.usage import Usage
 from pardspy_nb.engine.adaptive_concurrency import AdaptiveConcurrency
-from pardspy_nb.engine.engine import Engine, EngineConfig
+from pardspy_nb.engine.config import EngineConfig
+from pardspy_nb.engine.engine import Engine
 from pardspy_nb.engine.policies import FailurePolicy, HedgePolicy, RetryPolicy
 from pardspy_nb.engine.protocols import Limiter
 from pardspy_nb.engine.rate_limit_headers import Limits, limits_of, seconds_of

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ..core.clock import Clock
 from ..core.events import (
@@ -23,10 +22,11 @@ from ..core.events import (
     Status,
 )
 from .admission import Admission
+from .config import EngineConfig
 from .controls import RunControls
 from .deduplication import Deduplicator
 from .outcomes import Outcomes, abandoned
-from .policies import FailurePolicy, HedgePolicy, RetryPolicy, explain
+from .policies import explain
 from .protocols import Cache, Limiter
 from .row_queue import RowQueue
 from .row_task import Attempt, RowTask
@@ -37,33 +37,6 @@ _SWEEP_S = 0.05  # between looks for rows that take too long
 _MAX_SETTLED_A_TURN = (
     100  # rows settled without an attempt before the loop may see to something else
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineConfig:
-    """How an engine runs its rows.
-
-    Attributes:
-        total: the number of rows, or None if unknown.
-        max_workers: attempts under way, to begin with.
-        retry: which failed attempts are tried again, and when.
-        failure: how many rows may fail.
-        timeout_s: wall clock for one attempt, or None.
-        lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
-        blocking_source: pull rows in a thread, because the iterator may wait.
-        hedge: when a row under way is asked a second time; not for rows in lanes.
-        most_ahead: how many rows may be read beyond the oldest one that is not released.
-    """
-
-    total: int | None
-    max_workers: int
-    retry: RetryPolicy
-    failure: FailurePolicy
-    timeout_s: float | None = None
-    lanes: int | None = None
-    blocking_source: bool = False
-    hedge: HedgePolicy | None = None
-    most_ahead: int | None = None
 
 
 class Engine:
@@ -133,9 +106,8 @@ class Engine:
 
     def _cancel_in_flight(self) -> None:
         current = asyncio.current_task()
-        for task in self._tasks:
-            if task is not current:
-                task.cancel()
+        for task in [t for t in self._tasks if t is not current]:
+            task.cancel()
 
     def _release(self, number: int) -> None:
         self._released = number
@@ -156,11 +128,14 @@ class Engine:
         gives up a blocked loop, from another thread."""
         held = [] if self._queue is None else self._queue.close()
         followers = [] if self._deduplicator is None else self._deduplicator.followers()
-        in_hand = [] if self._in_hand is None else [self._in_hand]
+        in_hand = filter(None, [self._in_hand])
         rows = abandoned([*self._tasks.values(), *held, *followers, *in_hand])
+        return [*rows, self._finished("cancelled", None)]
+
+    def _finished(self, reason: str, error: BaseException | None) -> RunFinished:
         elapsed_s = self._loop.time() - self._start if self._is_running else 0.0
         now = self._clock.utc_s()
-        return [*rows, RunFinished("cancelled", None, elapsed_s, self._max_in_flight, now)]
+        return RunFinished(reason, error, elapsed_s, self._max_in_flight, now)
 
     # -- the run ------------------------------------------------------------------------------
 
@@ -184,21 +159,11 @@ class Engine:
         self._emit(RunStarted(self._config.total, self._clock.utc_s()))
         self._settings_changed()
         await self._idle.wait()
+        end = self._finished(self.controls.stop_reason or "done", self.controls.stop_error)
         self._is_running = False
-        if self._sweeper:
-            self._sweeper.cancel()
         for row_task in queue.close():
             self._outcomes.cut_short(row_task)
-        elapsed = self._loop.time() - self._start
-        self._emit(
-            RunFinished(
-                self.controls.stop_reason or "done",
-                self.controls.stop_error,
-                elapsed,
-                self._max_in_flight,
-                self._clock.utc_s(),
-            )
-        )
+        self._emit(end)
 
     def _fill(self) -> None:
         """Start workers while there is work for them; notice the end."""
@@ -312,7 +277,7 @@ class Engine:
 
     def _sweep(self) -> None:
         self._arm_sweep()
-        if self._queue is not None:
+        if self._is_running and self._queue is not None:
             now = self._loop.time()
             if self.controls.drops_stragglers:
                 for row_task in self._stragglers.drop(self._tasks.values(), self._queue, now):
@@ -356,8 +321,7 @@ class Engine:
         attempt = Attempt(row_task.attempts, task, start)
         row_task.in_flight.append(attempt)
         self._running += 1
-        if self._running > self._max_in_flight:
-            self._max_in_flight = self._running
+        self._max_in_flight = max(self._max_in_flight, self._running)
         self._emit(RowStarted(row_task.row, row_task.attempts))
         return attempt
 

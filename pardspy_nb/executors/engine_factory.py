@@ -10,7 +10,8 @@ from typing import Any
 from ..core.clock import Clock
 from ..core.events import Event, Row
 from ..core.options import Options
-from ..engine.engine import Engine, EngineConfig
+from ..engine.config import EngineConfig
+from ..engine.engine import Engine
 from ..engine.policies import HedgePolicy, RetryPolicy
 from ..engine.probe import Probe
 from ..engine.protocols import Cache, Limiter

@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from ...core.clock import Clock
-from ...core.errors import PardspyError
 from ...core.events import Answer, AttemptFailed, Event, RunFinished, RunStarted, Status
 from ...engine.controls import RunControls
 from ...engine.outcomes import Outcomes, abandoned
-from ...engine.policies import FailurePolicy
 from ...engine.row_task import RowTask
+from .config import CoordinatorConfig
 from .dispatch import Dispatcher
 from .fair_share import FairShare
+from .link import ClusterError, Link
 from .messages import Command, Report, TransferError
 from .quarantine import Quarantine, WorkerLostError
 from .reported_events import ReportedEvents
@@ -34,47 +32,6 @@ _BEAT_S = 2.0  # between commands to workers that get no others
 _RESHARE_S = 0.02
 _CANCEL_S = 0.4  # how long workers have to report what became of their rows
 _NOBODY_S = 60.0  # without any worker before a run is given up
-
-
-class ClusterError(PardspyError):
-    """The cluster has no worker that can run the module."""
-
-
-class Link(Protocol):
-    """The way to the workers. It calls the coordinator's methods on the loop's thread; what is
-    sent to one worker arrives in order."""
-
-    def open(self, coordinator: Coordinator) -> None:
-        """Begin to report workers that join and leave."""
-
-    def send(self, worker: str, item: WorkItem) -> None:
-        """Bring a work item to a worker."""
-
-    def command(self, worker: str, command: Command) -> None:
-        """Bring a command to a worker."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CoordinatorConfig:
-    """How a coordinator runs its rows.
-
-    Attributes:
-        total: the number of rows, None if it is not known.
-        max_workers: attempts under way, at all workers together.
-        failure: how many rows may fail.
-        rpm, tpm, max_cost_usd: limits of all workers together.
-        remembers: whether answers are remembered here, and not by the workers.
-        may_hedge: workers may ask a row twice, and need room for that at the end, too.
-    """
-
-    total: int | None
-    max_workers: int
-    failure: FailurePolicy
-    rpm: float | None = None
-    tpm: float | None = None
-    max_cost_usd: float | None = None
-    remembers: bool = False
-    may_hedge: bool = False
 
 
 class Coordinator:
@@ -102,14 +59,7 @@ class Coordinator:
         )
         self._workers: dict[str, WorkerState] = {}
         self._shares, self._quarantine, self._timers = FairShare(), Quarantine(), Timers()
-        self._limits = SharedLimits(
-            config.rpm,
-            config.tpm,
-            config.max_cost_usd,
-            self._workers,
-            self._shares.of,
-            self._let_in,
-        )
+        self._limits = SharedLimits(config, self._workers, self._shares.of, self._let_in)
         self._dispatcher = Dispatcher(
             source, link, self._workers, self._shares, self._quarantine, self._cannot_send
         )

@@ -1,6 +1,6 @@
-"""A Dask cluster as a coordinator's workers: one in each worker process (see `hosting`).
+"""A Dask cluster as a coordinator's workers: one in each worker process (see `worker_tasks`).
 
-Rows reach a worker as tasks, command and reports go by the scheduler's topics: no connection but
+Rows reach a worker as tasks; commands and reports go by the scheduler's topics: no connection but
 Dask's own is needed. A run has a client of its own, so what the user's does is left alone.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .coordinator import ClusterError, Coordinator
+from .link import ClusterError, LinkListener
 from .messages import Command, PartError, dumps, report_from_bytes
 from .work_queue import WorkItem
 from .worker_tasks import CONNECT_S, WorkerSpec, bring_rows, end, host, topic_of
@@ -27,7 +27,7 @@ _CLUSTER = "all"  # Dask's own topic, of workers that come and go
 
 
 class DaskLink:
-    """See `coordinator.Link`.
+    """See `link.Link`.
 
     Args:
         given: the user's client.
@@ -47,7 +47,7 @@ class DaskLink:
                 f"{error}; make what it holds inside the function, or at its first call"
             ) from error
         self._client: Any = None
-        self._coordinator: Coordinator | None = None
+        self._listener: LinkListener | None = None
         self._futures: dict[str, dict[int, Any]] = {}  # items on their way, by worker
         self._hosts: dict[str, Any] = {}  # the tasks that hold the workers' engines
         self._messages: deque[tuple[str, bytes]] = deque()
@@ -75,9 +75,9 @@ class DaskLink:
         if is_late:  # the run was cancelled in the meantime
             client.close(timeout=_FAREWELL_S)
 
-    def open(self, coordinator: Coordinator) -> None:
-        """See `coordinator.Link`."""
-        self._coordinator, self._loop = coordinator, asyncio.get_running_loop()
+    def open(self, listener: LinkListener) -> None:
+        """See `link.Link`."""
+        self._listener, self._loop = listener, asyncio.get_running_loop()
         self._client.subscribe_topic(self._topic, self._on_report)
         self._client.subscribe_topic(_CLUSTER, self._on_change)
         for worker in self._client.scheduler_info(n_workers=-1)["workers"]:
@@ -103,12 +103,12 @@ class DaskLink:
         self._soon(self._receive, worker, dumped)
 
     def _receive(self, worker: str, dumped: bytes) -> None:
-        if self._coordinator is not None:
-            self._coordinator.receive(worker, report_from_bytes(dumped))
+        if self._listener is not None:
+            self._listener.receive(worker, report_from_bytes(dumped))
 
     def _join(self, worker: str) -> None:
-        wanted = worker not in self._hosts and not self._closed and self._coordinator is not None
-        if not (wanted and self._coordinator and self._coordinator.worker_joined(worker)):
+        wanted = worker not in self._hosts and not self._closed and self._listener is not None
+        if not (wanted and self._listener and self._listener.worker_joined(worker)):
             return
         self._futures[worker] = {}
         self._joined += 1
@@ -126,10 +126,10 @@ class DaskLink:
 
     def _host_ended(self, worker: str, future: Any) -> None:
         known = self._hosts.get(worker)
-        if self._coordinator is None or self._closed or known is None or known is not future:
+        if self._listener is None or self._closed or known is None or known is not future:
             return
         if future.status == "error":
-            self._coordinator.worker_left(worker, future.exception())
+            self._listener.worker_left(worker, future.exception())
         elif (
             future.status == "finished"
         ):  # no command came for too long; the worker itself is there
@@ -140,11 +140,11 @@ class DaskLink:
         self._hosts.pop(worker, None)
         for future in self._futures.pop(worker, {}).values():
             future.cancel()
-        if self._coordinator is not None:
-            self._coordinator.worker_left(worker, died=died)
+        if self._listener is not None:
+            self._listener.worker_left(worker, died=died)
 
     def send(self, worker: str, item: WorkItem) -> None:
-        """See `coordinator.Link`."""
+        """See `link.Link`."""
         if self._ship is not None:
             future = self._ship(self._run, worker, item)
         else:
@@ -168,7 +168,7 @@ class DaskLink:
 
     def _arrived(self, worker: str, item: WorkItem, future: Any) -> None:
         is_expected = self._futures.get(worker, {}).pop(item.number, None) is not None
-        if self._coordinator is None or not is_expected:
+        if self._listener is None or not is_expected:
             return
         error = future.exception() if future.status == "error" else None
         if item.is_acknowledged and future.status == "finished" and "PartError" in str(future.type):
@@ -178,17 +178,17 @@ class DaskLink:
                 error = PartError(
                     "source", f"partition {item.number}: {type(error).__name__}: {error}"
                 )
-            self._coordinator.item_acknowledged(worker, item.number, error)
+            self._listener.item_acknowledged(worker, item.number, error)
         elif error is not None:
-            self._coordinator.item_unsendable(worker, item, error)
+            self._listener.item_unsendable(worker, item, error)
 
     def command(self, worker: str, command: Command) -> None:
-        """See `coordinator.Link`."""
+        """See `link.Link`."""
         if self._client.status == "closed":
-            if self._coordinator is not None and not self._is_lost:
+            if self._listener is not None and not self._is_lost:
                 self._is_lost = True
                 gone = ClusterError("the cluster's scheduler is gone")
-                stop = self._coordinator.controls.stop
+                stop = self._listener.controls.stop
                 self._loop.call_soon(partial(stop, "cluster", gone, now=True))
             return
         self._write(topic_of(self._run, worker), dumps(command))

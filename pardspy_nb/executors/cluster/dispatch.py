@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 from .fair_share import FairShare
+from .link import Link
 from .quarantine import Quarantine
 from .work_queue import WorkItem, WorkQueue
 from .worker_state import RATE_S, WorkerState
@@ -14,19 +14,12 @@ from .worker_state import RATE_S, WorkerState
 _LEAST_AHEAD = 4  # rows at a worker beyond those in flight
 
 
-class Sender(Protocol):
-    """Brings rows to workers."""
-
-    def send(self, worker: str, item: WorkItem) -> None:
-        """Bring a work item to a worker."""
-
-
 class Dispatcher:
     """Sends the rows of a queue to workers while they have room.
 
     Args:
         source: the rows.
-        sender: brings them to a worker.
+        link: brings them to a worker.
         workers: by name.
         shares: how many rows each worker may have in flight.
         quarantine: rows that are to be asked alone.
@@ -37,13 +30,13 @@ class Dispatcher:
     def __init__(
         self,
         source: WorkQueue,
-        sender: Sender,
+        link: Link,
         workers: Mapping[str, WorkerState],
         shares: FairShare,
         quarantine: Quarantine,
         unsendable: Callable[[str, WorkItem, BaseException], None],
     ) -> None:
-        self._source, self._sender, self._workers = source, sender, workers
+        self._source, self._link, self._workers = source, link, workers
         self._shares, self._quarantine, self._unsendable = shares, quarantine, unsendable
 
     def by_load(self) -> Iterable[WorkerState]:
@@ -60,7 +53,7 @@ class Dispatcher:
         if item is not None:
             worker.add(item)
             try:
-                self._sender.send(worker.name, item)
+                self._link.send(worker.name, item)
             except Exception as error:  # inputs of the user's own classes
                 self._unsendable(worker.name, item, error)
 

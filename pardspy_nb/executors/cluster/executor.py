@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from ...core.events import Event, Row
 from ...store.cache import AnswerCache
 from ..base import Work
-from .coordinator import ClusterError, Coordinator, CoordinatorConfig
+from .config import CoordinatorConfig
+from .coordinator import Coordinator
 from .dask_link import DaskLink
+from .link import ClusterError
 from .work_queue import RowWorkQueue, WorkQueue
 from .worker_tasks import WorkerSpec
 

@@ -15,6 +15,7 @@ from ...engine.protocols import Limiter
 from ...engine.rate_limit_headers import Limits
 from ...engine.rate_limiter import RateLimiter
 from ...engine.row_task import RowTask
+from .config import CoordinatorConfig
 from .messages import AttemptRequest
 from .worker_state import WorkerState
 
@@ -25,7 +26,7 @@ class SharedLimits:
     """Lets attempts in, for all workers together.
 
     Args:
-        rpm, tpm, max_cost_usd: limits of all workers together.
+        config: the limits of all workers together.
         workers: the workers, by name.
         share: how many rows a worker may have in flight; it could not begin more attempts.
         opened: called when attempts may be let in again.
@@ -37,20 +38,21 @@ class SharedLimits:
 
     def __init__(
         self,
-        rpm: float | None,
-        tpm: float | None,
-        max_cost_usd: float | None,
+        config: CoordinatorConfig,
         workers: Mapping[str, WorkerState],
         share: Callable[[str], int],
         opened: Callable[[], None],
     ) -> None:
         self._workers, self._share, self._opened = workers, share, opened
         self._latest: dict[int, AttemptRequest] = {}  # by the rows' numbers
-        self._rate_limiter = RateLimiter(rpm, tpm, lambda row: self._latest[row.number].size)
+        self._rate_limiter = RateLimiter(
+            config.rpm, config.tpm, lambda row: self._latest[row.number].size
+        )
         self._limiters: list[Limiter] = [self._rate_limiter]
-        if max_cost_usd is not None:
-            self._limiters.append(Budget(max_cost_usd, self._bound_of))
-        self.is_limited = (rpm, tpm, max_cost_usd) != (None, None, None)
+        if config.max_cost_usd is not None:
+            self._limiters.append(Budget(config.max_cost_usd, self._bound_of))
+        limits = (config.rpm, config.tpm, config.max_cost_usd)
+        self.is_limited = limits != (None, None, None)
         self._requests: deque[tuple[str, AttemptRequest]] = deque()
         self._inside: Counter[int] = Counter()  # attempts let in, by the rows' numbers
         self._admission: Admission | None = None
