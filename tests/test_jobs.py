@@ -278,10 +278,10 @@ def test_nothing_is_begun_twice(
     provider.breaks = breaks
     job = pn.submit_batch(predict, rows(9), max_requests=3)
     assert len(provider.batches) == 3
-    state = job._shelf.load()
-    for part in state["parts"]:
-        part["batch"] = None
-    job._shelf.save(state)
+    state = job._folder.load()
+    for part in state.parts:
+        part.batch = None
+    job._folder.save(state)
     [found] = pn.batch_jobs()
     assert found.use(predict).status == "validating"
     assert len(provider.batches) == 3
@@ -329,7 +329,7 @@ def test_what_no_batch_can_do_is_refused_before_anything_is_sent(
 
 def test_a_damaged_job_is_named(provider: BatchServer, predict: pn.Predict) -> None:
     job = pn.submit_batch(predict, rows(2))
-    (job._shelf.path / "asked.pickle").write_bytes(b"no pickle")
+    (job._folder.path / "asked.pickle").write_bytes(b"no pickle")
     [found] = pn.batch_jobs()
     with pytest.raises(pn.StoreError, match=f"what the job {job.id} asked cannot be read"):
         found.df  # noqa: B018
@@ -487,7 +487,7 @@ def test_jobs_are_listed_by_age_and_damaged_ones_are_left_out(
 ) -> None:
     jobs = [pn.submit_batch(predict, rows(1)) for _ in range(4)]
     assert [job.id for job in pn.batch_jobs()] == [job.id for job in jobs]
-    (jobs[1]._shelf.path / "job.json").write_text("{")
+    (jobs[1]._folder.path / "job.json").write_text("{")
     with pytest.warns(RuntimeWarning, match=jobs[1].id):
         assert len(pn.batch_jobs()) == 3
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .events import Event
+from .option_checks import check_executor, check_repeat, check_values, is_whole
 
 F = TypeVar("F", bound=Callable[..., Any])
 ProgressChoice = Literal["auto", "widget", "tqdm", "none"] | Callable[[Event], None]
@@ -31,7 +32,7 @@ class UntilDecided:
     most: int = 5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.most, int) or isinstance(self.most, bool) or self.most < 2:
+        if not is_whole(self.most) or self.most < 2:
             raise ValueError(
                 f"most must be a whole number of samples of at least 2, got {self.most!r}"
             )
@@ -117,72 +118,10 @@ class Options:
     result: Literal["pandas", "polars", "pyarrow", "dask"] = "pandas"
 
     def __post_init__(self) -> None:
-        if self.max_workers != "auto":
-            _at_least_one("max_workers", self.max_workers, " or 'auto'")
+        check_values({field.name: getattr(self, field.name) for field in fields(self)})
         if self.until_decided is None:
-            _at_least_one("repeat", self.repeat, " or 'until decided'")
-        _at_least_one("max_attempts", self.max_attempts)
-        limit = self.max_failures
-        if limit is not None and not (
-            (_is_int(limit) and limit >= 0) or (isinstance(limit, float) and 0 < limit < 1)
-        ):
-            raise ValueError(
-                f"max_failures must be a count (0, 1, …), a share between 0 and 1, "
-                f"or None for any number; got {limit!r}"
-            )
-        if self.timeout_s is not None and not (_is_number(self.timeout_s) and self.timeout_s > 0):
-            raise ValueError(
-                f"timeout_s must be a number of seconds above 0, got {self.timeout_s!r}"
-            )
-        if not isinstance(self.confidence, bool):
-            raise ValueError(f"confidence must be True or False, got {self.confidence!r}")
-        if isinstance(self.truth, bool | int | float | bytes):
-            raise ValueError(
-                f"truth names the column of the true labels, or holds them; got {self.truth!r}"
-            )
-        for name in ("rpm", "tpm"):
-            limit = getattr(self, name)
-            if limit is not None and not (_is_number(limit) and limit > 0):
-                raise ValueError(f"{name} must be a number a minute above 0, got {limit!r}")
-        if self.hedge is not None and not (_is_number(self.hedge) and 0 < self.hedge < 1):
-            raise ValueError(
-                f"hedge must be a quantile between 0 and 1 such as 0.95, got {self.hedge!r}"
-            )
-        if not isinstance(self.store, bool | str | Path | None):
-            raise ValueError(f"store must be True, a path, or None for nowhere; got {self.store!r}")
-        if self.cache_key is not None and not (isinstance(self.cache_key, str) and self.cache_key):
-            raise ValueError(f"cache_key must be a text such as 'v1', got {self.cache_key!r}")
-        limit = self.max_cost_usd
-        if limit is not None and not (isinstance(limit, int | float) and limit >= 0):
-            raise ValueError(f"max_cost_usd must be US dollars, got {self.max_cost_usd!r}")
-        if self.on_budget not in ("raise", "return"):
-            raise ValueError(f"on_budget must be 'raise' or 'return', got {self.on_budget!r}")
-        if not callable(self.progress) and self.progress not in ("auto", "widget", "tqdm", "none"):
-            raise ValueError(
-                "progress must be 'auto', 'widget', 'tqdm', 'none' or a function of "
-                f"an event; got {self.progress!r}"
-            )
-
-        if self.result not in ("pandas", "polars", "pyarrow", "dask"):
-            raise ValueError(
-                f"result must be 'pandas', 'polars', 'pyarrow' or 'dask'; got {self.result!r}"
-            )
-        if self.result == "dask" and self.executor is None:
-            raise ValueError("result='dask' needs executor=, a dask.distributed.Client")
-        if self.executor is not None and not (
-            hasattr(self.executor, "submit") and hasattr(self.executor, "scheduler_info")
-        ):
-            raise TypeError(
-                f"executor must be a dask.distributed.Client, got {type(self.executor).__name__}"
-                + ("; pass Client(cluster)" if hasattr(self.executor, "scheduler") else "")
-            )
-        if getattr(self.executor, "status", "") in ("closed", "closing"):
-            raise ValueError("executor is a client that is closed: make another Client(…)")
-        if getattr(self.executor, "asynchronous", False):
-            raise TypeError(
-                "executor must not be an asynchronous client: pass a Client(address), "
-                "also to arun_parallel"
-            )
+            check_repeat(self.repeat)
+        check_executor(self.executor, self.result)
 
     @property
     def until_decided(self) -> UntilDecided | None:
@@ -242,16 +181,3 @@ def _named(truth: Any) -> Any:
     if isinstance(truth, Mapping):
         return {output: _named(of) for output, of in truth.items()}
     return truth if isinstance(truth, str) else None
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _at_least_one(name: str, value: Any, more: str = "") -> None:
-    if not _is_int(value) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1{more}, got {value!r}")

@@ -31,7 +31,7 @@ _LAYOUT = {
 }
 
 
-class JobState(NamedTuple):
+class JobFigures(NamedTuple):
     """What there is to show: rows, and of the requests among them how many are answered or
     failed; times in seconds since the epoch."""
 
@@ -64,7 +64,7 @@ class JobView:
         self._said: str | None = None
         self._follower: threading.Thread | None = None
 
-    def show(self, state: JobState) -> None:
+    def show(self, state: JobFigures) -> None:
         """Show it here."""
         cell = notebook.current_cell()
         if not notebook.has_widgets() or cell in self._handles:
@@ -95,7 +95,7 @@ class JobView:
             self._widgets = [button, self._html, box]
         return self._widgets[-1]
 
-    def update(self, state: JobState) -> None:
+    def update(self, state: JobFigures) -> None:
         """Show how things stand now."""
         if self._html is None:
             self._say(state)
@@ -104,13 +104,13 @@ class JobView:
         else:
             self._close(state)
 
-    def _say(self, state: JobState) -> None:
+    def _say(self, state: JobFigures) -> None:
         line = f"{state.id}: {title(state)}"
         if line != self._said and not notebook.has_widgets():
             print(line, file=sys.stderr)
             self._said = line
 
-    def _close(self, state: JobState) -> None:
+    def _close(self, state: JobFigures) -> None:
         from IPython.display import HTML
 
         for handle in self._handles.values():
@@ -146,14 +146,14 @@ def _follow(look: Callable[[], bool], every_s: float) -> None:
             return
 
 
-def title(state: JobState) -> str:
+def title(state: JobFigures) -> str:
     """`The provider is at it: 12 of 40 requests answered (30%)`."""
     share = f" ({state.completed / state.requests:.0%})" if state.requests else ""
     words = _WORDS.get(state.status, state.status)
     return f"{words}: {state.completed:,} of {state.requests:,} requests answered{share}"
 
 
-def job_html(state: JobState) -> str:
+def job_html(state: JobFigures) -> str:
     """The state in words, the bar, and the figures."""
     shown = title(state)
     bar = html.progress_bar(state.completed, state.failed, 0, state.requests, shown)

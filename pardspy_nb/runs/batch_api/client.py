@@ -127,17 +127,17 @@ class BatchClient:
         return run_sync(self._endpoint.call(action))
 
 
-def _batch(told: Any) -> Batch:
-    counts = told.request_counts
-    reasons = (told.errors.data if told.errors else None) or []
+def _batch(answer: Any) -> Batch:
+    counts = answer.request_counts
+    reasons = (answer.errors.data if answer.errors else None) or []
     shown = "; ".join(
         f"line {r.line}: {r.message}" if r.line else str(r.message) for r in reasons[:3]
     )
     return Batch(
-        told.id,
-        told.status,
-        told.output_file_id,
-        told.error_file_id,
+        answer.id,
+        answer.status,
+        answer.output_file_id,
+        answer.error_file_id,
         counts.completed if counts else 0,
         counts.failed if counts else 0,
         shown or None,

@@ -16,11 +16,12 @@ from filelock import FileLock
 
 from ...core.errors import StoreError
 from ...store.sqlite import default_path
+from .job_state import JobState
 
-_STATE, _ASKED = "job.json", "asked.pickle"
+_STATE, _REQUEST = "job.json", "asked.pickle"
 
 
-class Shelf:
+class JobFolder:
     """One job's folder.
 
     Args:
@@ -31,30 +32,30 @@ class Shelf:
         self.path = path
 
     @classmethod
-    def of(cls, store: bool | str | Path | None, job: str) -> Shelf:
-        """That of a job, beside a store; `job` may have just been named."""
+    def of(cls, store: bool | str | Path | None, job: str) -> JobFolder:
+        """The folder of a job, beside a store; it may not exist yet."""
         return cls(_folder(store) / job)
 
     def lock(self) -> AbstractContextManager[Any]:
-        """For one process at a time: two that begin batches would have them paid for twice."""
+        """A lock against other processes: two that begin batches would have them paid for twice."""
         return FileLock(self.path / ".lock", mode=0o600)
 
-    def begin(self, asked: Any) -> None:
-        """Make the folder, with what is asked. StoreError if that cannot be."""
+    def begin(self, request: Any) -> None:
+        """Make the folder, with what the job asks. StoreError if that cannot be kept."""
         try:
-            dumped = zlib.compress(cloudpickle.dumps(asked), 1)
+            dumped = zlib.compress(cloudpickle.dumps(request), 1)
         except Exception as error:
             raise StoreError(f"the job cannot be kept: {type(error).__name__}: {error}") from error
         try:
             self.path.mkdir(parents=True, mode=0o700)
-            self._write(_ASKED, dumped)
+            self._write(_REQUEST, dumped)
         except OSError as error:
             raise StoreError(f"the job cannot be kept in {self.path}: {error}") from error
 
-    def asked(self) -> Any:
+    def request(self) -> Any:
         """What `begin` was given. StoreError if it cannot be read here."""
         try:
-            return pickle.loads(zlib.decompress((self.path / _ASKED).read_bytes()))
+            return pickle.loads(zlib.decompress((self.path / _REQUEST).read_bytes()))
         except Exception as error:
             raise StoreError(
                 f"what the job {self.path.name} asked cannot be read ({type(error).__name__}: "
@@ -62,15 +63,15 @@ class Shelf:
                 "here?"
             ) from error
 
-    def save(self, state: Any) -> None:
-        """Keep how things stand; whole, or as it was before."""
-        self._write(_STATE, json.dumps(state, indent=1).encode())
+    def save(self, state: JobState) -> None:
+        """Write down how the job stands: the file holds all of the new state, or the old one."""
+        self._write(_STATE, json.dumps(state.to_json(), indent=1).encode())
 
-    def load(self) -> Any:
+    def load(self) -> JobState:
         """What was saved last. StoreError if there is nothing, or it is damaged."""
         try:
-            return json.loads((self.path / _STATE).read_bytes())
-        except (OSError, ValueError) as error:
+            return JobState.from_json(json.loads((self.path / _STATE).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"the job {self.path.name} cannot be read: {error}") from error
 
     def put(self, name: str, content: bytes) -> None:
@@ -99,13 +100,13 @@ class Shelf:
         os.replace(half, self.path / name)
 
 
-def shelves(store: bool | str | Path | None) -> Iterator[Shelf]:
-    """Those of all jobs beside a store."""
+def job_folders(store: bool | str | Path | None) -> Iterator[JobFolder]:
+    """The folders of all jobs beside a store."""
     folder = _folder(store)
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if (path / _STATE).exists():
-                yield Shelf(path)
+                yield JobFolder(path)
 
 
 def _folder(store: bool | str | Path | None) -> Path:

@@ -17,13 +17,14 @@ from ...modules.module import Module, from_module
 from ...modules.predict import Predict
 from ...modules.provenance import Sources
 from ...store.cache import AnswerCache, open_cache
-from ...tables.inputs import RowBatch as Rows
+from ...tables.inputs import RowBatch
 from ...tables.readers import as_table
 from ...tables.rows import read_rows
 from .job import BatchJob
-from .job_folder import Shelf, shelves
+from .job_folder import JobFolder, job_folders
+from .job_state import JobState, PartState
 from .jsonl import MAX_BYTES, MAX_REQUESTS, files_of
-from .results import Asked
+from .results import JobRequest
 
 __all__ = ["BatchJob", "batch_jobs", "submit_batch"]
 
@@ -68,66 +69,55 @@ def submit_batch(
             f"submit_batch has no option {unknown[0]!r}: it takes {', '.join(_TAKES)}; "
             "how fast rows are asked is the provider's business"
         )
-    given = Options.of(options)
-    given.samples  # noqa: B018 - as many as it takes is not known beforehand
-    if not given.store:
+    checked = Options.of(options)
+    checked.samples  # noqa: B018 - as many as it takes is not known beforehand
+    if not checked.store:
         raise ValueError("a batch job is kept beside the store: give store=True, or a path")
     described = from_module(module)
-    described = described.with_confidence() if given.confidence else described
+    described = described.with_confidence() if checked.confidence else described
     predict = _checked(described)
     table = as_table(list(inputs) if isinstance(inputs, Iterator) else inputs)
-    rows = read_rows(table, described.inputs, described.outputs, given)
-    cache = open_cache(given, described, Sources(described, given.cache_key), total=rows.total)
+    rows = read_rows(table, described.inputs, described.outputs, checked)
+    cache = open_cache(checked, described, Sources(described, checked.cache_key), total=rows.total)
     try:
-        sent, led = _to_be_sent(rows, cache)
+        sent, leaders = _to_be_sent(rows, cache)
     finally:
         if cache is not None:
             cache.close()
-    kept = Asked(_without_key(predict), table, options | {"store": given.store}, led)
+    request = JobRequest(_without_key(predict), table, options | {"store": checked.store}, leaders)
     bodies = ((row.number, predict.request(row.inputs)) for row in sent)
-    shelf = _kept(
-        kept,
-        files_of(bodies, max_requests, max_bytes),
-        {
-            "model": str(getattr(predict.lm, "model", "")),
-            "rows": rows.total,
-            "window": completion_window,
-            "price_factor": price_factor,
-        },
+    now = time.time()
+    state = JobState(
+        id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{uuid.uuid4().hex[:6]}",
+        model=str(getattr(predict.lm, "model", "")),
+        n_rows=rows.total or 0,
+        window=completion_window,
+        price_factor=price_factor,
+        created_at=now,
     )
-    made = BatchJob(shelf).use(predict)
-    made.submit()
-    return made
+    folder = _new_folder(request, files_of(bodies, max_requests, max_bytes), state)
+    job = BatchJob(folder).use(predict)
+    job.submit()
+    return job
 
 
-def _kept(asked: Asked, files: Iterable[tuple[bytes, list[int]]], about: dict[str, Any]) -> Shelf:
-    """A new job, with nothing begun yet."""
-    job = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}"
-    shelf = Shelf.of(asked.options["store"], job)
-    shelf.begin(asked)
-    parts: list[dict[str, Any]] = []
+def _new_folder(
+    request: JobRequest, files: Iterable[tuple[bytes, list[int]]], state: JobState
+) -> JobFolder:
+    """The folder of a new job, with nothing begun yet."""
+    folder = JobFolder.of(request.options["store"], state.id)
+    folder.begin(request)
     try:
         for number, (lines, numbers) in enumerate(files):
-            shelf.put(f"requests-{number}.jsonl", lines)
-            parts.append(
-                {"file": None, "batch": None, "attempt": 0, "fetched": False, "rows": numbers}
-            )
+            folder.put(f"requests-{number}.jsonl", lines)
+            state.parts.append(PartState(numbers))
     except BaseException:
-        shelf.remove()
+        folder.remove()
         raise
-    now = time.time()
-    shelf.save(
-        about
-        | {
-            "id": job,
-            "created_at": now,
-            "ended_at": None if parts else now,
-            "parts": parts,
-            "was_begun": False,
-            "is_cancelled": False,
-        }
-    )
-    return shelf
+    if not state.parts:
+        state.ended_at = state.created_at
+    folder.save(state)
+    return folder
 
 
 def batch_jobs(store: bool | str | Path | None = True) -> list[BatchJob]:
@@ -135,11 +125,11 @@ def batch_jobs(store: bool | str | Path | None = True) -> list[BatchJob]:
     them. Nothing is asked of the provider. One that is damaged is left out, with a warning.
     """
     jobs = []
-    for shelf in shelves(store):
+    for folder in job_folders(store):
         try:
-            jobs.append(BatchJob(shelf))
+            jobs.append(BatchJob(folder))
         except StoreError as error:
-            warnings.warn(f"{error}; its folder is {shelf.path}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{error}; its folder is {folder.path}", RuntimeWarning, stacklevel=2)
     return sorted(jobs, key=lambda job: job.created_at)
 
 
@@ -170,7 +160,7 @@ def _without_key(predict: Predict) -> Predict:
     return kept
 
 
-def _to_be_sent(rows: Rows, cache: AnswerCache | None) -> tuple[list[Row], dict[int, int]]:
+def _to_be_sent(rows: RowBatch, cache: AnswerCache | None) -> tuple[list[Row], dict[int, int]]:
     """Rows that have to be asked, and those that will share the answer of one of these."""
     if cache is None:
         return list(rows.rows), {}
@@ -178,14 +168,14 @@ def _to_be_sent(rows: Rows, cache: AnswerCache | None) -> tuple[list[Row], dict[
     for start in range(0, len(all_rows), 1000):
         cache.prefetch(all_rows[start : start + 1000])
     sent: list[Row] = []
-    led: dict[int, int] = {}
-    leaders: dict[bytes, int] = {}
+    leaders: dict[int, int] = {}  # by the numbers of rows that share an answer
+    first_of: dict[bytes, int] = {}  # by key
     for row in all_rows:
         key = cache.key(row)
-        if key is not None and key in leaders:
-            led[row.number] = leaders[key]
+        if key is not None and key in first_of:
+            leaders[row.number] = first_of[key]
         elif cache.get(row, key) is None:
             sent.append(row)
             if key is not None:
-                leaders[key] = row.number
-    return sent, led
+                first_of[key] = row.number
+    return sent, leaders
