@@ -83,7 +83,7 @@ def measured(rounds: int) -> None:
 
 
 def simulated() -> None:
-    from simulated import World, simulate
+    from support.simulated_cluster import World, simulate
 
     cases: list[tuple[int, int, int, dict[str, Any], dict[str, Any]]] = [
         (1, 40_000, 400, {}, {}),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import ScriptedServer
+from support.scripted_server import ScriptedServer
 
 import pardspy_nb as pn
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pytest
-from server import Reply, ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.signatures.output_parser import AnswerParser

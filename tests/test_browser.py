@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_server import BatchServer
-from lab import CHROMIUM, FLAGS, Lab
+from support.batch_server import BatchServer
+from support.jupyterlab import CHROMIUM, FLAGS, Lab
 from playwright.sync_api import sync_playwright
-from server import Reply, ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 SETUP = """
 import pardspy_nb as pn

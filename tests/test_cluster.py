@@ -18,7 +18,7 @@ import dask.dataframe as dd
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
-from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
 

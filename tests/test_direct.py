@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-from server import Reply, ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.llm.endpoint import Endpoint, close_clients

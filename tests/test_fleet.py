@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import World, simulate
+from support.simulated_cluster import World, simulate
 
 from pardspy_nb.core.errors import InvalidOutputError, RateLimitError
 from pardspy_nb.core.events import Event, Row, RowFinished

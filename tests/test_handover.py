@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from pydantic import BaseModel
-from server import ScriptedServer
+from support.scripted_server import ScriptedServer
 
 import pardspy_nb as pn
 

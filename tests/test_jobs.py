@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from batch_server import BatchServer
-from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+from support.batch_server import BatchServer
+from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
 

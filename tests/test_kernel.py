@@ -14,7 +14,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
-from server import ScriptedServer
+from support.scripted_server import ScriptedServer
 
 PANEL = "application/vnd.jupyter.widget-view+json"
 

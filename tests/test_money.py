@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import pytest
 from pydantic import AfterValidator
-from server import Reply, ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.llm.prices import rate_of

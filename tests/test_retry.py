@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from server import Reply, ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 

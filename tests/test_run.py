@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.llm.endpoint import parse_retry_after

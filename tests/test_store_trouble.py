@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import ScriptedServer
+from support.scripted_server import ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.store.sqlite import Store

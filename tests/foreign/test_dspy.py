@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import dspy
 import pytest
-from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
 

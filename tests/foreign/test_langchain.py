@@ -11,7 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
-from server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
 

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lab import CHROMIUM, FLAGS, Lab
+from support.jupyterlab import CHROMIUM, FLAGS, Lab
 from playwright.sync_api import sync_playwright
-from server import Reply, ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SETUP = """
