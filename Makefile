@@ -1,4 +1,5 @@
 # make demo: the main job on the embedded model.   make test: everything, as CI runs it.
+# make check: the loop of a minute, for every change.
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -6,20 +7,22 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 FRESH = PARDSPY_STORE=$$(mktemp -d)/answers.sqlite
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-# with DSPy, LangChain and version 2 of the openai client
+# the second environment: DSPy, LangChain and version 2 of the openai client
 DSPY := .venv-dspy
 DSPY_PIP := $(DSPY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-dspy.txt
-# loads the embedded model, which slows down badly where it shares the cores
-WITH_MODEL := tests/test_local.py tests/foreign/test_embedded.py
+# what can differ there: all that goes through the openai client, and modules of other libraries
+DIFFERS := tests/llm tests/modules tests/runs/test_run.py tests/runs/test_budget.py \
+	tests/runs/test_batch_api.py tests/integration/other_libraries
 DSPY_NOTEBOOK := notebooks/06_dspy_modules.ipynb
 NOTEBOOKS := $(filter-out $(DSPY_NOTEBOOK),$(wildcard notebooks/*.ipynb))
-# of the kernel, the page and the package: once is enough
-ONCE := tests/test_browser.py tests/test_kernel.py tests/test_house.py tests/test_wheel.py \
-	tests/test_cluster.py tests/test_fleet.py
 BOTH_CORES := -n 2 --dist worksteal
-SMALL_MODEL := PARDSPY_MODEL=local:smollm2-135m
+SLOWEST := --durations=15 --durations-min=1
+# the embedded model slows down badly where it shares the cores, and its words do not matter here
+SMALL := PARDSPY_MODEL=local:smollm2-135m PARDSPY_NOTEBOOK_ROWS=8
 
-.PHONY: demo test lab lint browser notebooks pictures bench clean
+PY_FILES := pardspy_nb tests examples benchmarks
+
+.PHONY: demo check test lab lint browser notebooks pictures bench clean
 
 $(PY):
 	python3.11 -m venv $(VENV)
@@ -44,19 +47,26 @@ lab: $(VENV)/.test
 	$(VENV)/bin/jupyter lab notebooks/01_quickstart.ipynb
 
 lint: $(VENV)/.test
-	$(PY) -m ruff format --check pardspy_nb tests examples benchmarks
-	$(PY) -m ruff check pardspy_nb tests examples benchmarks
+	$(PY) -m ruff format --check $(PY_FILES)
+	$(PY) -m ruff check $(PY_FILES)
 	$(PY) -m mypy
 
-browser:
-	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium; }
+# the short loop: format, lint, types, and all tests that need no other process
+check: lint
+	$(FRESH) $(PY) -m pytest tests $(BOTH_CORES) -m "not slow" --quiet
 
-# the notebooks keep their outputs from the default model; here they run on the small one
+browser:
+	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
+		$(SUDO) apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+
+# everything; the notebooks keep their outputs from the default model, here they run on few rows
+# through the small one
 test: lint browser $(DSPY)/.ready
-	$(FRESH) $(PY) -m pytest tests $(BOTH_CORES) --ignore tests/foreign $(WITH_MODEL:%=--ignore %)
-	$(FRESH) $(DSPY)/bin/python -m pytest tests $(BOTH_CORES) $(ONCE:%=--ignore %) $(WITH_MODEL:%=--ignore %)
-	$(FRESH) $(SMALL_MODEL) $(PY) -m pytest tests/test_local.py --nbmake $(NOTEBOOKS)
-	$(FRESH) $(SMALL_MODEL) $(DSPY)/bin/python -m pytest tests/foreign/test_embedded.py --nbmake $(DSPY_NOTEBOOK)
+	$(FRESH) $(PY) -m pytest tests $(BOTH_CORES) $(SLOWEST) -m "not model"
+	$(FRESH) $(DSPY)/bin/python -m pytest $(DIFFERS) $(BOTH_CORES) $(SLOWEST) -m "not model"
+	$(FRESH) $(SMALL) $(PY) -m pytest tests/integration/test_local_model.py --nbmake $(NOTEBOOKS) $(SLOWEST)
+	$(FRESH) $(SMALL) $(DSPY)/bin/python -m pytest --nbmake $(DSPY_NOTEBOOK) \
+		tests/integration/other_libraries/test_embedded.py $(SLOWEST)
 
 # run the notebooks on the default model and keep their outputs, without widget state
 KEEP := nbconvert --to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False
@@ -66,7 +76,7 @@ notebooks: $(VENV)/.test $(DSPY)/.ready
 
 # the pictures of the README, out of a real JupyterLab
 pictures: $(VENV)/.test browser
-	$(PY) tests/pictures.py
+	PYTHONPATH=tests $(PY) tests/support/pictures.py
 
 # what the toolkit itself costs, beside others in environments of their own (.bench); as ratios,
 # because machines differ. About 45 minutes, most of it the others'.

@@ -35,7 +35,7 @@ from .signatures.image import Image
 from .signatures.signature import Signature
 
 if TYPE_CHECKING:
-    from . import store
+    from . import store, testing
     from .analysis.compare import Comparison, compare
     from .analysis.diff import diff
     from .analysis.evaluate import Evaluation, evaluate
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 # imported when first used: what not every notebook needs should not cost every notebook
 _LATER = {
     "store": "store",
+    "testing": "testing",
     "diff": "analysis.diff",
     "Estimate": "runs.estimate",
     "Interval": "core.intervals",
@@ -141,15 +142,16 @@ __all__ = [
     "start_parallel",
     "store",
     "submit_batch",
+    "testing",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = importlib.import_module(f".{_LATER[name]}", __name__)
-    return room if name == _LATER[name] else getattr(room, name)
+    module = importlib.import_module(f".{_LATER[name]}", __name__)
+    return module if name == _LATER[name] else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__  # the public names, and nothing else

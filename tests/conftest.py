@@ -8,6 +8,7 @@ import pytest
 from support.scripted_server import ScriptedServer
 
 import pardspy_nb as pn
+from pardspy_nb.llm.response_format import forget_formats
 
 LABELS = ["positive", "neutral", "negative"]
 
@@ -28,9 +29,9 @@ def store_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_known_of_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_is_known_of_endpoints() -> None:
     """Ports come again; what one test's server taught must not hold for another's."""
-    monkeypatch.setattr("pardspy_nb.llm.response_format._known", {})
+    forget_formats()
 
 
 @pytest.fixture
@@ -76,3 +77,10 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def reviews() -> list[str]:
     return [f"row-{i} is a review" for i in range(12)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All integration tests are slow ones: `make check` leaves them out."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.slow)

@@ -115,19 +115,34 @@ def imports(name: str, path: Path) -> tuple[set[str], set[str]]:
     return ours - {name}, theirs
 
 
+def forbidden(found: dict[str, set[str]]) -> list[str]:
+    """The imports among these that the table does not allow."""
+    return [
+        f"{name} imports {other}"
+        for name, others in found.items()
+        if (mine := name.partition(".")[0]) in ALLOWED
+        for other in others
+        if (theirs := other.partition(".")[0]) != mine and theirs not in ALLOWED[mine]
+    ]
+
+
 def test_packages_import_one_way() -> None:
     """The table above is the architecture: no file of a package imports from another package
-    than those in the package's line."""
-    wrong = [
-        f"{name} imports {other}"
-        for name, path in modules().items()
-        for other in imports(name, path)[0]
-        if "." in name
-        and (mine := name.partition(".")[0]) in ALLOWED
-        and (theirs := other.partition(".")[0]) != mine
-        and theirs not in ALLOWED[mine]
+    than those in the package's line, and every file is in a package."""
+    found = {name: imports(name, path)[0] for name, path in modules().items()}
+    assert {name.partition(".")[0] for name in found} == {*ALLOWED, "testing"}
+    assert forbidden(found) == []
+
+
+def test_a_forbidden_import_is_found() -> None:
+    assert forbidden({"engine.budget": {"core.usage", "llm.lm"}}) == [
+        "engine.budget imports llm.lm"
     ]
-    assert wrong == []
+
+
+def test_no_file_is_too_long_to_read_at_once() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
 
 
 def test_no_circle_of_files() -> None:
@@ -146,6 +161,20 @@ def test_one_room_per_library(library: str) -> None:
 def test_the_public_names_are_sorted_and_exist() -> None:
     assert pn.__all__ == sorted(pn.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n))
     assert all(hasattr(pn, name) for name in pn.__all__)
+
+
+@pytest.mark.slow
+def test_the_door_shows_the_public_names_and_nothing_else() -> None:
+    """`dir(pn)`, and with it a notebook's completion of `pn.`."""
+    from IPython.core.completer import provisionalcompleter
+    from IPython.core.interactiveshell import InteractiveShell
+
+    assert dir(pn) == sorted(pn.__all__)
+    shell = InteractiveShell()
+    shell.user_ns["pn"] = pn
+    with provisionalcompleter():
+        shown = {completion.text for completion in shell.Completer.completions("pn.", 3)}
+    assert shown == set(pn.__all__)
 
 
 def test_importing_loads_nothing_heavy() -> None:
@@ -168,6 +197,7 @@ def test_importing_loads_nothing_heavy() -> None:
     assert json.loads(done.stdout) == []
 
 
+@pytest.mark.slow
 def test_importing_costs_little_more_than_pandas(tmp_path: Path) -> None:
     """At most 1.3 times the CPU of `import pandas`: the best of each, until it shows. Both are
     compiled, as `pip install` leaves a package."""

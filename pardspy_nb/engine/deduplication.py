@@ -10,7 +10,7 @@ from ..core.events import Answer, Row, Status
 from .protocols import Cache
 from .row_task import RowTask
 
-_MOST_FOLLOWERS = 10_000  # rows that wait for an equal one, before no new ones are pulled
+MAX_FOLLOWERS = 10_000  # rows that wait for an equal one, before no new ones are pulled
 Settle = Callable[[RowTask, Status, Answer | None], None]
 
 
@@ -29,7 +29,7 @@ class Deduplicator:
     @property
     def is_full(self) -> bool:
         """Whether so many rows wait for others that no new ones should come."""
-        return self._following >= _MOST_FOLLOWERS
+        return self._following >= MAX_FOLLOWERS
 
     def followers(self) -> list[RowTask]:
         """The rows that wait for an equal one. From any thread."""

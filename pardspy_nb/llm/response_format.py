@@ -79,6 +79,11 @@ class ResponseFormats:
             self._best = self._best._replace(form=best)
 
 
+def forget_formats() -> None:
+    """Forget what this process has found out about endpoints, as after a server's upgrade."""
+    _known.clear()
+
+
 def formats_of(url: str, model: str) -> ResponseFormats:
     """What this process has found out about a model at an endpoint."""
     return _known.setdefault((url.rstrip("/"), model), ResponseFormats())

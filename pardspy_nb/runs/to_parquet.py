@@ -15,7 +15,7 @@ from .collectors.file import FileDestination
 from .plan import plan_run
 from .run import Run
 
-_MAX_CHUNKS_AHEAD = 8  # chunks that may be begun before the first of them is written
+MAX_CHUNKS_AHEAD = 8  # chunks that may be begun before the first of them is written
 
 
 @takes_options
@@ -75,5 +75,5 @@ def _run_to_file(module: Module, source: Any, options: Options, path: Path) -> R
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
     chunks = Chunks(source, module.inputs, repeat=options.samples, columns=options.columns)
     check_names(chunks.columns, module.outputs)
-    plan = plan_run(module, chunks.batch, options, most_ahead=_MAX_CHUNKS_AHEAD * chunks.tasks)
+    plan = plan_run(module, chunks.batch, options, most_ahead=MAX_CHUNKS_AHEAD * chunks.tasks)
     return Run(plan, destination=FileDestination(chunks, path, module))

@@ -11,7 +11,13 @@ import re
 from typing import Any
 
 from aiohttp import web
-from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer, content_for
+from support.scripted_server import (
+    COMPLETION_TOKENS,
+    PROMPT_TOKENS,
+    Reply,
+    ScriptedServer,
+    content_for,
+)
 
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 

@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from support.jupyterlab import CHROMIUM, FLAGS, Lab
 from playwright.sync_api import sync_playwright
+from support.jupyterlab import CHROMIUM, FLAGS, Lab
 from support.scripted_server import Reply, ScriptedServer
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SETUP = """
 from typing import Literal
 import pardspy_nb as pn

@@ -28,7 +28,7 @@ from .timers import Timers
 from .work_queue import WorkItem, WorkQueue
 from .worker_state import WorkerState
 
-_BEAT_S = 2.0  # between commands to workers that get no others
+BEAT_S = 2.0  # between commands to workers that get no others
 _RESHARE_S = 0.02
 _CANCEL_S = 0.4  # how long workers have to report what became of their rows
 _NOBODY_S = 60.0  # without any worker before a run is given up
@@ -135,7 +135,7 @@ class Coordinator:
 
     def _beat(self) -> None:
         self.command_all(beat=True)
-        self._timers.later("beat", _BEAT_S, self._beat)
+        self._timers.later("beat", BEAT_S, self._beat)
 
     def _expect_workers(self, error: BaseException | None = None) -> None:
         """Give up if there is no worker for too long."""

@@ -23,7 +23,7 @@ from .messages import AttemptRequest, Command, Report
 from .remote_limiter import RemoteLimiter
 
 _GATHER_S = 0.01  # events are sent together, at most this late
-_ALONE_S = 60.0  # without a command the run is taken to be dead: nobody would get the answers
+SILENCE_S = 60.0  # without a command the run is taken to be dead: nobody would get the answers
 
 
 class Feed:
@@ -180,9 +180,9 @@ class WorkerEngine:
             self._pause(True)
 
     def _watch(self) -> None:
-        if self._loop.time() - self._last_command_at > _ALONE_S:
+        if self._loop.time() - self._last_command_at > SILENCE_S:
             self._stop(now=True)
-        self._loop.call_later(_ALONE_S / 4, self._watch)
+        self._loop.call_later(SILENCE_S / 4, self._watch)
 
     # -- what goes ----------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class _Server:
                 pipe.close()
 
 
-_servers: dict[LocalModel, _Server] = {}
+servers: dict[LocalModel, _Server] = {}
 _lock = threading.Lock()
 
 
@@ -88,7 +88,7 @@ async def serve(model: LocalModel) -> tuple[str, str]:
     Raises:
         LocalModelError: the runtime is not installed, or weights or server fail.
     """
-    server = _servers.get(model)
+    server = servers.get(model)
     if server is None or not server.alive:
         server = await asyncio.to_thread(_ensure, model)
     return server.base_url, server.key
@@ -96,9 +96,9 @@ async def serve(model: LocalModel) -> tuple[str, str]:
 
 def _ensure(model: LocalModel) -> _Server:
     with _lock:
-        server = _servers.get(model)
+        server = servers.get(model)
         if server is None or not server.alive:
-            server = _servers[model] = _Server(model)
+            server = servers[model] = _Server(model)
         return server
 
 
@@ -156,5 +156,5 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
 
 @atexit.register
 def _stop_all() -> None:
-    for server in _servers.values():
+    for server in servers.values():
         server.stop()

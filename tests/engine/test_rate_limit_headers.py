@@ -1,0 +1,61 @@
+"""Limits that an endpoint's response headers tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from pardspy_nb.engine.rate_limit_headers import Limits, limits_of, seconds_of
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"x-ratelimit-limit-requests": "500"}, Limits(500, None)),
+        (
+            {
+                "x-ratelimit-limit-requests": "60",
+                "x-ratelimit-remaining-requests": "59",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-limit-tokens": "150000",
+                "x-ratelimit-remaining-tokens": "149984",
+                "x-ratelimit-reset-tokens": "6ms",
+            },
+            Limits(60, 150000),
+        ),  # OpenAI's guide
+        (
+            {
+                "x-ratelimit-limit-requests": "14400",
+                "x-ratelimit-remaining-requests": "14370",
+                "x-ratelimit-reset-requests": "2m59.56s",
+                "x-ratelimit-limit-tokens": "18000",
+                "x-ratelimit-remaining-tokens": "17997",
+                "x-ratelimit-reset-tokens": "7.66ms",
+            },
+            Limits(None, 18000),
+        ),  # Groq counts requests by the day
+        ({"x-ratelimit-limit-requests": "many"}, None),
+        ({"x-ratelimit-limit-tokens": "0"}, None),
+        ({"x-ratelimit-limit-tokens": "inf"}, None),
+        (
+            {
+                "x-ratelimit-limit-requests": "0",
+                "x-ratelimit-remaining-requests": "-1",
+                "x-ratelimit-reset-requests": "1s",
+            },
+            None,
+        ),
+    ],
+)
+def test_limits_are_read_from_response_headers(
+    headers: dict[str, str], expected: Limits | None
+) -> None:
+    assert limits_of(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("6m0s", 360), ("120ms", 0.12), ("1.5s", 1.5), ("7", 7), ("1d2h", 93600), ("soon", None)],
+)
+def test_durations_of_headers(text: str, seconds: float | None) -> None:
+    assert seconds_of(text) == (None if seconds is None else pytest.approx(seconds))

