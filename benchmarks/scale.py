@@ -5,8 +5,8 @@
 Measured: rows through a Dask cluster of two worker processes on this machine, with a function that
 does nothing (what the run itself costs: processor time of this process, of the scheduler and of
 the workers) and at an endpoint that answers after 5 ms. Simulated, on a virtual clock: real fleets
-and sites with a made-up network and a made-up endpoint of realistic latencies (see
-`tests/simulated.py`); only counts and times of the virtual clock are shown.
+and workers with a made-up network and a made-up endpoint of realistic latencies (see
+`tests/support/simulated_cluster.py`); only counts and times of the virtual clock are shown.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ def simulated() -> None:
         (1000, 200_000, 4000, {"faults": 0.01}, {}),
         (1000, 60_000, 4000, {}, {"rpm": 60_000}),
     ]
-    for sites, rows, workers, more, options in cases:
-        world = World(sites, **more)
-        outcome = simulate(world, rows, max_workers=workers, **options)
+    for n_workers, rows, in_flight, more, options in cases:
+        world = World(n_workers, **more)
+        outcome = simulate(world, rows, max_workers=in_flight, **options)
         assert outcome.ok == rows
         print(
-            f"{sites:,} sites, {workers:,} in flight, {rows:,} rows, {more | options}: "
+            f"{n_workers:,} workers, {in_flight:,} in flight, {rows:,} rows, {more | options}: "
             f"99 % after {outcome.bulk_s:.0f} s, all after {outcome.elapsed_s:.0f} s; "
             f"{outcome.use:.0%} in use till then; at most "
             f"{world.max_in_flight:,} in flight, {world.most_in(60):,} requests in a minute, "
