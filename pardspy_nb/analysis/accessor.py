@@ -34,7 +34,7 @@ class ParallelAccessor:
 
     @property
     def metrics(self) -> ParallelMetrics:
-        """The run's metrics; of the rows alone where `df.attrs` was lost (merge, csv)."""
+        """The run's metrics; computed from the rows if `df.attrs` was lost (merge, csv)."""
         return frame.metrics_of(self._result())
 
     @property
@@ -43,14 +43,14 @@ class ParallelAccessor:
         return self._result().loc[lambda df: df["status"] != "ok"]
 
     def retry_failed(self, module: Any = None, *, error: Any = None, **options: Any) -> Any:
-        """See `retry.retry_failed`: the rows without an answer once more, in their places."""
+        """See `retry.retry_failed`: runs the rows without an answer again, in their places."""
         from ..runs.retry import retry_failed
 
         return retry_failed(self._result(), module, error=error, **options)
 
     @property
     def cost(self) -> float | None:
-        """US dollars, None if unknown."""
+        """The run's cost in US dollars, None if unknown."""
         usage = self.metrics.usage
         return None if usage is None else usage.cost_usd
 
@@ -59,41 +59,41 @@ class ParallelAccessor:
         return summarize(self._result())
 
     def to_parquet(self, path: str | Path) -> Path:
-        """Write the frame with what is known of the run; `pd.read_parquet` gives both back.
-        Outputs that no column can hold are written as JSON."""
+        """Write the frame with the run's metadata; `pd.read_parquet` restores both. Outputs that
+        no column type can hold are written as JSON."""
         from ..tables.export import to_parquet
 
         return to_parquet(self._result(), Path(path))
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write the rows as text, and what is known of the run beside them; where that is:
-        `NAME.provenance.json`."""
+        """Write the rows as CSV, and the run's metadata beside them as `NAME.provenance.json`;
+        return the path of the metadata."""
         from ..tables.export import to_csv
 
         return to_csv(self._result(), Path(path))
 
     def to_jsonl(self, path: str | Path) -> Path:
-        """As `to_csv`, with a JSON object a row."""
+        """As `to_csv`, with one JSON object per row."""
         from ..tables.export import to_jsonl
 
         return to_jsonl(self._result(), Path(path))
 
     def to_arrow(self) -> pa.Table:
-        """A pyarrow table, with what is known of the run in its schema's metadata."""
+        """The frame as a pyarrow table, with the run's metadata in the schema's metadata."""
         from ..tables.export import as_arrow
 
         return as_arrow(self._result())
 
     def to_polars(self) -> pl.DataFrame:
-        """A polars frame, labels as `Enum`. What is known of the run stays behind, in
-        `df.attrs["pardspy"]`."""
+        """The frame as a polars frame, labels as `Enum`. The run's metadata is not in it; it stays
+        in `df.attrs["pardspy"]`."""
         from ..tables.export import as_polars
 
         polars: pl.DataFrame = as_polars(self._result())
         return polars
 
     def vote(self, column: str) -> pd.DataFrame:
-        """See `votes.vote`: what the samples of each row (`repeat`) come to."""
+        """See `vote.vote`: the vote of each row's samples (`repeat`) on an output."""
         from .vote import vote
 
         return vote(self._result(), column)

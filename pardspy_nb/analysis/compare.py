@@ -23,20 +23,21 @@ _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
 
 
 class Comparison(pd.DataFrame):
-    """What `compare` returns: one module a row, by its name. Shows itself as HTML in a notebook.
+    """The result of `compare`: one row per module, by its name. A notebook shows it as HTML.
 
-    Columns: `rows`, `ok`, `failed`; with true labels `accuracy` (an unanswered row is a wrong
-    one), `low`, `high` (Wilson, 95 %), `macro_f1` and `kappa` (of answered rows); `cost_usd` and
-    `total_tokens` (what the rows cost when they were asked, remembered ones included), `p50_ms`,
+    Columns: `rows`, `ok`, `failed`; with true labels `accuracy` (an unanswered row counts as
+    wrong), `low`, `high` (Wilson, 95 %), `macro_f1` and `kappa` (of answered rows); `cost_usd` and
+    `total_tokens` (what the rows cost when they were asked, remembered rows included), `p50_ms`,
     `p90_ms` (of rows asked now), `elapsed_s`.
 
     Attributes:
         frames: each module's result, by name.
         evaluations: each module's `Evaluation`, by name; empty without true labels.
-        tests: one pair of modules a row: `a`, `b`, `only_a`, `only_b` (rows that only this one
-            has right), `difference` of accuracy (a minus b) with `low`, `high` (95 %, Wald for
-            pairs), `p_value` (McNemar's exact test, two-sided) and `p_holm` (that, adjusted for
-            the number of pairs by Holm's method). Without true labels `agreement` instead.
+        tests: one row per pair of modules: `a`, `b`, `only_a`, `only_b` (rows that only this
+            module has right), `difference` of accuracy (a minus b) with `low`, `high` (95 %, Wald
+            for pairs), `p_value` (McNemar's exact test, two-sided) and `p_holm` (the p-value
+            adjusted for the number of pairs by Holm's method). Without true labels `a`, `b` and
+            `agreement`.
     """
 
     _metadata: ClassVar[list[str]] = ["frames", "evaluations", "tests"]
@@ -69,9 +70,9 @@ class Comparison(pd.DataFrame):
             cost = dollars(None if pd.isna(row["cost_usd"]) else row["cost_usd"])
             lines.append([str(name), *good, f"{int(row['failed']):,}", cost, *times])
         head = ["module", *quality, "failed", "cost", "p50", "p90"]
-        return html.box([html.table(head, lines), *(html.note(t) for t in self._told())], html.BLUE)
+        return html.box([html.table(head, lines), *map(html.note, self._sentences())], html.BLUE)
 
-    def _told(self) -> Iterator[str]:
+    def _sentences(self) -> Iterator[str]:
         t: Any
         for t in self.tests.itertuples():
             if "p_value" not in self.tests:
@@ -92,31 +93,31 @@ def compare(
 
     Args:
         modules: by name.
-        inputs: as `run_parallel`, but no iterator: the rows are needed more than once.
-        pred: the output that is compared; None for the only class output.
-        options: see `Options`; `truth` tells the true labels, and needs scikit-learn
-            (`pardspy_nb[evaluate]`). Failed rows do not end a run unless `max_failures` says so.
+        inputs: as in `run_parallel`, but no iterator, because the rows are needed more than once.
+        pred: the output to compare; None for the only class output.
+        options: see `Options`. `truth` gives the true labels and needs scikit-learn
+            (`pardspy_nb[evaluate]`). Failed rows do not end a run unless `max_failures` is given.
 
     Raises:
         ValueError: fewer than two modules, an iterator, samples (`repeat`), or bad input.
-        ParallelError: as `run_parallel`; what the earlier modules answered is in the store.
+        ParallelError: as in `run_parallel`; the answers of the earlier modules are in the store.
     """
     if not isinstance(modules, Mapping) or len(modules) < 2:
         raise ValueError("compare needs at least two modules: {'a': predict_a, 'b': predict_b}")
     if isinstance(inputs, Iterator):
-        raise ValueError("compare needs its rows more than once; pass list(rows)")
+        raise ValueError("compare needs the rows more than once; pass list(rows)")
     if options.get("repeat", 1) != 1:
         raise ValueError("compare takes one sample a row; compare the votes of runs with evaluate")
     given = {"max_failures": None, **options}
     truth = options.get("truth")
     if isinstance(truth, Mapping):
         if pred is None and len(truth) != 1:
-            raise ValueError(f"pred= names the output to compare, one of {list(truth)}")
+            raise ValueError(f"pass pred= with the output to compare, one of {list(truth)}")
         pred = pred or next(iter(truth))
         if pred not in truth:
             raise ValueError(f"truth has no labels of {pred!r}; it has {list(truth)}")
         truth = truth[pred]
-    if truth is not None:  # what is missing should be known before anything is paid
+    if truth is not None:  # a missing package should be found before anything is paid
         importlib.import_module("scipy.stats")
         importlib.import_module("sklearn.metrics")
     frames = {name: run_parallel(module, inputs, **given) for name, module in modules.items()}
@@ -177,8 +178,9 @@ def _tests(
 
 
 def _mcnemar(a: str, b: str, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """McNemar's exact test (McNemar 1947): of the rows that only one has right, is either more
-    than half? The interval of the difference is Wald's for pairs (Agresti 2013, 11.1.1)."""
+    """McNemar's exact test (McNemar 1947): of the rows that only one module has right, does either
+    module have significantly more than half? The interval of the difference is Wald's for pairs
+    (Agresti 2013, 11.1.1)."""
     from scipy.stats import binomtest
 
     left, right = evaluations[a].correct, evaluations[b].correct
@@ -214,7 +216,7 @@ def _agreement(left: pd.DataFrame, right: pd.DataFrame, pred: str | None) -> flo
         (n for n in left if isinstance(left[n].dtype, pd.CategoricalDtype) and n != "status"), None
     )
     if name is None:
-        raise ValueError("pred= names the output to compare")
+        raise ValueError("pass pred= with the output to compare")
     a, b = (df[name].astype(object).reset_index(drop=True) for df in (left, right))
     both = a.notna() & b.notna()
     return float((a[both] == b[both]).mean())

@@ -1,4 +1,4 @@
-"""Two runs over the same rows, side by side."""
+"""Compares two runs over the same rows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def diff(
 
     Args:
         before, after: two results over the same rows.
-        columns: the outputs to compare; None for all that both have. Free text differs nearly
-            always, so name the labels where that is the question.
+        columns: the outputs to compare; None for all outputs that both have. Free text differs
+            nearly always, so name the label outputs if only labels matter.
 
     Returns:
-        One row per row that differs in an output or in `status`, or is in one frame only, with
-        its inputs; `<output>_before` and `<output>_after`; `status_before`, `status_after` (NA
-        where the row is missing); `cost_usd_change` (USD) and `latency_ms_change` (ms), after
-        minus before; cached rows cost 0. `attrs["pardspy_diff"]` has counts and totals over all
-        matched rows: rows, changed (by column), cost_usd and p50_latency_ms (before, after).
+        One row for each row that differs in an output or in `status`, or is in one frame only.
+        Columns: its inputs; `<output>_before` and `<output>_after`; `status_before` and
+        `status_after` (NA if the row is missing); `cost_usd_change` (USD) and `latency_ms_change`
+        (ms), after minus before. Cached rows cost 0. `attrs["pardspy_diff"]` has counts and totals
+        over the rows of both frames: rows, changed (by column), cost_usd and p50_latency_ms
+        (before, after).
 
     Raises:
         ValueError: a frame is not a result, an index is not unique, or no output is in both.
@@ -59,7 +60,7 @@ def diff(
 
 
 def _either(left: pd.Series, right: pd.Series, there: pd.Series) -> pd.Series:
-    """A column as the first frame has it, as the second one where the row is only there."""
+    """The first frame's values; for rows that only the second frame has, the second's."""
     if there.all():
         return left
     return left.astype(object).where(there, right.astype(object))
@@ -102,7 +103,7 @@ def _by_row(df: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _differs(left: pd.Series, right: pd.Series) -> pd.Series:
-    """Where two columns differ; two missing values do not."""
+    """For each row whether two columns differ; two missing values are equal."""
     a, b = left.astype(object), right.astype(object)
     missing = left.isna() & right.isna()
     equal = [x is y or _equal(_plain(x), _plain(y)) for x, y in zip(a, b, strict=True)]
@@ -110,7 +111,7 @@ def _differs(left: pd.Series, right: pd.Series) -> pd.Series:
 
 
 def _plain(value: Any) -> Any:
-    """A list of an array or tuple: files give back lists as arrays."""
+    """An array or tuple as a list, because lists come back from files as arrays."""
     value = value.tolist() if hasattr(value, "tolist") else value
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
@@ -118,7 +119,7 @@ def _plain(value: Any) -> Any:
 def _equal(x: Any, y: Any) -> bool:
     try:
         return bool(x == y)
-    except (TypeError, ValueError):  # such as a missing value, or things that hold arrays
+    except (TypeError, ValueError):  # such as missing values, or objects that hold arrays
         return repr(x) == repr(y)
 
 

@@ -1,4 +1,4 @@
-"""How good labels are, where the true ones are known."""
+"""Measures how good predicted labels are, if the true labels are known."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ _TITLES = {
 
 
 class Evaluation(pd.DataFrame):
-    """What `evaluate` returns: one figure a row, in the columns `metric`, `label` (missing where
-    a figure is of all), `value`, `low`, `high` (95 %, where there is an interval) and `n` (rows it
-    is of). Shows itself as HTML in a notebook.
+    """The result of `evaluate`: one figure per row. A notebook shows it as HTML.
+
+    Columns: `metric`, `label` (missing if the figure is of all labels), `value`, `low`, `high`
+    (95 %, if the figure has an interval) and `n` (the number of rows that the figure is of).
 
     Attributes:
-        confusion: rows by true label (index) and predicted label (columns), counts.
-        correct: for each row with a true label whether the predicted one is the same; False where
-            there is none.
-        calibration: by bins of confidence, ten of equal width: `confidence` (mean), `accuracy`,
-            `n`, `low`, `high` (Wilson, 95 %); None without confidence.
+        confusion: counts of rows by true label (index) and predicted label (columns).
+        correct: for each row with a true label, whether the predicted label is the same; False if
+            there is no predicted label.
+        calibration: one row per bin of confidence (ten bins of equal width, without empty bins):
+            `confidence` (mean), `accuracy`, `n`, `low`, `high` (Wilson, 95 %); None without
+            confidence.
     """
 
     _metadata: ClassVar[list[str]] = ["confusion", "calibration", "correct"]
@@ -44,10 +46,10 @@ class Evaluation(pd.DataFrame):
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
-        return pd.DataFrame  # a part of it is a plain frame
+        return pd.DataFrame  # a selection of rows is a plain frame
 
-    def copy(self, deep: bool = True) -> Evaluation:  # type: ignore[misc]  # final to its stubs
-        """A copy, with all that belongs to it."""
+    def copy(self, deep: bool = True) -> Evaluation:  # type: ignore[misc]  # final in the stubs
+        """A copy, attributes included."""
         other = Evaluation(super().copy(deep))
         for name in self._metadata:
             setattr(other, name, copy.copy(getattr(self, name)))
@@ -57,7 +59,7 @@ class Evaluation(pd.DataFrame):
         return self.copy()
 
     def figure(self, metric: str, label: Any = None) -> float:
-        """One value. KeyError if there is none of that name."""
+        """The value of one figure. KeyError if there is no such figure."""
         of = self["label"].isna() if label is None else self["label"] == _plain(label)
         found = self["value"][(self["metric"] == metric) & of]
         if not len(found):
@@ -133,23 +135,23 @@ def evaluate(
 ) -> Evaluation:
     """Compare predicted labels with the true ones. Needs scikit-learn (`pardspy_nb[evaluate]`).
 
-    Rows without a true label do not count; rows without an answer count in `rows` and not in
-    `answered`, which all other figures are of. Text is compared without regard to case, and with
-    the aliases that the run's signature declares.
+    Rows without a true label do not count. Rows without an answer count in `rows` but not in
+    `answered`; all other figures are computed from the answered rows. Text is compared without
+    regard to case, and the aliases that the run's signature declares are applied.
 
     Args:
         df: a result, a `vote`, or any frame.
-        truth: the column of the true labels, or they themselves, one a row; None for the `truth`
-            that the run was given.
-        pred: the column of the predicted ones; None for the only class output.
-        confidence: the column of confidences; None for `<pred>_confidence` if there is one.
+        truth: the column of the true labels, or the labels themselves, one per row; None for the
+            `truth` that the run was given.
+        pred: the column of the predicted labels; None for the only class output.
+        confidence: the column of confidences; None for `<pred>_confidence`, if there is one.
 
     Returns:
         An `Evaluation`: `rows`, `answered`, `accuracy` (with an interval), `majority` (the
         accuracy of always saying the most frequent true label), `macro_f1`, `kappa`; by label
-        `precision`, `recall`, `f1`, `support`. With a confidence `ece`, the mean distance of
-        confidence and accuracy over ten bins (Guo et al. 2017), and `brier`, the mean squared
-        distance of confidence and being right (Brier 1950).
+        `precision`, `recall`, `f1`, `support`. With a confidence also `ece`, the mean distance
+        between confidence and accuracy over ten bins (Guo et al. 2017), and `brier`, the mean
+        squared distance between the confidence and 1 (right) or 0 (wrong) (Brier 1950).
 
     Raises:
         ValueError: no such column, no true labels, or labels that have nothing in common.
@@ -185,7 +187,7 @@ def _only_output(df: pd.DataFrame) -> str:
     declared = about.get("signature", {}).get("outputs", {})
     classes = [n for n in declared if n in df and isinstance(df[n].dtype, pd.CategoricalDtype)]
     if len(classes) != 1:
-        raise ValueError(f"pred= names the column of predicted labels; it has {list(df.columns)}")
+        raise ValueError(f"pass pred=, the column of predicted labels, one of {list(df.columns)}")
     return str(classes[0])
 
 
@@ -194,7 +196,7 @@ def _columns(df: pd.DataFrame, truth: Any, pred: str) -> tuple[pd.Series, pd.Ser
         truth = df.attrs.get("pardspy", {}).get("options", {}).get("truth")
         truth = truth.get(pred) if isinstance(truth, dict) else truth
         if truth is None:
-            raise ValueError("truth= names the column of the true labels, or holds them")
+            raise ValueError("pass truth=, the column of the true labels or the labels themselves")
     for name in [pred, *([truth] if isinstance(truth, str) else [])]:
         if name not in df.columns:
             raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
@@ -208,7 +210,7 @@ def _columns(df: pd.DataFrame, truth: Any, pred: str) -> tuple[pd.Series, pd.Ser
 def _aligned(
     said: pd.Series, true: pd.Series, aliases: Mapping[str, str]
 ) -> tuple[list[str], pd.Series, pd.Series]:
-    """The labels in order, and both columns spelled alike, as text."""
+    """The labels in order, and both columns as text in the same spelling."""
     declared = isinstance(said.dtype, pd.CategoricalDtype)
     given = list(said.cat.categories) if declared else sorted(said.dropna().unique(), key=_key)
     names: dict[str, str] = {}
@@ -222,7 +224,7 @@ def _aligned(
     if known and len(found) and not set(found) & names.keys():
         raise ValueError(
             f"the true labels {rest[:5]} and the predicted ones {list(names.values())[:5]} have "
-            "none in common; give one the names of the other: truth=df['…'].map({…: …})"
+            "none in common; translate the true labels: truth=df['…'].map({…: …})"
         )
     for value in true.dropna():
         names.setdefault(_key(value), _plain(value))
@@ -234,7 +236,8 @@ def _aligned(
 
 
 def _plain(value: Any) -> str:
-    """A label as text; whole floats as whole numbers, which a missing value has made floats."""
+    """A label as text. Whole floats become whole numbers, because pandas turns whole numbers into
+    floats where a value is missing."""
     value = getattr(value, "value", value)
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
@@ -244,7 +247,7 @@ def _plain(value: Any) -> str:
 
 
 def _key(value: Any) -> str:
-    """What labels have in common that are one: text without regard to case, 1 and True."""
+    """A key that is the same for equal labels: case does not matter, and 1 equals True."""
     text = _plain(value).strip().casefold()
     return {"true": "1", "false": "0"}.get(text, text)
 
@@ -265,7 +268,7 @@ def _figures(
         return [*counts, *whole], pd.DataFrame(0, pd.Index([], name="true"), pd.Index([]))
     share = wilson(right, n)
     each = precision_recall_fscore_support(true, said, labels=labels, zero_division=np.nan)
-    # of labels that no row has there is nothing to average
+    # a label that no row has is not part of the average
     present = [i for i, s in enumerate(each[3]) if s]
     f1 = precision_recall_fscore_support(true, said, labels=labels, zero_division=0.0)[2]
     kappa = 1.0 if len({*true, *said}) == 1 else float(cohen_kappa_score(true, said))
@@ -286,20 +289,19 @@ def _figures(
 
 
 def _calibration(sure: Any, right: Any) -> tuple[pd.DataFrame | None, list[tuple[Any, ...]]]:
-    told = (sure >= 0) & (sure <= 1)
-    sure, right = sure[told], right[told]
+    is_valid = (sure >= 0) & (sure <= 1)
+    sure, right = sure[is_valid], right[is_valid]
     n = len(sure)
     if not n:
         return None, []
     place = np.minimum((sure * _BINS).astype(int), _BINS - 1)
     rows = []
-    for at in range(_BINS):
-        here = place == at
-        if here.any():
-            share = wilson(int(right[here].sum()), int(here.sum()))
-            rows.append(
-                (float(sure[here].mean()), share.expected, int(here.sum()), share.low, share.high)
-            )
+    for number in range(_BINS):
+        in_bin = place == number
+        if in_bin.any():
+            n_bin = int(in_bin.sum())
+            share = wilson(int(right[in_bin].sum()), n_bin)
+            rows.append((float(sure[in_bin].mean()), share.expected, n_bin, share.low, share.high))
     bins = pd.DataFrame(rows, columns=["confidence", "accuracy", "n", "low", "high"])
     ece = float((bins["n"] / n * (bins["confidence"] - bins["accuracy"]).abs()).sum())
     brier = float(np.mean((sure - right) ** 2))

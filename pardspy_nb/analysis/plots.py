@@ -1,7 +1,7 @@
-"""Pictures of a run. Figures are computed first (frame to frame), drawing comes last.
+"""Plots of a run. The figures are computed first (frame to frame); drawing comes last.
 
-Text and grid take matplotlib's current colours, the data colours are chosen to stand out on
-light and on dark, so `plt.style.use("dark_background")` works.
+Text and grid have matplotlib's current colours. The data colours are visible on light and on dark
+backgrounds, so `plt.style.use("dark_background")` works.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
 def latency_marks(df: pd.DataFrame) -> dict[str, float]:
-    """p50, p90 and p99 of the successful, uncached rows' `latency_ms`; empty without any."""
+    """p50, p90 and p99 of `latency_ms` of successful, uncached rows; empty if there are none."""
     values = df.loc[(df["status"] == "ok") & ~df["cached"], "latency_ms"].dropna()
     return {name: float(values.quantile(q)) for name, q in _QUANTILES} if len(values) else {}
 
 
 def label_counts(df: pd.DataFrame, column: str) -> pd.Series:
-    """Rows per label, in declared order with zeros; by frequency where none is declared."""
+    """Rows per label: declared labels in their order, with zeros; other values by frequency."""
     if column not in df.columns:
         raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
     values = df[column]
@@ -34,9 +34,9 @@ def label_counts(df: pd.DataFrame, column: str) -> pd.Series:
 
 
 def in_flight(df: pd.DataFrame) -> pd.Series:
-    """Rows under way over time: a step function, indexed by seconds since the first start.
+    """Rows in flight over time: a step function, indexed by seconds since the first start.
 
-    A row counts from its first attempt to its end, its waits included.
+    A row counts from its first attempt to its end, including waiting times.
     """
     ran = df[df["started_at"].notna()]
     start = (ran["started_at"] - ran["started_at"].min()).dt.total_seconds()
@@ -46,7 +46,7 @@ def in_flight(df: pd.DataFrame) -> pd.Series:
 
 
 def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The distribution of `latency_ms`, failures apart, with p50, p90 and p99 marked."""
+    """The distribution of `latency_ms`, failed rows in their own colour, with p50, p90 and p99."""
     ax = _axes(ax)
     ran = df[df["latency_ms"].notna() & ~df["cached"]]
     ok, failed = ran[ran["status"] == "ok"], ran[ran["status"] == "failed"]
@@ -63,11 +63,11 @@ def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     else:
         ax.text(0.5, 0.5, "no calls to time", transform=ax.transAxes, ha="center", va="center")
     top = ax.get_ylim()[1]
-    ax.set_ylim(0, top * 1.22)  # room for the marks' names
+    ax.set_ylim(0, top * 1.22)  # leave room for the names of the marks
     for i, (name, value) in enumerate(latency_marks(df).items()):
         ax.axvline(value, color=_text_color(), lw=1, ls=(0, (4, 3)), alpha=0.8)
         left, right = ax.get_xlim()
-        side = "right" if value > left + 0.8 * (right - left) else "left"  # stay inside
+        side = "right" if value > left + 0.8 * (right - left) else "left"  # keep the text inside
         text = f" {name} {value:,.0f} "
         ax.text(value, top * (1.15 - 0.07 * i), text, fontsize="small", ha=side)
     _finish(ax, "Latency", "milliseconds", "rows")
@@ -77,7 +77,7 @@ def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
-    """Rows per label of `column`, in declared order, zeros shown."""
+    """Rows per label of `column`, in declared order, with zeros."""
     counts = label_counts(df, column)
     ax = _axes(ax)
     names = [str(name) for name in counts.index]
@@ -93,7 +93,7 @@ def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
 
 
 def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Rows in flight over time, with the ends of failed rows marked."""
+    """Rows in flight over time; marks show when failed rows ended."""
     ax = _axes(ax)
     steps = in_flight(df)
     if len(steps):
@@ -114,10 +114,11 @@ def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def plot_confusion(
     df: pd.DataFrame, truth: Any = None, pred: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """True labels against predicted ones: counts, shaded by the share of the true label's rows.
+    """True labels against predicted labels: counts, shaded by the share of the true label's rows.
 
     Args:
-        df: an `Evaluation`, or what `evaluate` makes one of with `truth` and `pred`.
+        df: an `Evaluation`, or a frame for `evaluate`, which is then called with `truth` and
+            `pred`.
     """
     counts = _evaluation(df, truth, pred).confusion
     ax = _axes(ax)
@@ -138,8 +139,8 @@ def plot_confusion(
 def plot_calibration(
     df: pd.DataFrame, truth: Any = None, pred: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """How often labels of a confidence are right, by bins, with intervals of 95 % (Wilson); on
-    the diagonal a confidence is what it says.
+    """How often labels are right, by bins of confidence, with 95 % intervals (Wilson). On the
+    diagonal, confidence equals accuracy.
 
     Args:
         df: as for `plot_confusion`.

@@ -1,4 +1,4 @@
-"""What several samples of a row come to."""
+"""The vote of several samples of a row."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import pandas as pd
 
 
 def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The samples' vote on an output, one row for each input row.
+    """The samples' vote on an output: one row for each input row.
 
     Args:
         df: a result with samples (`repeat=`).
         column: the output; samples without an answer have no vote.
 
     Returns:
-        By the input's index, in its order: the columns before the outputs, then `column` (the
-        label with most votes; of several the one declared first, else seen first), `votes`
-        (samples with an answer), `agreement` (share of them in [0, 1] for that label), `entropy`
-        (of the shares, in bits), `tied` (whether another label has as many). Without any vote
-        they are missing.
+        A frame with the input's index, in its order: the columns before the outputs, then `column`
+        (the label with most votes; in a tie the label declared first, or seen first if none is
+        declared), `votes` (the number of samples with an answer), `agreement` (the share of those
+        samples in [0, 1] that have this label), `entropy` (of the labels' shares, in bits) and
+        `tied` (whether another label has as many votes). Without any vote, `column`, `agreement`
+        and `entropy` are missing.
 
     Raises:
-        ValueError: no samples, or no such column.
+        ValueError: the frame has no samples, or no such column.
     """
     if "sample" not in df.columns:
-        raise ValueError("a vote is among samples: run_parallel(…, repeat=5)")
+        raise ValueError("a vote needs samples: run_parallel(…, repeat=5)")
     if column not in df.columns:
         raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
     rows = _rows(df)
@@ -44,7 +45,7 @@ def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
     logs = np.log2(shares, where=shares > 0, out=np.zeros_like(shares))
     winners = counts.to_numpy().argmax(axis=1) if len(order) else np.zeros(len(firsts), int)
     names = list(order)
-    chosen = [names[w] if there else None for w, there in zip(winners, given, strict=True)]
+    chosen = [names[w] if voted_on else None for w, voted_on in zip(winners, given, strict=True)]
     carried = df.attrs.get("pardspy", {}).get("outputs", [column])
     front = [n for n in df.columns[: df.columns.get_loc("sample")] if n not in {*carried, column}]
     voted = df.iloc[firsts][front].copy()
@@ -61,8 +62,9 @@ def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _rows(df: pd.DataFrame) -> Any:
-    """A number for each input row, by order of appearance: rows of one index value are one, unless
-    a sample comes twice; then a row ends where its samples do not go up any more."""
+    """The number of each sample's input row, by order of appearance. Samples with the same index
+    value belong to one input row. If that would give a row the same sample number twice, a new row
+    begins where the index changes or the sample number does not increase."""
     names, samples = pd.factorize(df.index)[0], df["sample"].to_numpy()
     if not pd.MultiIndex.from_arrays([names, samples]).has_duplicates:
         return pd.factorize(names)[0]
@@ -71,7 +73,7 @@ def _rows(df: pd.DataFrame) -> Any:
 
 
 def _order(values: pd.Series) -> dict[Any, int]:
-    """The labels in order: as declared, else as they appear."""
+    """The labels in declared order, or in order of appearance if none are declared."""
     declared = isinstance(values.dtype, pd.CategoricalDtype)
     names = values.cat.categories if declared else values.dropna().unique()
     return {name: i for i, name in enumerate(names)}

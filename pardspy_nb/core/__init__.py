@@ -1,1 +1,1 @@
-"""The words that all packages speak: rows, answers, events, usage, errors, options, time."""
+"""The types that all packages share: rows, answers, events, usage, errors, options, time."""

@@ -1,4 +1,4 @@
-"""Time as a parameter: what the engine asks of a clock, and the real one."""
+"""The clock protocol that the engine uses, and the implementation on the machine's clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures grouped by error, in bounded space, for whoever shows them."""
+"""Groups failed rows by their error, in bounded memory, for display."""
 
 from __future__ import annotations
 
@@ -29,11 +29,15 @@ class ErrorGroup(NamedTuple):
     error_type: str
     rows: int
     example: Any  # the first such row, by its index label
-    message: str  # that row's
+    message: str  # the message of that row
 
 
 def belongs(error_type: str, message: str, error: str | ErrorGroup) -> bool:
-    """Whether a failure is of this group; of this error type, or with this in its message."""
+    """Whether a failure matches `error`.
+
+    A group matches failures with its error type and its pattern of message. A text matches an
+    error type, or a part of a message.
+    """
     if isinstance(error, ErrorGroup):
         alike = _pattern(message) == _pattern(error.message)
         return error_type == error.error_type and alike
@@ -45,7 +49,7 @@ def _pattern(message: str) -> str:
 
 
 class ErrorGroups:
-    """Adds failures up. Beyond fifty kinds of message, those of a type share a group."""
+    """Counts failures by group. After fifty groups, new messages of one type share a group."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str], ErrorGroup] = {}

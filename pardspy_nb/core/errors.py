@@ -16,11 +16,11 @@ class AttemptError(PardspyError):
     Attributes:
         retryable: another attempt may succeed.
         retry_after_s: seconds the endpoint asked to wait, or None.
-        fatal: every other row would fail alike, so the run stops.
-        outage: nothing could be sent, which is not this row's doing.
-        rate_limited: the endpoint has too many requests or tokens a minute.
-        overloaded: the endpoint is in trouble.
-        may_be_billed: the request was sent, and what became of it is not known.
+        fatal: every other row would fail in the same way, so the run stops.
+        outage: nothing could be sent; the row is not the cause.
+        rate_limited: the endpoint received too many requests or tokens a minute.
+        overloaded: the endpoint is overloaded, or fails.
+        may_be_billed: the request was sent, and its outcome is not known.
         usage: the `Usage` billed for the attempt, or None.
         rejected: an earlier attempt's `InvalidOutputError`, if there was one.
     """
@@ -58,7 +58,7 @@ class QuotaError(LMError):
 
 
 class ServerError(LMError):
-    """5xx, 408 or 409: the endpoint's own trouble, or a body that is not JSON."""
+    """5xx, 408 or 409: the endpoint failed, or its body is not JSON."""
 
     retryable = overloaded = True
 
@@ -78,7 +78,7 @@ class UnreachableError(EndpointConnectionError):
 
 
 class UnsendableError(LMError):
-    """No request can be made of this base_url and key; nothing was sent."""
+    """The base_url or the key does not make a valid request; nothing was sent."""
 
     fatal = True
 
@@ -104,7 +104,7 @@ class BatchRejectedError(LMError):
 
 
 class BatchExpiredError(LMError):
-    """A batch's time was over before this row was answered."""
+    """The batch expired before this row was answered."""
 
     retryable = True
 
@@ -112,10 +112,10 @@ class BatchExpiredError(LMError):
 class InvalidOutputError(AttemptError):
     """The answer does not fit the signature (not JSON, a wrong type, a field that is missing).
 
-    The next attempt tells the model what was wrong with it, at once.
+    The next attempt starts at once and tells the model what was wrong with the answer.
 
     Attributes:
-        text: what the model said, None if nothing.
+        text: the model's answer, None if there was none.
     """
 
     retryable = True
@@ -152,7 +152,7 @@ class LocalModelError(PardspyError):
 
 
 class StoreError(PardspyError):
-    """Remembered rows cannot be read, or completed rows cannot be remembered."""
+    """Stored answers cannot be read, or new answers cannot be stored."""
 
 
 class ParallelError(PardspyError):
@@ -186,7 +186,7 @@ class TooManyFailures(ParallelError):
 class BudgetExceeded(ParallelError):
     """The next request could have cost more than `max_cost_usd` leaves; it was not sent."""
 
-    why = "max_cost_usd does not let the run go on"
+    why = "max_cost_usd does not allow another request"
 
 
 class AllFailed(ParallelError):
@@ -196,6 +196,9 @@ class AllFailed(ParallelError):
 
 
 class RunStopped(ParallelError):
-    """A refused key, an unknown model or a store that fails: going on would lose or waste."""
+    """The run stopped: a refused key, an unknown model or a failing store.
 
-    why = "the run was stopped because going on would fail alike for every row"
+    To continue would waste requests or lose answers.
+    """
+
+    why = "the run was stopped because every further row would fail in the same way"

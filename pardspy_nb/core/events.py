@@ -1,4 +1,4 @@
-"""Frozen facts about a run: the border that engine, sinks, metrics and frame share.
+"""Immutable events of a run: the interface between engine, sinks, metrics and frame.
 
 Durations are milliseconds of the monotonic clock, stamps are seconds since the epoch (UTC).
 """
@@ -14,7 +14,9 @@ STATUSES: tuple[Status, ...] = ("ok", "failed", "cancelled", "not_run")
 
 class Row(NamedTuple):
     """One task: `number` counts tasks, `position` input rows, `sample` repeats; all 0-based.
-    `before` is what the attempt before this one failed with."""
+
+    `before` is the error of the previous attempt.
+    """
 
     number: int
     position: int
@@ -24,8 +26,11 @@ class Row(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where an answer that was not asked for came from: what it had cost then, which `source`
-    (see `provenance`) had made it, and when, in seconds since the epoch."""
+    """The origin of a reused answer.
+
+    `usage` is what the answer used when it was made, `source` the id of its source (see
+    `provenance`), and `at` the time of its making, in seconds since the epoch.
+    """
 
     usage: Any
     source: str
@@ -35,9 +40,9 @@ class Origin(NamedTuple):
 class Answer(NamedTuple):
     """What a module returned for one row, in one shape for every kind of module.
 
-    `text` is the model's own words, from which a store can make the answer again; `origin` is
-    there when it came out of one, or from an equal row of this run: nothing was asked or paid.
-    `repaired` says what had to be done to an answer that did not fit as it came.
+    `text` is the model's own text, from which a store can rebuild the answer. `origin` is set if
+    the answer came from a store, or from an equal row of this run; then no request was sent and
+    nothing was paid. `repaired` says how an answer was repaired that did not fit at first.
     """
 
     outputs: dict[str, Any]
@@ -50,7 +55,7 @@ class Answer(NamedTuple):
 
     @property
     def cached(self) -> bool:
-        """Whether nothing was asked for this answer."""
+        """Whether no request was sent for this answer."""
         return self.origin is not None
 
 
@@ -62,10 +67,10 @@ class RunStarted(NamedTuple):
 
 
 class SettingsChanged(NamedTuple):
-    """How the run is set from now on; the first follows `RunStarted`.
+    """The run's settings from now on; the first of these events follows `RunStarted`.
 
     `max_workers` rows may be in flight; `paused` starts nothing new; `dropping` cancels rows
-    under way for much longer than the others; `stopping` is the reason of the coming end.
+    that have run for much longer than the others; `stopping` is the reason why the run will end.
     """
 
     max_workers: int
@@ -92,7 +97,7 @@ class AttemptFailed(NamedTuple):
 
 
 class AttemptLost(NamedTuple):
-    """One of two attempts at a row is over, and it is the other one that counts."""
+    """One of two simultaneous attempts at a row is over, and the other attempt counts."""
 
     row: Row
     attempt: int
@@ -103,8 +108,8 @@ class RowFinished(NamedTuple):
 
     `latency_ms` is the last attempt's call, `queued_ms` the wait from the start of the run to
     the first attempt, `waited_ms` the back-off between attempts, `usage` the sum over all
-    billed attempts. A row that was never attempted, or whose answer was remembered, has no
-    attempts and no times.
+    billed attempts. A row that was never attempted, or whose answer came from the cache,
+    has no attempts and no times.
     """
 
     row: Row
@@ -120,10 +125,12 @@ class RowFinished(NamedTuple):
 
 
 class RunFinished(NamedTuple):
-    """The run ended. `reason` is why: done, failures, fail_fast, cancelled, fatal (every further
-    row would fail alike), source (the input broke),
-    target (the output cannot be written), store, budget, cluster (no worker is left), or crashed
-    (the engine did)."""
+    """The run ended.
+
+    `reason` is one of: done, failures, fail_fast, cancelled, fatal (every further row would fail
+    in the same way), source (the input cannot be read further), target (the output cannot be
+    written), store, budget, cluster (no worker is left), or crashed (the engine failed).
+    """
 
     reason: str
     error: BaseException | None

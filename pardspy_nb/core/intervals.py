@@ -1,4 +1,4 @@
-"""Intervals of 95 %, where a few lines do; what is more comes from scikit-learn and SciPy."""
+"""Intervals of 95 % that take a few lines; scikit-learn and SciPy compute all others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Z = NormalDist().inv_cdf(0.975)
 
 
 class Interval(NamedTuple):
-    """An expected figure, and the bounds between which it is with a confidence of 95 %."""
+    """An expected figure, and its bounds at a confidence of 95 %."""
 
     low: float
     expected: float
@@ -22,5 +22,5 @@ def wilson(hits: int, n: int) -> Interval:
     share, z2 = hits / n, Z**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    low = max(0.0, middle - half) if hits else 0.0  # exactly, whatever floats come to
+    low = max(0.0, middle - half) if hits else 0.0  # exactly 0, without a rounding error
     return Interval(low, share, min(1.0, middle + half) if hits < n else 1.0)

@@ -38,14 +38,14 @@ class Latency:
 class ParallelMetrics:
     """Counts, latency, time and usage of a run.
 
-    `total` counts rows (samples counted singly); `cached` rows came from memory; `not_run`
-    were never started; `elapsed_s` runs from the first row on (a model's start is not in it),
-    and `rows_per_s` counts rows that were asked, so neither cached nor cancelled ones; `usage`
-    is None when nothing reported any; `saved` is what the cached rows had used when they were
-    asked, None without any; `duplicates` counts second requests of slow rows (`hedge`);
-    `judged` has, by class output whose true labels the run was given (`truth`), how many answers
-    have the true label and how many were compared. `repaired` counts answers that did not fit as
-    they came, and were read or asked for again.
+    `total` counts rows; each sample counts as one row. `cached` rows came from the cache;
+    `not_run` rows were never started. `elapsed_s` begins with the first row, so a model's start
+    is not included. `rows_per_s` counts rows with a request, so neither cached nor cancelled
+    rows. `usage` is None if no call reported any. `saved` is the usage of the cached rows when
+    they were first answered, None without cached rows. `duplicates` counts second requests of
+    slow rows (`hedge`). `judged` has, for each class output with known true labels (`truth`), how
+    many answers have the true label and how many were compared. `repaired` counts answers that
+    did not fit at first, and were repaired or requested again.
     """
 
     total: int

@@ -1,4 +1,4 @@
-"""Which values the options of a run take, as one table."""
+"""The valid values of a run's options, as one table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RESULTS = ("pandas", "polars", "pyarrow", "dask")
 
 
 def is_whole(value: Any) -> bool:
-    """Whether this is a whole number; True and False are none."""
+    """Whether this is a whole number; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -28,7 +28,7 @@ def _is_failure_limit(value: Any) -> bool:
     return value is None or is_count or (isinstance(value, float) and 0 < value < 1)
 
 
-# by option: whether a value is good, and the words for one that is not (`{}` is the value)
+# for each option, a test for valid values and the error text (`{}` stands for the value)
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_workers": (
         lambda v: v == "auto" or _is_count(v),
@@ -47,7 +47,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "confidence": (lambda v: isinstance(v, bool), "confidence must be True or False, got {}"),
     "truth": (
         lambda v: not isinstance(v, bool | int | float | bytes),
-        "truth names the column of the true labels, or holds them; got {}",
+        "truth names the column of the true labels, or holds the labels; got {}",
     ),
     "rpm": (
         lambda v: v is None or _is_positive(v),
@@ -63,7 +63,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "store": (
         lambda v: isinstance(v, bool | str | Path | None),
-        "store must be True, a path, or None for nowhere; got {}",
+        "store must be True, a path, or None for no store; got {}",
     ),
     "cache_key": (
         lambda v: v is None or (isinstance(v, str) and bool(v)),
@@ -89,14 +89,14 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Refuse values out of range. ValueError names the option and what it takes."""
+    """Refuse invalid values. The ValueError names the option and its valid values."""
     for name, (is_good, words) in _CHECKS.items():
         if not is_good(values[name]):
             raise ValueError(words.format(repr(values[name])))
 
 
 def check_repeat(repeat: Any) -> None:
-    """Refuse what is no number of samples."""
+    """Refuse a `repeat` that is not a number of samples."""
     if not _is_count(repeat):
         raise ValueError(
             f"repeat must be a whole number of at least 1 or 'until decided', got {repeat!r}"
@@ -104,7 +104,7 @@ def check_repeat(repeat: Any) -> None:
 
 
 def check_executor(executor: Any, result: str) -> None:
-    """Refuse what is no open, synchronous `dask.distributed.Client`."""
+    """Refuse an executor that is not an open, synchronous `dask.distributed.Client`."""
     if executor is None:
         if result == "dask":
             raise ValueError("result='dask' needs executor=, a dask.distributed.Client")

@@ -6,5 +6,5 @@ from typing import Any
 
 
 def overrides(kind: type, *methods: Any) -> bool:
-    """Whether a class has its own method in place of any of these functions."""
+    """Whether a class replaces any of these functions by its own method."""
     return any(getattr(kind, method.__name__) is not method for method in methods)

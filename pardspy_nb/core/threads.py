@@ -25,7 +25,7 @@ class DaemonPool:
         self._loop = loop
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
-        self._telling = False  # the loop will look at what is done
+        self._telling = False  # the loop was woken and will settle the finished jobs
         self._threads = 0
         self._idle = 0  # touched on the loop's thread only
 
@@ -41,7 +41,7 @@ class DaemonPool:
         return await future
 
     def close(self) -> None:
-        """Let the threads end when they are done with what they run."""
+        """Let each thread end after its current function."""
         for _ in range(self._threads):
             self._jobs.put(None)
 
@@ -55,14 +55,14 @@ class DaemonPool:
             self._done.append((future, result, error))
             if self._telling:
                 continue
-            self._telling = True  # waking the loop is what costs most: once for all that is done
+            self._telling = True  # waking the loop costs most: once for all finished jobs
             try:
                 self._loop.call_soon_threadsafe(self._settle_all)
             except RuntimeError:  # the loop is closed: nobody waits for this result
                 return
 
     def _settle_all(self) -> None:
-        self._telling = False  # first: what is done from here on tells again
+        self._telling = False  # first, so that jobs that finish from here on wake the loop again
         while self._done:
             self._settle(*self._done.popleft())
 

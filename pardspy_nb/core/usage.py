@@ -18,7 +18,7 @@ class Usage:
     """What one or more model calls used.
 
     Tokens are counts, `cost_usd` US dollars, `latency_ms` milliseconds spent in calls. A figure
-    the endpoint did not report, or a price nobody knows, is None and makes the sum None.
+    is None if the endpoint did not report it, or if the price is unknown. None makes a sum None.
     """
 
     prompt_tokens: int | None = 0
@@ -53,8 +53,10 @@ _scope: ContextVar[list[Usage] | None] = ContextVar("pardspy_usage_scope", defau
 
 
 class UsageScope:
-    """Collects the usage of every model call made inside, in whatever module or nested run; what
-    it collects counts in the enclosing scope, too."""
+    """Collects the usage of every model call made inside, in any module or nested run.
+
+    The collected usage counts in the enclosing scope, too.
+    """
 
     __slots__ = ("_outer", "_token", "calls")
 
@@ -71,7 +73,7 @@ class UsageScope:
 
 
 def record(usage: Usage) -> None:
-    """Tell the enclosing scope, if there is one, of a billed call."""
+    """Add the usage of a billed call to the enclosing scope, if there is one."""
     calls = _scope.get()
     if calls is not None:
         calls.append(usage)

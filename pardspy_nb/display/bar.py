@@ -1,4 +1,4 @@
-"""Progress as text: one tqdm bar in a terminal, now and then a line in a log."""
+"""Progress as text: a tqdm bar in a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BarSink:
-    """One bar on standard error. Bars of the user's own keep their places.
+    """One bar on standard error. The user's own bars keep their places.
 
     Args:
         every_s: seconds between two refreshes.
@@ -42,7 +42,7 @@ class BarSink:
         if self._bar is None:
             from tqdm import tqdm
 
-            # leave=None: a bar below another one of the user's makes room when it is done
+            # leave=None: if the bar is below one of the user's, it disappears at the end
             self._bar = tqdm(
                 total=state.total,
                 unit="row",
@@ -57,7 +57,7 @@ class BarSink:
 
 
 class LogSink:
-    """Whole lines on standard error, for a log: one in ten seconds at most, and the end."""
+    """Whole lines on standard error, for a log: at most one in ten seconds, and one at the end."""
 
     def __init__(self, every_s: float = 10.0) -> None:
         self._every_s = every_s
@@ -79,7 +79,7 @@ def line(state: RunProgress) -> str:
 
     return tqdm.format_meter(
         state.ok + state.failed,
-        state.total,  # type: ignore[arg-type]  # None is a stream
+        state.total,  # type: ignore[arg-type]  # None for a stream
         state.elapsed_s,
         unit="row",
         postfix=postfix(state),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CallbackSink:
-    """Hands each event to the user's function."""
+    """Calls the user's function with each event."""
 
     def __init__(self, function: Callable[[Event], None]) -> None:
         self._function = function

@@ -1,9 +1,10 @@
 """Small HTML for the panel and the summary: no script, every string from data escaped.
 
-It must read well in Lab's light and dark themes, 520 px wide, and where much is stripped: Lab
-takes SVG and CSS variables out of notebooks it does not trust yet, code hosts all styles. So text
-inherits its colour, other colours stand out on light and dark, figures are text, and pictures
-only repeat them: inline SVG while a run lasts, images (which are not stripped) in what stays.
+The HTML must be readable in JupyterLab's light and dark themes, at a width of 520 px, and after
+other programs have removed parts of it: JupyterLab removes SVG and CSS variables from notebooks
+that are not trusted yet, and code hosts remove all styles. Therefore text inherits its colour,
+all other colours are visible on light and on dark, and figures are text. Pictures only repeat the
+figures: as inline SVG while a run lasts, and in the final HTML as images, which are not removed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..core.usage import Usage
 BLUE, GREEN, ORANGE, GREY = "#3b82d6", "#3a9b4e", "#cf5f17", "#8a8f98"
 _FONT = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"
 _FAINT = "opacity:.72;font-size:11px"
-_NO_MATH = "tex2jax_ignore mathjax_ignore"  # between two $ Lab sees a formula otherwise
+_NO_MATH = "tex2jax_ignore mathjax_ignore"  # else JupyterLab reads text between two $ as math
 _BINS = 30
 _MAX_GROUPS = 8
 _MAX_LABELS = 12
@@ -29,7 +30,7 @@ _MESSAGE_CHARS = 200
 
 
 def number(value: float | None, pattern: str = "{:,.0f}") -> str:
-    """A figure for people; a dash where it is unknown."""
+    """A figure for people; a dash if the value is unknown."""
     return "–" if value is None else pattern.format(value)
 
 
@@ -41,7 +42,7 @@ def dollars(value: float | None) -> str:
 
 
 def saved(usage: Usage | None) -> str:
-    """What rows that were not asked would have cost: dollars, tokens where that is nothing."""
+    """The cost that cached rows avoided: in dollars, or in tokens if that is zero or unknown."""
     if usage is not None and usage.cost_usd:
         return dollars(usage.cost_usd)
     return f"{number(usage.total_tokens if usage else None)} tokens"
@@ -69,7 +70,7 @@ def share(low: float, value: float, high: float) -> str:
 
 
 def accuracies(judged: Mapping[str, tuple[int, int]] | None) -> list[tuple[str, str]]:
-    """Shares of right labels, with their interval of 95 %, as figures."""
+    """Shares of right labels with their 95 % intervals, as (name, text)."""
     shown = []
     for name, (right, n) in (judged or {}).items():
         if n:
@@ -94,7 +95,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def text(parts: Iterable[str], style: str = "") -> str:
-    """The common font around everything."""
+    """The parts in a block with the common font."""
     return f'<div class="{_NO_MATH}" style="{_FONT};{style}">{"".join(parts)}</div>'
 
 
@@ -106,7 +107,7 @@ def box(parts: Iterable[str], edge: str) -> str:
 
 
 def figures(pairs: Iterable[tuple[str, str]]) -> str:
-    """Named figures in a grid; one line of text where styles are stripped."""
+    """Named figures in a grid; they become one line of text if styles are removed."""
     gap = '<span style="display:none"> · </span>'
     cells = gap.join(
         f'<span><span style="{_FAINT};display:block">{escape(name)} </span>'
@@ -120,7 +121,7 @@ def figures(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A small table, the first column in words."""
+    """A small table: the first column aligned left, the others right."""
     cells = [
         "".join(
             f'<td style="text-align:{"right" if i else "left"};padding:1px 14px 1px 0;'
@@ -137,7 +138,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words: str) -> str:
-    """Settled rows as parts of all, said in words to a screen reader."""
+    """Settled rows as shares of all rows; a screen reader reads `words`."""
     whole = max(1, total or ok + failed + cancelled)
     done = ok + failed + cancelled
     parts = "".join(
@@ -154,8 +155,8 @@ def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words:
 
 
 def _drawing(shapes: str, width: int, height: int, words: str, live: bool) -> str:
-    """SVG shapes stretched to the room there is, as inline SVG or as an image; `words` say what
-    they show, nothing where the text beside them does."""
+    """SVG shapes stretched to the available width, as inline SVG or as an image. `words` describe
+    the drawing for a screen reader; empty if the text beside the drawing says the same."""
     size = f'viewBox="0 0 {width} {height}" preserveAspectRatio="none"'
     if live:
         role = f'role="img" aria-label="{escape(words)}"' if words else 'aria-hidden="true"'
@@ -169,8 +170,8 @@ def _drawing(shapes: str, width: int, height: int, words: str, live: bool) -> st
 
 
 def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
-    """Latencies as thirty bars from 0 to just above p99 (at most three times p90); slower ones
-    are in the last bar."""
+    """Latencies as thirty bars from 0 to just above p99 (at most three times p90). Slower calls
+    are counted in the last bar."""
     import numpy as np
 
     values = np.asarray(values_ms, dtype=float)
@@ -180,7 +181,8 @@ def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
     latency = Latency.of(values)
     slowest = float(values.max())
     p90, p99 = np.percentile(values, [90, 99])
-    top = max(min(1.1 * float(p99), 3 * float(p90), slowest), 1e-3)  # an outlier hides nothing
+    # an outlier must not hide the rest
+    top = max(min(1.1 * float(p99), 3 * float(p90), slowest), 1e-3)
     counts, _ = np.histogram(np.minimum(values, top), bins=_BINS, range=(0.0, top))
     scale = 48 / counts.max()
     path = "".join(
@@ -213,7 +215,7 @@ def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
 
 
 def label_counts(name: str, counts: Mapping[Any, int], *, live: bool = False) -> str:
-    """Rows per label as bars with their numbers."""
+    """Rows per label as bars, each with its number and share."""
     whole, most = sum(counts.values()) or 1, max(counts.values(), default=0) or 1
     shown = list(counts.items())[:_MAX_LABELS]
     rows = "".join(
@@ -232,13 +234,13 @@ def label_counts(name: str, counts: Mapping[Any, int], *, live: bool = False) ->
 
 
 def pictures(parts: Iterable[str]) -> str:
-    """Histogram and bars side by side where there is room."""
+    """Histogram and bars, side by side if there is room."""
     shown = "".join(parts)
     return f'<div style="display:flex;flex-wrap:wrap;gap:6px 24px">{shown}</div>' if shown else ""
 
 
 def error_list(groups: Sequence[ErrorGroup]) -> str:
-    """Failures by error: how many, an example row, what it said."""
+    """Failures by error: the number of rows, an example row, its message."""
     if not groups:
         return ""
     lines = [
@@ -254,13 +256,13 @@ def error_list(groups: Sequence[ErrorGroup]) -> str:
 
 
 def note(words: str, *, colour: str = "inherit", spoken: bool = False) -> str:
-    """A line of text; `spoken` has screen readers say it when it appears."""
+    """A line of text. With `spoken`, screen readers read the line when it appears."""
     role = ' role="status"' if spoken else ""
     return f'<div{role} style="color:{colour};margin:2px 0">{escape(words)}</div>' if words else ""
 
 
 def passage(title: str, words: str) -> str:
-    """A titled text as it is, line breaks and all."""
+    """A titled text, unchanged, with its line breaks."""
     return (
         f'<div style="{_FAINT};margin-top:6px">{escape(title)}</div><pre style="margin:1px 0;'
         "padding:4px 8px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;"
@@ -274,6 +276,6 @@ def faint(words: str) -> str:
 
 
 def shortened(message: str, most: int = _MESSAGE_CHARS) -> str:
-    """A text from data on one line of at most so many characters."""
+    """A text from data on one line of at most `most` characters."""
     flat = " ".join(message[: 2 * most].split())
     return flat if len(message) <= most else flat[: most - 1] + "…"

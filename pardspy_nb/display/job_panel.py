@@ -1,4 +1,4 @@
-"""A batch job's view: a bar and figures in a notebook, while the provider is at it."""
+"""A batch job's view: a bar and figures in a notebook, while the provider works."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _WORDS = {
     "finalizing": "The provider collects the answers",
     "cancelling": "Cancelling",
     "completed": "Completed",
-    "failed": "The provider refused it",
-    "expired": "Expired: the provider's time was over",
+    "failed": "The provider refused the batch",
+    "expired": "Expired: the provider's time limit passed",
     "cancelled": "Cancelled",
 }
 _LAYOUT = {
@@ -32,8 +32,8 @@ _LAYOUT = {
 
 
 class JobFigures(NamedTuple):
-    """What there is to show: rows, and of the requests among them how many are answered or
-    failed; times in seconds since the epoch."""
+    """The state of a job. `rows` counts all rows and `requests` the rows sent to the provider;
+    `completed` and `failed` count requests. Times are in seconds since the epoch."""
 
     id: str
     status: str
@@ -49,11 +49,11 @@ class JobFigures(NamedTuple):
 
 
 class JobView:
-    """Shows a job where it is displayed: HTML with a button in a notebook, which becomes static
-    HTML at the end; lines of text elsewhere.
+    """Shows a job: in a notebook HTML with a button, which becomes static HTML at the end;
+    elsewhere lines of text.
 
     Args:
-        cancel: what the button does.
+        cancel: called when the button is clicked.
     """
 
     def __init__(self, cancel: Callable[[], None]) -> None:
@@ -65,7 +65,7 @@ class JobView:
         self._follower: threading.Thread | None = None
 
     def show(self, state: JobFigures) -> None:
-        """Show it here."""
+        """Show the job in the cell that runs now."""
         cell = notebook.current_cell()
         if not notebook.has_widgets() or cell in self._handles:
             self.update(state)
@@ -96,7 +96,7 @@ class JobView:
         return self._widgets[-1]
 
     def update(self, state: JobFigures) -> None:
-        """Show how things stand now."""
+        """Show the current state."""
         if self._html is None:
             self._say(state)
         elif state.ended_at is None:
@@ -124,7 +124,8 @@ class JobView:
         self._html, self._widgets = None, []
 
     def follow(self, look: Callable[[], bool], every_s: float) -> None:
-        """Look again and again, behind the scenes, until it says that all is over."""
+        """Call `look` every `every_s` seconds in a background thread, until it returns True
+        because the job is over."""
         if self._follower is None or not self._follower.is_alive():
             self._follower = threading.Thread(
                 target=_follow, args=(look, every_s), name="pardspy-job", daemon=True
@@ -138,9 +139,9 @@ def _follow(look: Callable[[], bool], every_s: float) -> None:
         try:
             if look():
                 return
-        except Exception as error:  # whoever asks for it by `status` is told
+        except Exception as error:  # `status` raises the same error for the user
             print(
-                f"the job is not followed any more: {type(error).__name__}: {error}",
+                f"the job's display is no longer updated: {type(error).__name__}: {error}",
                 file=sys.stderr,
             )
             return

@@ -1,4 +1,4 @@
-"""What is known of the notebook kernel we may be in. The one place that knows its quirks."""
+"""Facts about the notebook kernel that this process may be. Only this module handles its quirks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def in_kernel() -> bool:
 
 
 def has_widgets() -> bool:
-    """Whether this is a notebook's kernel that has ipywidgets."""
+    """Whether this process is a notebook's kernel and has ipywidgets."""
     return in_kernel() and importlib.util.find_spec("ipywidgets") is not None
 
 
@@ -31,11 +31,12 @@ def current_cell() -> int | None:
 
 
 def clicks_arrive(wait_mode: WaitMode, shown_s: float) -> bool:
-    """Whether a click reaches us while the run lasts, `shown_s` seconds after its panel came up.
+    """Whether a click reaches this process while the run lasts, `shown_s` seconds after the panel
+    appeared.
 
     A run in the background leaves the kernel free. Otherwise the kernel must handle widget
-    messages beside the cell (subshells, ipykernel 7), and for a blocking call the page must
-    have asked it to, which JupyterLab 4.4 and later do when the first widget comes up.
+    messages while the cell runs (subshells, ipykernel 7). For a blocking call the page must also
+    have asked for a subshell; JupyterLab 4.4 and later ask when the first widget appears.
     """
     if wait_mode == "background":
         return True
@@ -46,15 +47,16 @@ def clicks_arrive(wait_mode: WaitMode, shown_s: float) -> bool:
         return True
     try:
         return bool(thread.manager.list_subshell())
-    except Exception:  # not its public face; without it we do not know, and do not scare
+    except Exception:  # a private interface; if it is gone, show no warning
         return True
 
 
 def let_clicks_through(widget: Any) -> None:
-    """Have this widget's clicks handled beside a blocked cell.
+    """Make the kernel handle this widget's clicks while a cell blocks.
 
-    ipykernel 7.4 routes what comes back on a comm to the shell that last wrote to it, for us
-    the one that is busy with the cell. Forgetting that leaves the page's own choice, a
-    subshell. The attribute is private; `tests/test_browser.py` notices when it goes.
+    ipykernel 7.4 routes a comm's incoming messages to the shell that last wrote to the comm: in
+    this case the shell that is busy with the cell. Deleting that record leaves the choice to the
+    page, which chooses a subshell. The attribute is private;
+    `tests/integration/test_browser.py` fails when it disappears.
     """
     getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)

@@ -1,8 +1,9 @@
 """The notebook's panel: figures, pictures, failures and buttons while the run lasts.
 
-Plain ipywidgets, painted five times a second however many rows finish: Lab drops messages above
-about a thousand a second. Lab does not save widget state, so at the end the display becomes
-static HTML and every widget closes; a reopened notebook still shows the result.
+The panel is made of plain ipywidgets. It is repainted five times a second, however many rows
+finish, because JupyterLab drops messages above about a thousand a second. JupyterLab does not save
+widget state, so at the end the display becomes static HTML and every widget is closed. A reopened
+notebook then still shows the result.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .summary import Summary
 
 REFRESH_S = 0.2
-_STEP = 1.25  # what one click on a workers button multiplies or divides by
+_STEP = 1.25  # one click on a workers button multiplies or divides by this
 _BOX_LAYOUT = {
     "max_width": "760px",
     "overflow": "visible",
@@ -43,7 +44,7 @@ _STOPPING = {
 
 
 class Controls(Protocol):
-    """What a panel's buttons may do to a run; each returns at once, from any thread."""
+    """The actions of a panel's buttons on a run. Each returns at once and works from any thread."""
 
     max_workers: int
 
@@ -51,21 +52,21 @@ class Controls(Protocol):
         """Start nothing new; rows in flight finish."""
 
     def resume(self) -> None:
-        """Go on."""
+        """Start new rows again."""
 
     def drop_stragglers(self) -> None:
-        """Cancel rows under way for much longer than the others, from now to the end."""
+        """From now on, cancel rows that take much longer than the others."""
 
     def cancel(self) -> None:
         """Stop now."""
 
 
 class Panel:
-    """One run's panel, in as many cells as it is shown in.
+    """One run's panel; it may be shown in several cells.
 
     Args:
-        controls: what the buttons act on; each action returns at once.
-        wait_mode: how the run is waited for, which decides whether clicks arrive.
+        controls: the actions of the buttons; each action returns at once.
+        wait_mode: how the caller waits for the run, which decides whether clicks arrive.
     """
 
     def __init__(self, controls: Controls, wait_mode: notebook.WaitMode) -> None:
@@ -115,7 +116,7 @@ class Panel:
         self._box.add_class("pardspy-panel")
         self._widgets = [*self._buttons, bar, self._head, self._body, self._box]
 
-    # -- what the buttons do (only that: they may be called from a thread of the kernel's) ------
+    # -- the buttons' actions (no drawing in them: the kernel may call them from a thread) -----
 
     def _toggle(self) -> None:
         if self._state is not None and self._state.paused:

@@ -1,4 +1,4 @@
-"""The accumulated state of a run, which every display renders: constant work per event."""
+"""The accumulated state of a run, which every display renders. Each event takes constant work."""
 
 from __future__ import annotations
 
@@ -22,33 +22,35 @@ from ..core.events import (
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage
 
-_RATE_WINDOW_S = 15.0  # rows a second are those of the last quarter of a minute
+_RATE_WINDOW_S = 15.0  # the recent rate is that of the last 15 seconds
 _RATE_STEP_S = 0.5
-_OVERDUE_ROWS = 3.0  # a time left is no longer believed once so many rows should have come
-_SHOWN_LATENCIES = 20_000  # beyond, an evenly spaced sample stands for all while the run lasts
+_OVERDUE_ROWS = 3.0  # no time left is shown once so many rows are overdue
+_SHOWN_LATENCIES = 20_000  # of more, an evenly spaced sample is shown during the run
 
 
 class RunProgress:
-    """What a run's events add up to.
+    """The state that a run's events add up to.
 
     Args:
-        total: rows to run, None for a stream.
-        max_cost_usd: what the run may cost, None without a limit.
-        labels: the class outputs and their labels, to be counted.
+        total: the number of rows to run, None for a stream.
+        max_cost_usd: the limit of the run's cost, None without a limit.
+        labels: the class outputs and their labels, which are counted.
         index: names of the input rows by position; None for the position itself.
         clock: seconds, monotonic.
-        truths: the true labels by class output and position, None where there is none.
+        truths: the true labels by class output and position; None for a row without one.
 
     Attributes:
-        done: settled rows, `ok + failed + cancelled`; `cached` of the ok ones were remembered.
-        repaired: answers that were read in spite of their form, or asked for again.
-        duplicates: second requests of slow rows (`hedge`), each with an answer or broken off.
-        in_flight: attempts under way; `backing_off`: rows that wait for their next one.
-        max_workers, paused, dropping, stopping: how the run is set (see `SettingsChanged`).
+        done: settled rows, `ok + failed + cancelled`.
+        cached: `ok` rows whose answer came from the store or from an equal row.
+        repaired: answers that were read in spite of a wrong format, or asked for again.
+        duplicates: second requests for slow rows (`hedge`), answered or cancelled.
+        in_flight: attempts under way.
+        backing_off: rows that wait for their next attempt.
+        max_workers, paused, dropping, stopping: the run's settings (see `SettingsChanged`).
         counts: rows per label, by class output.
-        judged: answers with the true label, and all those whose true label is known, by class
-            output.
-        failures: the failed rows, grouped.
+        judged: by class output, the number of answers that equal the true label, and the number
+            of answers whose true label is known.
+        failures: the failed rows, grouped by error.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class RunProgress:
         self.paused = self.dropping = False
         self.stopping: str | None = None
         self.usage: Usage | None = None
-        self.saved: Usage | None = None  # what the cached rows had used
+        self.saved: Usage | None = None  # the usage of the cached rows when they were asked
         self.started = self.finished = False
         self.latencies_ms = array("d")
         self.counts = {name: Counter(dict.fromkeys(of, 0)) for name, of in (labels or {}).items()}
@@ -77,14 +79,14 @@ class RunProgress:
         self._index, self._clock = index, clock
         self._began = clock()
         self._elapsed_s: float | None = None
-        # the rate counts rows that were asked, on a clock that stands still during a pause
+        # the rate counts asked rows, on a clock that stops during a pause
         self._recent: deque[tuple[float, int]] = deque()  # (when, rows asked and done by then)
         self._last_done = 0.0
         self._idle_s, self._paused_at = 0.0, None  # type: float, float | None
         self._backing_off: set[int] = set()  # numbers of rows
 
     def add(self, event: Event) -> None:
-        """Fold one event in."""
+        """Add one event."""
         if isinstance(event, RowStarted):
             self.in_flight += 1
             if self.in_flight > self.max_in_flight:
@@ -161,7 +163,7 @@ class RunProgress:
             self.saved = origin.usage if self.saved is None else self.saved + origin.usage
         else:
             self.in_flight -= 1
-            if event.latency_ms is not None:  # a provider's batch tells none
+            if event.latency_ms is not None:  # a provider's batch reports no latency
                 self.latencies_ms.append(event.latency_ms)
         for name, counter in self.counts.items():
             value = event.answer.outputs.get(name)
@@ -173,12 +175,12 @@ class RunProgress:
                 self.judged[name] = right + (getattr(value, "value", value) == label), known + 1
 
     def _running_s(self) -> float:
-        """Seconds on a clock that stands still during a pause."""
+        """Seconds on a clock that stops during a pause."""
         return (self._clock() if self._paused_at is None else self._paused_at) - self._idle_s
 
     @property
     def _asked(self) -> int:
-        """Rows that ended in an answer or an error of their own; not cached, not cancelled."""
+        """Rows that ended with an answer or an error of their own: not cached, not cancelled."""
         return self.ok + self.failed - self.cached
 
     def _name(self, position: int) -> Any:
@@ -193,22 +195,22 @@ class RunProgress:
 
     @property
     def waiting(self) -> int | None:
-        """Rows not yet settled and not in flight, None for a stream."""
+        """Rows that are neither settled nor in flight; None for a stream."""
         return None if self.total is None else max(0, self.total - self.done - self.in_flight)
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the run began, or that it took."""
+        """Seconds since the run began; once it is over, its duration."""
         return self._clock() - self._began if self._elapsed_s is None else self._elapsed_s
 
     @property
     def rows_per_s(self) -> float:
-        """Rows asked and answered (or failed) a second, over the whole run."""
+        """Rows per second that were asked and answered (or failed), over the whole run."""
         return self._asked / self.elapsed_s if self._asked and self.elapsed_s > 0 else 0.0
 
     @property
     def recent_rows_per_s(self) -> float:
-        """The same of late: over the last 15 s, pauses not counted."""
+        """As `rows_per_s`, over the last 15 s, without pauses."""
         now = self._running_s()
         while len(self._recent) > 1 and now - self._recent[1][0] >= _RATE_WINDOW_S:
             self._recent.popleft()
@@ -219,8 +221,8 @@ class RunProgress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end at the recent rate; None where that says nothing, as when the
-        last rows are long overdue."""
+        """Seconds to the end at the recent rate; None if the rate cannot tell, for example because
+        the last rows are long overdue."""
         if self.total is None or self.paused or self.stopping or self.finished:
             return None
         rate = self.recent_rows_per_s
@@ -237,11 +239,11 @@ class RunProgress:
         return cost + cost / paid * (self.total - self.done)
 
     def shown_latencies_ms(self) -> Sequence[float]:
-        """The successful calls' latencies, thinned evenly to at most 20,000."""
+        """The successful calls' latencies: an evenly spaced sample of at most 20,000."""
         return self.latencies_ms[:: 1 + len(self.latencies_ms) // _SHOWN_LATENCIES]
 
     def metrics(self) -> ParallelMetrics:
-        """The figures as they stand now."""
+        """The current figures."""
         begun = self.done + self.in_flight + self.backing_off
         total = self.total if self.total is not None else begun + self.not_run
         return ParallelMetrics(

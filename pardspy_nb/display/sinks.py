@@ -1,4 +1,4 @@
-"""Sinks watch events. They may fail; the run never does because of them."""
+"""Sinks watch events. A sink may fail; the run never fails because of a sink."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Watches a run. Called at a fixed rate from one thread, never per row; may raise freely."""
+    """Watches a run. It is called at a fixed rate from one thread, never per row, and may raise."""
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
-        """See the events since the last call and the state they add up to."""
+        """Take the events since the last call and the state that they add up to."""
 
     def close(self, state: RunProgress, summary: Summary) -> None:
         """The run is over: show the final state."""
 
 
 class Watchers:
-    """The sinks of one run; one that raises is dropped with one warning."""
+    """The sinks of one run. A sink that raises is dropped, with one warning."""
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = list(sinks)
 
     @property
     def has_panel(self) -> bool:
-        """Whether the run shows itself in a notebook."""
+        """Whether the run has a panel in a notebook."""
         return self._panel() is not None
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
-        """Pass on what happened."""
+        """Pass the events on to every sink."""
         self._each("update", state, events)
 
     def close(self, state: RunProgress, summary: Summary) -> None:
-        """Pass on the end."""
+        """Pass the final state on to every sink."""
         self._each("close", state, summary)
 
     def show_panel(self, controls: Controls, wait_mode: notebook.WaitMode) -> None:
-        """Show the run's panel in the current cell; made now if there is none yet."""
+        """Show the run's panel in the current cell; create the panel if there is none yet."""
         panel = self._panel()
         if panel is None:
             panel = Panel(controls, wait_mode)
@@ -94,5 +94,5 @@ def choose(progress: Any, controls: Controls, wait_mode: notebook.WaitMode) -> W
     from .bar import BarSink, LogSink
 
     if notebook.in_kernel():
-        return Watchers([BarSink(every_s=1.0)])  # every refresh is a message to the page
+        return Watchers([BarSink(every_s=1.0)])  # because every refresh sends a message to the page
     return Watchers([BarSink() if sys.stderr.isatty() else LogSink()])

@@ -1,4 +1,4 @@
-"""The static summary of a run: small HTML without script, and the same in text."""
+"""The static summary of a run, as small HTML without script and as text."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _RETRY = "df.parallel.retry_failed() runs them again, retry_failed(error='…') 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `df.parallel.summary()` returns; shows itself as HTML in a notebook.
+    """The result of `df.parallel.summary()`; a notebook shows it as HTML.
 
     Attributes:
         metrics: the run's figures.
         groups: failed rows by error, largest group first.
-        latencies_ms: the successful calls', for the histogram.
+        latencies_ms: the latencies of the successful calls, for the histogram.
         counts: rows per label, by class output.
-        settings: what the run was set to, as (name, text).
+        settings: the run's settings, as (name, text).
         ended: why the run ended (see `events.RunFinished`).
-        can_continue: whether a repeated call would pay only for the rows that are missing.
-        where: what holds the rows, empty if nothing does.
-        trouble: why the run could not start; there is nothing else to tell then.
+        can_continue: whether a repeated call would pay only for the missing rows.
+        where: the place that holds the rows, empty if they are lost.
+        trouble: why the run could not start or broke down; then nothing else is shown.
     """
 
     metrics: ParallelMetrics
@@ -47,7 +47,7 @@ class Summary:
 
     @property
     def notice(self) -> str:
-        """What to know about rows that have neither an answer nor an error; often nothing."""
+        """A sentence about rows that have neither answer nor error; empty if there are none."""
         m = self.metrics
         if self.trouble or not (m.cancelled or m.not_run):
             return ""
@@ -131,7 +131,7 @@ class Summary:
 
 
 def summarize(df: pd.DataFrame) -> Summary:
-    """The run that made `df`, at a glance."""
+    """The summary of the run that made `df`."""
     about = df.attrs.get("pardspy", {})
     failed, ok = df[df["status"] == "failed"], df[df["status"] == "ok"]
     groups = ErrorGroups()
@@ -151,7 +151,7 @@ def summarize(df: pd.DataFrame) -> Summary:
 
 
 def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the run was set to, as far as it says something."""
+    """The run's settings, without those that are off or have no effect."""
     options = about.get("options", {})
     names = (
         "max_workers",

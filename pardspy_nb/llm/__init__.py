@@ -1,1 +1,1 @@
-"""Language models: which model, where it is, what a request looks like, what it costs."""
+"""Language models: the model, its endpoint, its requests and answers, its price."""

@@ -1,7 +1,7 @@
-"""Running a coroutine from synchronous code, also where a loop is already running.
+"""Runs a coroutine from synchronous code, also while an event loop is already running.
 
 One helper thread with its own loop serves every synchronous `predict(...)` of the process, so
-their connections are reused. No `nest_asyncio`.
+connections are reused. `nest_asyncio` is not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .endpoint import close_clients
 T = TypeVar("T")
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
-_ours: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+_own_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
@@ -35,53 +35,53 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
 
 def adopt(loop: asyncio.AbstractEventLoop) -> None:
-    """Declare a loop one of ours: its clients are closed before it ends."""
-    _ours.add(loop)
+    """Register a loop of this package: its clients are closed before it ends."""
+    _own_loops.add(loop)
 
 
 async def on_our_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Await `make()` here if this loop is ours, else on the helper thread.
+    """Await `make()` on the running loop if it is of this package, else on the helper thread.
 
-    A client belongs to its loop, and nobody tells us when a user's own loop ends.
+    A client belongs to its loop, and there is no notice when a user's own loop ends.
     """
-    if asyncio.get_running_loop() in _ours:
+    if asyncio.get_running_loop() in _own_loops:
         return await make()
     return await asyncio.wrap_future(_submit(make()))
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it on the helper thread, in a copy of the caller's context, and wait."""
-    box = _submit(coroutine)
+    """Run a coroutine on the helper thread, in a copy of the caller's context, and wait."""
+    future = _submit(coroutine)
     try:
-        return box.result()
+        return future.result()
     except KeyboardInterrupt:
-        box.cancel()
+        future.cancel()
         raise
 
 
 def _submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-    """Start it on the helper thread; cancelling the future cancels the coroutine."""
+    """Start a coroutine on the helper thread; cancelling the future cancels the coroutine."""
     loop = _running_loop()
     context = contextvars.copy_context()
-    box: concurrent.futures.Future[T] = concurrent.futures.Future()
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def settle(task: asyncio.Task[T]) -> None:
-        if box.cancelled():
+        if future.cancelled():
             return
         if task.cancelled():
-            box.cancel()
+            future.cancel()
         elif (error := task.exception()) is not None:
-            box.set_exception(error)
+            future.set_exception(error)
         else:
-            box.set_result(task.result())
+            future.set_result(task.result())
 
     def start() -> None:
         task = loop.create_task(coroutine, context=context)
         task.add_done_callback(settle)
-        box.add_done_callback(lambda _: loop.call_soon_threadsafe(task.cancel))
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(task.cancel))
 
     loop.call_soon_threadsafe(start)
-    return box
+    return future
 
 
 def _close() -> None:

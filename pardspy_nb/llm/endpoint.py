@@ -1,8 +1,8 @@
 """One OpenAI-compatible endpoint over the `openai` client: requests in, typed errors out.
 
-This is the only importer of `openai`. A client belongs to the event loop it was made on; equal
-endpoints on one loop share a client and so its connections. What the client would send goes the
-short way (see `direct`), unless something about it is out of the ordinary.
+Only this module imports `openai`. A client belongs to the event loop on which it was made. Equal
+endpoints on one loop share a client, and so its connections. Requests usually bypass the client
+(see `transport`); they use it if there is a proxy, or a client of the user's own.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKe
 _transports: weakref.WeakKeyDictionary[
     _Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]
 ] = weakref.WeakKeyDictionary()
-_BEHIND_A_GATEWAY = (408, 502, 504, 524)  # where the model may have gone on, and been billed
-_NO_KEY = "none"  # local servers want some key, and no particular one
+_BEHIND_A_GATEWAY = (408, 502, 504, 524)  # the model may have answered, and be billed
+_NO_KEY = "none"  # local servers require a key, and accept any
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests go. `base_url=None` and `api_key=None` mean the client's environment;
-    `make` makes the client itself, once for each event loop."""
+    """The endpoint that requests go to.
+
+    `base_url=None` and `api_key=None` mean the values of the environment. `make` makes a client
+    of the user's own, once for each event loop.
+    """
 
     base_url: str | None
     api_key: str | None = field(repr=False)
@@ -53,7 +56,7 @@ class Endpoint:
             return str(self.make().base_url)
         return self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
 
-    # what an embedded model's endpoint has otherwise (see `local.endpoint.LocalEndpoint`)
+    # an embedded model's endpoint has other values (see `local.endpoint.LocalEndpoint`)
     is_local: ClassVar[bool] = False
     concurrency: ClassVar[int | None] = None
     default_price: ClassVar[None] = None
@@ -61,11 +64,11 @@ class Endpoint:
 
     @property
     def cache_identity(self) -> dict[str, Any]:
-        """Which endpoint answers."""
+        """The values that identify the endpoint in a cache key."""
         return {"url": self.url.rstrip("/")}
 
     def model_name(self, name: str) -> str:
-        """The name that the endpoint knows a model by."""
+        """The name by which the endpoint knows a model."""
         return name
 
     @property
@@ -75,15 +78,17 @@ class Endpoint:
 
     @cached_property
     def _is_plain(self) -> bool:
-        """Whether nothing but our own client, and no proxy, has a say in a request."""
-        from urllib.request import getproxies  # 15 ms that importing the package need not cost
+        """Whether requests involve neither a proxy nor a client of the user's own."""
+        from urllib.request import getproxies  # here, because the import takes 15 ms
 
         return self.make is None and not {urlsplit(self.url).scheme, "all"} & getproxies().keys()
 
     def _key(self) -> str:
         key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip() or None
         if key is not None and not (key.isascii() and key.isprintable()):
-            raise errors.AuthenticationError("the API key holds characters that no key can have")
+            raise errors.AuthenticationError(
+                "the API key holds characters that no key can have"
+            )
         if key is None and self.is_openai:
             raise errors.AuthenticationError(
                 "no API key: set OPENAI_API_KEY, pass LM(api_key=…), or use the embedded model "
@@ -111,25 +116,25 @@ class Endpoint:
         return clients[self]
 
     async def _transport(self, path: str) -> Transport:
-        """The running loop's short way."""
+        """The running loop's transport for this endpoint and path."""
         loop = asyncio.get_running_loop()
-        ways = _transports.setdefault(loop, {})
-        way = ways.get((self, path))
-        if way is None:
+        tasks = _transports.setdefault(loop, {})
+        task = tasks.get((self, path))
+        if task is None:
             import openai
 
-            made = direct_like(self._client(), openai.DefaultAioHttpClient, path)
-            way = ways[self, path] = loop.create_task(made)
-        return way.result() if way.done() else await asyncio.shield(way)
+            making = direct_like(self._client(), openai.DefaultAioHttpClient, path)
+            task = tasks[self, path] = loop.create_task(making)
+        return task.result() if task.done() else await asyncio.shield(task)
 
     @property
     def renames_max_tokens(self) -> bool:
-        """Whether an answer's bound is called `max_completion_tokens`."""
+        """Whether the endpoint calls the parameter `max_tokens` `max_completion_tokens`."""
         return self.is_openai
 
     async def prepare(self) -> None:
-        """Load what requests need, and connect once (see `check`)."""
-        # the first use imports these, half a second that would hold up every row in flight
+        """Load the libraries that requests need, and connect once (see `check`)."""
+        # otherwise the first request imports them, and delays all rows in flight by half a second
         await asyncio.to_thread(load_client)
         await self.check()
 
@@ -142,7 +147,7 @@ class Endpoint:
         """
         if self.make is None:
             self._key()
-        if not self._is_plain:  # a proxy, or the user's client, decides what can be reached
+        if not self._is_plain:  # a proxy or the user's client makes the connection
             return
         parts = urlsplit(self.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -167,8 +172,10 @@ class Endpoint:
         body: Mapping[str, Any],
         on_headers: Callable[[Mapping[str, str]], None] | None = None,
     ) -> dict[str, Any]:
-        """POST a JSON body, return the JSON object of the answer; raise an `LMError`.
-        `on_headers` is shown the response's headers."""
+        """POST a JSON body and return the JSON object of the answer. Raise an `LMError`.
+
+        `on_headers` is called with the response's headers.
+        """
         post = self._post_directly if self._is_plain else self._post_by_client
         reply = await post(path, body)
         if on_headers is not None:
@@ -186,12 +193,12 @@ class Endpoint:
     async def _post_directly(self, path: str, body: Mapping[str, Any]) -> Reply:
         import aiohttp
 
-        direct = await self._transport(path)
+        transport = await self._transport(path)
         try:
-            return await direct.post(_encoded(body))
+            return await transport.post(_encoded(body))
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None
-        except ValueError as error:  # a URL or a header that cannot be sent: none of them can
+        except ValueError as error:  # an invalid URL or header, which no request can use
             raise errors.UnsendableError(self._redact(str(error))) from None
 
     async def _post_by_client(self, path: str, body: Mapping[str, Any]) -> Reply:
@@ -208,7 +215,7 @@ class Endpoint:
         return Reply(response.status_code, response.headers, response.content)
 
     async def call(self, action: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
-        """Do with the client what is no completion; raise an `LMError`."""
+        """Use the client for anything but a completion. Raise an `LMError`."""
         import openai
 
         try:
@@ -221,7 +228,7 @@ class Endpoint:
             raise self._broken(error.__cause__ or error) from None
 
     def error_of(self, status: int, body: Mapping[str, Any]) -> errors.LMError:
-        """What an answer of this HTTP status and JSON body means."""
+        """The error for an answer with this HTTP status and JSON body."""
         return self._translate(Reply(status, {}, json.dumps(body).encode()))
 
     def _broken(self, error: BaseException) -> errors.EndpointConnectionError:
@@ -230,7 +237,7 @@ class Endpoint:
         return kind(message)
 
     def _redact(self, text: str) -> str:
-        """Endpoints quote keys in their errors; ours never do."""
+        """The text without the key: endpoints quote keys in errors, and this package must not."""
         key = self._key() if self.make is None else str(self._client().api_key)
         return text.replace(key, "***") if len(key) > 4 else text
 
@@ -263,7 +270,7 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
     from pydantic_core import PydanticSerializationError, to_json
 
     try:
-        return to_json(body)  # a fifth of json's time
+        return to_json(body)  # takes a fifth of the time that json takes
     except PydanticSerializationError:  # half a surrogate pair
         return json.dumps(body).encode()
 
@@ -278,14 +285,17 @@ def _object(raw: bytes) -> dict[str, Any] | None:
 
 
 def _is_unsent(error: BaseException) -> bool:
-    """Whether no connection could be made. The client calls a connection that broke off the
-    same (`ConnectTimeout`); only aiohttp's own error at the bottom tells."""
+    """Whether no connection could be made.
+
+    The client raises the same error (`ConnectTimeout`) for a connection that broke off. Only the
+    last cause in the chain, aiohttp's own error, shows the difference.
+    """
     from aiohttp import ClientConnectorError
 
-    below: BaseException | None = error
-    while below is not None and not isinstance(below, ClientConnectorError):
-        below = below.__cause__
-    return below is not None
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ClientConnectorError):
+        cause = cause.__cause__
+    return cause is not None
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
@@ -303,7 +313,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _finite(text: str | None) -> float | None:
-    """The number in a text; None where it is none, or no end of one."""
+    """The number in a text; None if the text is not a number, or the number is not finite."""
     try:
         number = float(text or "")
     except ValueError:
@@ -312,8 +322,10 @@ def _finite(text: str | None) -> float | None:
 
 
 def load_client() -> Any:
-    """Import the client and the price table and read the certificates, which takes half a second
-    and should not hold up a loop. Returns the certificates."""
+    """Import the client and the price table, and return the certificates.
+
+    This takes half a second, so it must not block an event loop.
+    """
     import openai
 
     importlib.import_module("genai_prices")
@@ -321,10 +333,10 @@ def load_client() -> Any:
 
 
 async def close_clients() -> None:
-    """Close the running loop's clients; to be called before the loop ends."""
+    """Close the running loop's clients. Call this before the loop ends."""
     loop = asyncio.get_running_loop()
-    for way in _transports.pop(loop, {}).values():
-        if way.done() and not way.cancelled() and way.exception() is None:
-            await way.result().close()
+    for task in _transports.pop(loop, {}).values():
+        if task.done() and not task.cancelled() and task.exception() is None:
+            await task.result().close()
     for client in _clients.pop(loop, {}).values():
         await client.close()

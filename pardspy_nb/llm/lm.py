@@ -1,4 +1,4 @@
-"""Language models: which model is asked, where, and with what."""
+"""Language models: the model, its endpoint and its parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .response import Completion, read_completion
 from .response_format import MOST_TRIES, ResponseFormat, ResponseFormats, formats_of
 
 if TYPE_CHECKING:
-    from .local.endpoint import LocalEndpoint  # imported when a model is embedded
+    from .local.endpoint import LocalEndpoint  # imported for embedded models only
 
 DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
 OnHeaders = Callable[[Mapping[str, str]], None]
@@ -30,9 +30,11 @@ OnHeaders = Callable[[Mapping[str, str]], None]
 class LanguageModel(Protocol):
     """A custom LM is any object with this one method.
 
-    It may also have `timeout_s` (seconds for one call); `cache_identity`, a dict that says which
-    model it is, so that its answers can be remembered; and, for budgets, `worst_case(messages,
-    **more) -> Bound`, which tells what a call can cost at most.
+    The object may also have:
+
+    - `timeout_s`, the seconds for one call;
+    - `cache_identity`, a dict that identifies the model, so that its answers can be cached;
+    - `worst_case(messages, **more) -> Bound`, the most that a call can cost, for budgets.
     """
 
     async def complete(
@@ -59,22 +61,23 @@ class LM:
         temperature: passed on when given. The embedded model's default is 0.
         max_tokens: upper bound of an answer's tokens. The embedded model's default is 256.
         timeout_s: wall clock for one call, seconds.
-        client: makes the `openai` async client, where the plain one will not do (Azure, an HTTP
-            client of your own): `lambda: openai.AsyncAzureOpenAI(…)`. Called once for each event
-            loop; `base_url` and `api_key` are then the client's own.
-        price: (USD per 1M prompt tokens, USD per 1M completion tokens), with a third figure
-            for prompt tokens read from the provider's cache if those cost less; None for the
-            price table.
+        client: a function that makes the `openai` async client, if the default one is not enough
+            (Azure, an HTTP client of your own): `lambda: openai.AsyncAzureOpenAI(…)`. It is called
+            once for each event loop. `base_url` and `api_key` are then the client's own.
+        price: (USD per 1M prompt tokens, USD per 1M completion tokens). A third figure is for
+            prompt tokens read from the provider's cache, if these cost less. None for the price
+            table.
         params: passed on in every request (`seed`, `top_p`, …). For an embedded model
             `threads`, `slots` and `context_tokens` configure its server instead.
 
     Raises:
         LocalModelError: an embedded model that is not in the catalogue.
-        ValueError: a price that is none; `client` beside what it brings.
+        ValueError: the price is not valid; or `client` is given without `model`, or beside
+            `base_url` or `api_key`.
     """
 
-    can_bound_cost: ClassVar[bool] = True  # whether `worst_case` holds for what `complete` sends
-    _completes_itself: ClassVar[bool] = False  # a subclass that asks in a way of its own
+    can_bound_cost: ClassVar[bool] = True  # whether `worst_case` holds for `complete`
+    _completes_itself: ClassVar[bool] = False  # a subclass replaces the request or its reading
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class LM:
         self.model = model or _default_model(base_url)
         self.timeout_s = timeout_s
         if price is not None:
-            rate_of(self.model, "", price)  # refuses what is no price
+            rate_of(self.model, "", price)  # refuses an invalid price
         self._endpoint: Endpoint | LocalEndpoint
         if base_url is None and client is None and _is_local(self.model):
             from .local.endpoint import local_endpoint
@@ -116,25 +119,28 @@ class LM:
 
     @property
     def concurrency(self) -> int | None:
-        """Requests the endpoint works on at once, where that is known: the embedded model's."""
+        """Requests that the endpoint handles at once; None unless the model is embedded."""
         return self._endpoint.concurrency
 
     @cached_property
     def rate(self) -> Rate | None:
-        """What this model's tokens cost, None if nobody knows."""
+        """The price of this model's tokens, None if it is unknown."""
         return rate_of(self.model, self._endpoint.url, self.price)
 
     @property
     def cache_identity(self) -> dict[str, Any] | None:
-        """What decides this model's answers, beside the prompt; fit for JSON, without the key.
-        None for a subclass that asks in a way of its own and does not say which model it is."""
+        """All that decides this model's answers, except the prompt; fit for JSON, without the key.
+
+        None for a subclass that replaces `complete`, `request` or `read` without a
+        `cache_identity` of its own.
+        """
         if self._completes_itself:
             return None
         return {"model": self.model, "params": self.params, **self._endpoint.cache_identity}
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where requests go. ValueError for the embedded model, which starts its own."""
+        """The endpoint. ValueError for the embedded model, which starts its own server."""
         if not isinstance(self._endpoint, Endpoint):
             raise ValueError(
                 f"{self!r} runs on this machine and offers chat completions only: use run_parallel"
@@ -142,25 +148,29 @@ class LM:
         return self._endpoint
 
     def without_key(self) -> LM:
-        """The same model with the key that is in the environment when it is used."""
+        """The same model without its key: each use reads the key from the environment."""
         other = copy.copy(self)
         other._endpoint = Endpoint(self.endpoint.base_url, None, self.endpoint.make)
         return other
 
     def serve(self) -> tuple[str, str]:
-        """Start the embedded model, for other clients (DSPy, LangChain, curl): its base URL on
-        loopback and its key. It ends with this process.
+        """Start the embedded model's server for other clients (DSPy, LangChain, curl).
+
+        The server ends with this process.
+
+        Returns:
+            The server's base URL on loopback, and its key.
 
         Raises:
-            LocalModelError: it cannot be fetched or started.
-            ValueError: this is no embedded model.
+            LocalModelError: the model cannot be fetched or started.
+            ValueError: the model is not embedded.
         """
         if isinstance(self._endpoint, Endpoint):
-            raise ValueError(f"{self!r} is served elsewhere; serve() is for pn.LM('local')")
+            raise ValueError(f"{self!r} is not an embedded model; serve() is for pn.LM('local')")
         return run_sync(self._endpoint.serve())
 
     async def prepare(self) -> None:
-        """Start the embedded model, or see that the endpoint can be reached; nothing is paid.
+        """Start the embedded model, or check that the endpoint can be reached; nothing is paid.
 
         Raises:
             LocalModelError: the embedded model cannot be fetched or started.
@@ -170,7 +180,7 @@ class LM:
 
     @contextmanager
     def listening(self, on_headers: OnHeaders) -> Iterator[None]:
-        """A scope in which a function is shown the headers of each response."""
+        """A scope in which a function is called with the headers of each response."""
         self._on_headers.append(on_headers)
         try:
             yield
@@ -191,8 +201,8 @@ class LM:
     ) -> Completion:
         """Send one chat completion; see `LanguageModel`. Raises an `LMError`.
 
-        A form of the request that the endpoint refuses is not used again (see
-        `response_format`)."""
+        A response format that the endpoint refuses is not used again (see `response_format`).
+        """
         best = form = self._formats.best(schema)
         for _ in range(MOST_TRIES):
             body = self.request(messages, schema=schema, strict=strict, form=form, **params)
@@ -210,7 +220,7 @@ class LM:
                 continue
             self._formats.worked(schema, form, fell=form != best)
             return self.read(answer, (time.perf_counter() - start) * 1e3)
-        raise AssertionError("forms get lower until there is none")
+        raise AssertionError("each refusal lowers the response format until none is left")
 
     @cached_property
     def _formats(self) -> ResponseFormats:
@@ -218,9 +228,9 @@ class LM:
 
     @property
     def is_known(self) -> bool:
-        """Whether it is known what form of request the endpoint takes."""
-        is_ours = self._completes_itself or self._endpoint.is_local
-        return is_ours or self._formats.is_known
+        """Whether the response format that the endpoint accepts is known."""
+        is_given = self._completes_itself or self._endpoint.is_local
+        return is_given or self._formats.is_known
 
     def request(
         self,
@@ -231,8 +241,10 @@ class LM:
         form: ResponseFormat | None = None,
         **params: Any,
     ) -> dict[str, Any]:
-        """The body that `complete` sends; `form` is how a schema is sent, None for the best form
-        that the endpoint is known to take."""
+        """The body that `complete` sends.
+
+        `form` is the response format, None for the best one that the endpoint is known to accept.
+        """
         return request_body(
             self._endpoint.model_name(self.model),
             messages,
@@ -244,18 +256,18 @@ class LM:
         )
 
     def read(self, answer: Mapping[str, Any], latency_ms: float = 0.0) -> Completion:
-        """What the body of an answer to `request` says. ServerError if it says nothing."""
+        """The completion in the body of an answer. ServerError if the body has no message."""
         return read_completion(answer, model=self.model, rate=self.rate, latency_ms=latency_ms)
 
     def bounds_answers(self, params: Mapping[str, Any]) -> bool:
-        """Whether the length of answers to requests with these parameters is bounded."""
+        """Whether these parameters, or the LM's own, limit the length of an answer."""
         return bool(answer_bounds({**self.params, **params}))
 
     def worst_case(self, messages: Sequence[Message], **more: Any) -> Bound:
         """The most that `complete` with the same arguments can use.
 
-        A prompt has at most as many tokens as its request has bytes, and some for the chat's
-        template; an answer as many as `max_tokens` lets it (times `n`).
+        A prompt has at most as many tokens as its request has bytes, plus some for the chat
+        template. An answer has at most `max_tokens` tokens (times `n`).
 
         Raises:
             ValueError: the price is not known, or nothing bounds the answer.
@@ -264,17 +276,17 @@ class LM:
         bounds = answer_bounds(body)
         if self.rate is None:
             raise ValueError(
-                f"the price of {self.model!r} is not known: give it, in USD per 1M tokens, with "
+                f"the price of {self.model!r} is not known: set it, in USD per 1M tokens, with "
                 "LM(price=(prompt, completion))"
             )
         if not bounds:
-            raise ValueError("nothing bounds an answer's length; give LM(max_tokens=…)")
+            raise ValueError("the length of an answer has no limit; set LM(max_tokens=…)")
         prompt = prompt_bound(body)
         completion = max(bounds) * int(body.get("n") or 1)
         return Bound(prompt, completion, self.rate.cost_usd(prompt, completion))
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what this process has found out, and who listens here."""
+        """All attributes but those of this process: learnt formats, header listeners."""
         return {n: v for n, v in self.__dict__.items() if n not in ("_formats", "_on_headers")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

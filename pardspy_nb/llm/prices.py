@@ -1,4 +1,4 @@
-"""What a call costs: the user's own price, or the table of `genai-prices`."""
+"""The price of a call: the user's own price, or the table of `genai-prices`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ _MTOK = 1_000_000
 
 
 class Rate(NamedTuple):
-    """What a model's tokens cost, USD per token; `table` where that is not all there is to it
-    (tiers by length, prices by the hour), and is asked for each call."""
+    """The price of a model's tokens, USD per token.
+
+    `table` is set if the price depends on more than tokens (tiers by length, prices by the hour,
+    a price per call). It then computes the cost of each call.
+    """
 
     prompt: float
     completion: float
@@ -28,20 +31,20 @@ class Rate(NamedTuple):
 
 
 def rate_of(model: str, url: str, price: Price | None = None) -> Rate | None:
-    """The rate of a model at an endpoint, None if nobody knows it.
+    """The rate of a model at an endpoint, None if it is unknown.
 
-    `price` is (USD per 1M prompt tokens, USD per 1M completion tokens), if need be with a third
-    figure for prompt tokens read from the provider's cache, and overrides the table. The table
-    is asked for the endpoint's own provider, else for whoever has a model of that name;
-    `openai/gpt-5-nano` names the provider.
+    `price` is (USD per 1M prompt tokens, USD per 1M completion tokens). It may have a third
+    figure, for prompt tokens read from the provider's cache. It overrides the table. The table is
+    searched for the endpoint's own provider, then for any provider with a model of this name. A
+    name such as `openai/gpt-5-nano` names the provider.
 
     Raises:
-        ValueError: `price` is neither two nor three figures of at least 0.
+        ValueError: `price` is not two or three figures of at least 0.
     """
     if price is not None:
         if len(price) not in (2, 3) or not all(p >= 0 for p in price):
             raise ValueError(
-                f"price= is (USD per 1M prompt tokens, USD per 1M completion tokens"
+                f"price= must be (USD per 1M prompt tokens, USD per 1M completion tokens"
                 f"[, USD per 1M cached prompt tokens]); got {price!r}"
             )
         prompt, completion, cached = (p / _MTOK for p in (*price, price[0])[:3])
@@ -78,7 +81,7 @@ def _from_table(name: str, where: dict[str, Any]) -> Rate:
 
 
 def table_version() -> str:
-    """Which price table this is."""
+    """The name and version of the price table."""
     import importlib.metadata
 
     return f"genai-prices {importlib.metadata.version('genai-prices')}"

@@ -1,4 +1,4 @@
-"""What a request to a model looks like: parameters, the form of the answer, the longest prompt."""
+"""Builds requests to a model: parameters, response format, limits of prompt and answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from .response_format import ResponseFormat, in_words
 
 Message = Mapping[str, Any]
-# bounds a prompt in tokens from above: no tokenizer makes more tokens than bytes, and a chat's
-# template adds a few tokens a message
+# for the upper bound of a prompt's tokens: no tokenizer makes more tokens than bytes, and a chat
+# template adds a few tokens for each message
 _TEMPLATE_TOKENS, _MESSAGE_TOKENS = 64, 16
-_CAPS = ("max_completion_tokens", "max_tokens")  # the parameters that bound an answer
+_CAPS = ("max_completion_tokens", "max_tokens")  # the parameters that limit an answer
 
 
 def request_body(
@@ -28,11 +28,11 @@ def request_body(
     """The body of a chat completion.
 
     Args:
-        params: sent as they are, but for log probabilities beyond what `form` allows.
+        params: sent unchanged, except for log probabilities beyond what `form` allows.
         schema: the JSON schema that the answer must fit, None for any text.
         strict: whether the schema is in OpenAI's strict form.
-        form: how the schema is sent.
-        renames_max_tokens: whether the endpoint calls the answer's bound `max_completion_tokens`.
+        form: the response format, which decides how the schema is sent.
+        renames_max_tokens: whether the endpoint calls `max_tokens` `max_completion_tokens`.
     """
     body = {"model": model, "messages": list(messages), **params}
     if renames_max_tokens and "max_tokens" in body:
@@ -49,7 +49,7 @@ def request_body(
 def _require(
     body: dict[str, Any], form: ResponseFormat, schema: Mapping[str, Any], strict: bool
 ) -> None:
-    """Require an answer that fits a schema, in this form."""
+    """Add to the body that the answer must fit a schema, in this response format."""
     if form.form == "json_schema":
         described = {"name": "answer", "strict": strict, "schema": schema}
         body["response_format"] = {"type": form.form, "json_schema": described}
@@ -62,13 +62,15 @@ def _require(
 
 
 def answer_bounds(body: Mapping[str, Any]) -> list[int]:
-    """The parameters' values that bound an answer's tokens; -1 and the like bound nothing."""
+    """The values of the parameters that limit an answer's tokens; -1 and the like set no limit."""
     given = (body.get(name) for name in _CAPS)
     return [n for n in given if isinstance(n, int) and n > 0]
 
 
 def prompt_bound(body: Mapping[str, Any]) -> int:
-    """The most tokens that the prompt of a request can have. This also holds for a schema that
-    has to be sent in words."""
+    """The most tokens that the prompt of a request can have.
+
+    The bound also holds if a schema has to be sent in words.
+    """
     n_bytes = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
     return n_bytes + _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(body["messages"])

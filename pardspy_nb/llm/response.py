@@ -1,4 +1,4 @@
-"""What the body of a chat completion says: text, refusal, log probabilities, usage."""
+"""Reads the body of a chat completion: text, refusal, log probabilities, usage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Completion(NamedTuple):
     model: str
     finish_reason: str | None = None
     refusal: str | None = None
-    logprobs: Sequence[Mapping[str, Any]] | None = None  # a token each, as OpenAI has them
+    logprobs: Sequence[Mapping[str, Any]] | None = None  # one a token, as in OpenAI's API
 
 
 def read_completion(
@@ -28,13 +28,13 @@ def read_completion(
 
     Args:
         model: the model's name where the body has none.
-        rate: what tokens cost, None if that is not known.
+        rate: the price of tokens, None if it is unknown.
 
     Raises:
         ServerError: the body holds no message; the error carries the usage.
     """
     usage = read_usage(body.get("usage"), rate, latency_ms)
-    record(usage)  # billed, whatever the rest of the body is worth
+    record(usage)  # the call was billed, even if the rest of the body is unusable
     try:
         choice = body["choices"][0]
         message = choice["message"]
@@ -56,7 +56,7 @@ def read_completion(
 
 
 def read_usage(reported: Any, rate: Rate | None, latency_ms: float) -> Usage:
-    """The usage that an endpoint reports; what it does not report is None."""
+    """The usage that an endpoint reports; a missing figure is None."""
     reported = reported if isinstance(reported, dict) else {}
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     prompt, completion, total = (_count(reported.get(name)) for name in names)

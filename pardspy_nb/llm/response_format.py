@@ -1,9 +1,9 @@
-"""What an endpoint understands of a request's form, found out by use and remembered.
+"""The response formats that an endpoint accepts, learnt by use and kept for the process.
 
-An answer's form is asked for by JSON schema where the endpoint takes one, else by its JSON mode
-with the schema in words, else in words alone. Endpoints refuse what they do not know with a 400
-before anything is generated, so nothing is billed; each refusal is met once, not once a row. What
-is learnt is what worked: a refusal that had another reason changes nothing.
+A request asks for its answer by JSON schema if the endpoint accepts one. Else the request uses JSON
+mode with the schema in words, else words alone. Endpoints refuse an unknown format with a 400
+before they generate anything, so nothing is billed. Each refusal happens once, not once for each
+row. Only a format that worked is learnt: a refusal for another reason changes nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _known: dict[tuple[str, str], ResponseFormats] = {}
 
 
 class ResponseFormat(NamedTuple):
-    """A request's form: how its schema is sent, and how many alternatives a token may have."""
+    """How a request's schema is sent, and how many alternatives a token may have."""
 
     form: Form
     logprobs: int
 
     def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> ResponseFormat | None:
-        """What to try after a refusal; None where the form was not what was refused."""
+        """The format to try after a refusal; None if the refusal has another reason."""
         if has_logprobs and self.logprobs and _OF_LOGPROBS.search(refusal):
             return self._replace(logprobs=next(n for n in _LOGPROBS if n < self.logprobs))
         of_form = _OF_FORM.search(refusal) and not _OF_LENGTH.search(refusal)
@@ -44,20 +44,20 @@ class ResponseFormat(NamedTuple):
 
 
 class ResponseFormats:
-    """What one model at one endpoint understands.
+    """The response formats that one model at one endpoint accepts.
 
     Attributes:
-        is_known: whether an answer has come.
+        is_known: whether an answer has arrived, so that an accepted format is known.
     """
 
     def __init__(self) -> None:
         self._best = ResponseFormat("json_schema", _LOGPROBS[0])
         self._worked: set[Form] = set()
-        self._of_schema: dict[str, Form] = {}  # of schemas that were refused in a better one
+        self._of_schema: dict[str, Form] = {}  # for schemas refused in a better format
         self.is_known = False
 
     def best(self, schema: Mapping[str, Any] | None) -> ResponseFormat:
-        """How to ask for an answer that fits a schema."""
+        """The best format for an answer that fits a schema."""
         if schema is None or not self._of_schema:
             return self._best
         return self._best._replace(form=self._of_schema.get(_key(schema), self._best.form))
@@ -65,8 +65,10 @@ class ResponseFormats:
     def worked(
         self, schema: Mapping[str, Any] | None, asked: ResponseFormat, *, fell: bool
     ) -> None:
-        """An answer has come to a request that was `asked` so; `fell` if it was refused in a
-        better form before."""
+        """Learn that a request in the format `asked` was answered.
+
+        `fell` is whether the request was refused in a better format before.
+        """
         self.is_known = True
         if schema is None:
             return
@@ -80,12 +82,12 @@ class ResponseFormats:
 
 
 def forget_formats() -> None:
-    """Forget what this process has found out about endpoints, as after a server's upgrade."""
+    """Forget all formats that this process has learnt, for example after a server's upgrade."""
     _known.clear()
 
 
 def formats_of(url: str, model: str) -> ResponseFormats:
-    """What this process has found out about a model at an endpoint."""
+    """The formats that this process has learnt for a model at an endpoint."""
     return _known.setdefault((url.rstrip("/"), model), ResponseFormats())
 
 

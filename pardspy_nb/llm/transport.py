@@ -1,9 +1,9 @@
-"""The short way to an endpoint: what the `openai` client would send, sent by aiohttp itself.
+"""Sends the requests of the `openai` client by aiohttp itself, to save time.
 
-The client is asked once, without a connection, to write a request; from then on its URL and
-headers (key, organisation, user agent, what else it adds) are used again with other bodies. That
-saves most of what a request costs in the client: examining the body's types, building request and
-response objects.
+The client writes one request, without a connection. After that, the URL and the headers of this
+request (key, organisation, user agent, and any others) are reused with other bodies. This saves
+most of the time that a request takes in the client: it examines the types of the body, and builds
+request and response objects.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import aiohttp
 
-_PER_REQUEST = ("content-length", "host", "accept-encoding", "connection")  # aiohttp writes these
+_PER_REQUEST = (
+    "content-length",
+    "host",
+    "accept-encoding",
+    "connection",
+)  # aiohttp sets these itself
 
 
 class Reply(NamedTuple):
-    """What an endpoint answered: HTTP status, headers (case-insensitive) and the body."""
+    """An endpoint's answer: HTTP status, headers (case-insensitive) and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,17 +56,17 @@ def http_library(http_kind: type) -> Any:
 
 @functools.cache
 def certificates(http: Any) -> Any:
-    """What that library trusts. Loading it takes 50 ms, which each client would take again."""
+    """The certificates that an HTTP library trusts, loaded once: each loading takes 50 ms."""
     return http.create_ssl_context()
 
 
 async def direct_like(client: Any, http_kind: type, path: str) -> Transport:
-    """The short way for POSTs of `client` to `path`.
+    """A transport that sends the POSTs of `client` to `path`.
 
     Args:
         client: an `openai.AsyncOpenAI`.
-        http_kind: the class of its `http_client`; that library's rules for certificates hold
-            here, too.
+        http_kind: the class of its `http_client`; the transport follows the certificate rules
+            of that library.
     """
     import aiohttp
     import yarl
@@ -74,9 +79,9 @@ async def direct_like(client: Any, http_kind: type, path: str) -> Transport:
         written.append(request)
         return http.Response(200, json={})
 
-    pen = client.copy(http_client=http.AsyncClient(transport=http.MockTransport(keep)))
-    await pen.post(path, body={}, cast_to=http.Response)
-    await pen.close()
+    writer = client.copy(http_client=http.AsyncClient(transport=http.MockTransport(keep)))
+    await writer.post(path, body={}, cast_to=http.Response)
+    await writer.close()
     headers = CIMultiDict(written[0].headers)
     for name in _PER_REQUEST:
         headers.popall(name, None)
@@ -84,6 +89,6 @@ async def direct_like(client: Any, http_kind: type, path: str) -> Transport:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=certificates(http)),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the engine's is the only
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the engine has its own
     )
     return Transport(url, headers, session)

@@ -1,1 +1,1 @@
-"""Modules: Predict and its kin, and how any module makes one attempt at a row."""
+"""Modules: Predict and its variants, and how any module makes one attempt at a row."""

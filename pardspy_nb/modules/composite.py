@@ -12,11 +12,11 @@ from .prediction import Prediction
 
 
 class Composite(ABC):
-    """A module made of others, which has `acall(**inputs)`.
+    """A module made of other modules. A subclass defines `acall(**inputs)`.
 
     Attributes:
         inputs, outputs: as in `Module`.
-        lms, is_io_bound, has_history: of all its parts.
+        lms, is_io_bound, has_history: as in `Module`, over all parts.
     """
 
     inputs: Inputs

@@ -1,4 +1,4 @@
-"""A conversation a module remembers from call to call."""
+"""A conversation that a module keeps from call to call."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class History:
         self.messages: list[dict[str, str]] = []
 
     def add(self, user: str, assistant: str) -> None:
-        """Remember one exchange, forgetting the oldest where there is no more room."""
+        """Add one exchange, and drop the oldest exchanges beyond `max_messages`."""
         self.messages += [
             {"role": "user", "content": user},
             {"role": "assistant", "content": assistant},
         ]
         if self.max_messages is not None:
-            # an answer without its question would mislead: forget whole exchanges
+            # drop whole exchanges: an answer without its question would mislead
             keep = self.max_messages - self.max_messages % 2
             del self.messages[: max(0, len(self.messages) - keep)]
 

@@ -1,4 +1,4 @@
-"""One attempt at a row: how any module is called, and what its result and its error come to."""
+"""One attempt at a row: calls any module, and converts its result or its error."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ Call = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 
 
 class Parts(NamedTuple):
-    """What the parts of composites need on one event loop: threads, and each part's call, by the
-    part's id."""
+    """The threads and calls of composites' parts on one event loop; calls by the part's id."""
 
     pool: DaemonPool
     calls: dict[int, Call]
@@ -51,7 +50,7 @@ class Caller:
             bounded = {id(m): self._bounded(m) for m in modules}
             modules = [bounded[id(m)] for m in modules]
         self._modules, self._factory, self._loop = modules, factory, loop
-        self._made: dict[int, Any] = {}  # by a factory, for rows about to be asked
+        self._made: dict[int, Any] = {}  # by a factory, for rows that are about to be sent
         self._pool = DaemonPool(loop)
         each = {} if factory else {id(m): _attempt_of(m, self._pool) for m in modules}
         self._attempts = [] if factory else [each[id(m)] for m in modules]
@@ -59,7 +58,7 @@ class Caller:
         self._fixed_size = len(json.dumps(modules[0].fixed[2:], default=repr)) if plain else 0
 
     def _bounded(self, module: Any) -> Any:
-        """The module with a bound on its model's answers, if it needs one."""
+        """The module, with a token limit for its model's answers if they have none."""
         bound = self._max_answer_tokens
         lm = getattr(module, "lm", None)
         if bound is None or not isinstance(lm, LM) or lm.bounds_answers(module.params):
@@ -68,7 +67,7 @@ class Caller:
 
     @property
     def ask(self) -> Callable[[Row], Awaitable[Answer]]:
-        """What makes one attempt."""
+        """The function that makes one attempt at a row."""
         return self._attempts[0] if len(self._attempts) == 1 else self._ask
 
     async def _ask(self, row: Row) -> Answer:
@@ -78,7 +77,7 @@ class Caller:
         return await _attempt_of(module, self._pool)(row)
 
     def worst_case(self, row: Row) -> Bound:
-        """The most that the next attempt can use; for modules that can be bounded."""
+        """The most that the next attempt can use; only for modules whose cost can be bounded."""
         module = self._modules[row.number % len(self._modules)]
         if self._factory is not None:
             module = self._made.get(row.number)
@@ -88,13 +87,13 @@ class Caller:
         return bound
 
     def size(self, row: Row) -> float:
-        """How long a row's prompt is, in characters, as far as that can be known."""
+        """The length of a row's prompt in characters, as far as it is known."""
         return self._fixed_size + sum(
             len(v) if isinstance(v, str) else len(repr(v)) for v in row.inputs.values()
         )
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Release the threads."""
         self._pool.close()
         if (parts := open_parts.pop(self._loop, None)) is not None:
             parts.pool.close()
@@ -108,7 +107,7 @@ def is_async_function(function: Any) -> bool:
 
 
 def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
-    if is_one_predict(module):  # without a Prediction a row
+    if is_one_predict(module):  # saves a Prediction for each row
 
         async def ask(row: Row) -> Answer:
             with UsageScope() as calls:
@@ -117,7 +116,7 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
                 except Exception as error:
                     _attach(error, total(calls))
                     raise
-            # more than the one call that `ask` makes: an LM that asks in a way of its own
+            # a custom LM may make more calls than the one of `ask`
             return answer if len(calls) < 2 else answer._replace(usage=total(calls))
 
         return ask
@@ -130,7 +129,7 @@ def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answ
 
 
 def call_of(module: Any, pool: DaemonPool) -> Call:
-    """One call of a module, whatever it is, with all that it used."""
+    """A function that calls any module once, and counts all usage of the call."""
     foreign = adapt(module)
     if foreign is not None:
         function, is_async = foreign.ask, foreign.is_async
@@ -161,7 +160,7 @@ def is_one_predict(module: Any) -> bool:
 
 
 def _attach(error: Exception, usage: Any) -> None:
-    """Let a failed module's error carry what its calls were billed, and nothing else there."""
+    """Set a failed module's error's `usage` to the usage of its calls, and to nothing else."""
     own = getattr(error, "usage", None)
     if usage is None and (own is None or isinstance(own, Usage)):
         return
@@ -172,8 +171,11 @@ def _attach(error: Exception, usage: Any) -> None:
 
 
 def _answer(result: Any, counted: Any) -> Answer:
-    """A module's result as an Answer. Calls made inside were counted; else believe the result."""
-    if isinstance(result, Answer):  # of another library's module
+    """A module's result as an `Answer`.
+
+    The counted usage of its calls has priority over the usage that the result reports.
+    """
+    if isinstance(result, Answer):  # from another library's module
         return _checked(result.outputs, counted)._replace(
             model=result.model, finish_reason=result.finish_reason
         )
@@ -188,10 +190,10 @@ def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
     outputs = dict(result)
     if clash := [name for name in RESERVED if name in outputs]:
         raise ModuleOutputError(
-            f"the module returned {clash}, the names of result columns; rename them", usage=counted
+            f"the module returned {clash}, names of result columns; rename them", usage=counted
         )
     if odd := [name for name in outputs if not isinstance(name, str)]:
         raise ModuleOutputError(
-            f"the module returned keys that are no strings: {odd}", usage=counted
+            f"the module returned keys that are not strings: {odd}", usage=counted
         )
     return Answer(outputs, counted)

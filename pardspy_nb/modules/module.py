@@ -1,4 +1,4 @@
-"""Any module in, one shape out: the inputs it takes, and how to make one attempt at a row."""
+"""Describes any module in one form: its inputs, its outputs, and how it makes attempts."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ class Module:
 
     name: str
     inputs: Inputs
-    outputs: Mapping[str, Field]  # empty where the module declares none
+    outputs: Mapping[str, Field]  # empty if the module declares none
     source: Any
     n_instances: int | None = None  # each serves one row at a time
     is_io_bound: bool = True  # waits on an endpoint; False for synchronous functions
     timeout_s: float | None = None
     lms: Sequence[Any] = ()
-    has_history: bool = False  # has a history, which rows in flight would share
+    has_history: bool = False  # rows in flight would share the history
     instances: Sequence[Any] = field(default=(), repr=False)
     factory: Callable[[int], Any] | None = field(default=None, repr=False)
 
     @property
     def known_workers(self) -> int | None:
-        """Rows in flight where the user names no number: one for each instance, what the
-        embedded model works on at once, the processors for synchronous functions. None where
-        it has to be found out."""
+        """The number of rows in flight, if the user gives none and the module decides it.
+
+        It is the number of instances, of processors for synchronous functions, or of requests
+        that the embedded model handles at once. None if the run has to find the number.
+        """
         if self.n_instances:
             return self.n_instances
         if not self.is_io_bound:
@@ -47,13 +49,15 @@ class Module:
 
     @property
     def each(self) -> Sequence[Any]:
-        """The modules (row i: i modulo their number); a factory stands for what it makes."""
+        """The modules (row i: i modulo their number); a factory stands for its modules."""
         return self.instances or [self.source]
 
     @property
     def predicts(self) -> Sequence[Predict]:
-        """The `Predict`s whose prompts alone decide the answers (row i: i modulo their
-        number); empty where something else may, so that nothing can be remembered."""
+        """The `Predict`s whose prompts alone decide the answers (row i: i modulo their number).
+
+        Empty if anything else may decide an answer, so that no answer can be cached.
+        """
         each = self.instances or ([] if self.factory else [self.source])
         are_known = all(is_one_predict(m) and m.cache_identity is not None for m in each)
         return list(each) if are_known else []
@@ -65,16 +69,16 @@ class Module:
 
     @property
     def can_bound_cost(self) -> bool:
-        """Whether each module can tell what a row costs at most."""
+        """Whether each module knows the most that a row can cost."""
         return all(isinstance(m, Predict) and m.can_bound_cost for m in self._samples)
 
     @property
     def _samples(self) -> Sequence[Any]:
-        """The modules; of a factory the first that it makes."""
+        """The modules; for a factory, its first module."""
         return self.instances or [self.factory(0) if self.factory else self.source]
 
     def with_confidence(self) -> Module:
-        """The same, with the probabilities of labels. ValueError unless it is a `Predict`."""
+        """The same module with the probabilities of labels. ValueError unless it is a `Predict`."""
         if (factory := self.factory) is not None:
             return from_factory(lambda i: _confident(factory(i)))
         if self.instances:
@@ -87,14 +91,16 @@ class Module:
     def caller(
         self, loop: asyncio.AbstractEventLoop, max_answer_tokens: int | None = None
     ) -> Caller:
-        """What makes attempts, on this loop; with a bound on the answers of models that have none
-        of their own."""
+        """The caller that makes attempts on this loop.
+
+        `max_answer_tokens` limits the answers of models that have no limit of their own.
+        """
         modules = self.instances or [self.source]
         return Caller(modules, self.factory, loop, max_answer_tokens)
 
 
 def from_module(module: Any) -> Module:
-    """One module for all rows. TypeError if it is none."""
+    """One module for all rows. TypeError if it is not a module."""
     return describe(module, module)
 
 
@@ -118,8 +124,11 @@ def from_instances(instances: Sequence[Any]) -> Module:
 
 
 def agreed(modules: Collection[Module]) -> dict[str, Field]:
-    """The outputs of several modules that all who declare them declare alike; none where one
-    declares nothing, and may return anything under any name."""
+    """The outputs of several modules whose declarations agree.
+
+    An output is included if all modules that declare it give it the same type. If one module
+    declares no outputs, the result is empty: that module may return anything under any name.
+    """
     if not all(of.outputs for of in modules):
         return {}
     kinds: dict[str, set[str]] = {}
@@ -131,7 +140,7 @@ def agreed(modules: Collection[Module]) -> dict[str, Field]:
 
 
 def from_factory(factory: Callable[[int], Any]) -> Module:
-    """One module a row. The factory is called once here, to learn the inputs and outputs."""
+    """One module for each row. The factory is called once now, to learn inputs and outputs."""
     if not callable(factory):
         raise TypeError(f"from_factory needs a function i -> module, not {factory!r}")
     sample = factory(0)
@@ -144,7 +153,7 @@ def _lms(module: Any) -> list[Any]:
 
 
 def describe(module: Any, source: Any) -> Module:
-    """A module as the engine sees it; `source` is what the user gave. TypeError if it is none."""
+    """Describe a module; `source` is the user's object. TypeError if it is not a module."""
     name = str(getattr(module, "__name__", type(module).__name__))
     signature: Any = getattr(module, "signature", None)
     if isinstance(signature, Signature) and callable(getattr(module, "acall", None)):
@@ -186,7 +195,7 @@ def describe(module: Any, source: Any) -> Module:
 
 
 def shortened(module: Any) -> str:
-    """What something is, on one short line."""
+    """An object's `repr` on one short line."""
     shown = " ".join(repr(module).split())
     return shown if len(shown) <= 100 else f"{shown[:99]}…"
 
@@ -203,7 +212,7 @@ def _parameters(function: Any) -> Inputs:
         if p.kind is p.VAR_KEYWORD:
             open_ = True
         elif p.kind is p.POSITIONAL_ONLY and p.default is p.empty:
-            raise TypeError(f"{function!r} takes {p.name!r} by position; inputs go by name")
+            raise TypeError(f"{function!r} takes {p.name!r} by position; inputs are passed by name")
         elif p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
             fields[p.name] = Field(p.name, Any, optional=p.default is not p.empty)
     return Inputs(fields, open_)
@@ -212,7 +221,7 @@ def _parameters(function: Any) -> Inputs:
 def _confident(module: Any) -> Any:
     if not is_one_predict(module):
         raise ValueError(
-            f"confidence is told by Predict and its kin, not by {shortened(module)}: "
-            "give it to the Predict inside"
+            f"confidence works for Predict and its subclasses, not for {shortened(module)}: "
+            "set it on the Predict inside"
         )
     return module if module.is_confident else module.varied(confidence=True)

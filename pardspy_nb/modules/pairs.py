@@ -11,19 +11,21 @@ from .module import Module, agreed, describe
 
 
 def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, Any]]]:
-    """One module a row, and the rows: of a list of (module, inputs).
+    """A list of (module, inputs) as a module that uses one module a row, and as the rows.
 
     Args:
-        samples: how often each row is asked.
+        pairs: the list.
+        samples: the number of samples of each row.
 
     Raises:
-        TypeError: not a list of pairs.
-        ValueError: no pairs, inputs that do not fit their module, or a history in two pairs.
+        TypeError: the value is not a list of pairs.
+        ValueError: the list is empty, inputs do not fit their module, or a module with a history
+            would serve two rows.
     """
     listed = list(pairs) if isinstance(pairs, Sequence) and not isinstance(pairs, str) else None
     if listed is None or not all(isinstance(p, tuple | list) and len(p) == 2 for p in listed):
         raise TypeError(
-            "give the rows: run_parallel(module, inputs); without inputs the module is "
+            "pass the rows: run_parallel(module, inputs); without inputs the module must be "
             "a list of pairs, [(module, inputs), …]"
         )
     if not listed:
@@ -37,7 +39,7 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
     has_history = [id(m) for m, _ in listed if described[id(m)].has_history]
     if len(set(has_history)) < len(has_history) or (has_history and samples > 1):
         raise ValueError(
-            "a module with a history would serve two rows at once: give each pair its own"
+            "a module with a history would serve two rows at once: give each pair its own module"
         )
     fields: dict[str, Field] = {}
     for of in each:
@@ -62,7 +64,7 @@ def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]
     inputs = given.inputs() if callable(getattr(given, "inputs", None)) else given  # dspy.Example
     inputs = dict(inputs) if hasattr(inputs, "keys") else None
     if inputs is None:
-        raise TypeError(f"pair {place}: the inputs are a dict, not {given!r}")
+        raise TypeError(f"pair {place}: the inputs must be a dict, not {given!r}")
     missing = [n for n in module.inputs.required if n not in inputs]
     unknown = [n for n in inputs if n not in module.inputs.fields and not module.inputs.open]
     if missing or unknown:

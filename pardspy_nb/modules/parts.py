@@ -13,8 +13,11 @@ from .module import Module, from_module
 
 
 def part(module: Any) -> tuple[Module, Call]:
-    """A module as part of another: what it takes and gives, and how to call it. TypeError if it
-    is none."""
+    """A module as a part of another: its description, and a function that calls it.
+
+    Raises:
+        TypeError: the object is not a module.
+    """
     described = from_module(module)
 
     async def call(inputs: Mapping[str, Any]) -> Answer:

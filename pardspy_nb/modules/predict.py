@@ -25,7 +25,7 @@ from .prediction import Prediction
 from .prompt import Prompt
 
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
-_MAX_SENT_BACK = 2  # answers that do not fit are sent back, where no engine tries again
+_MAX_SENT_BACK = 2  # answers sent back by `acall`, which no engine retries
 
 
 class Predict:
@@ -36,19 +36,19 @@ class Predict:
         lm: an `LM` or any `LanguageModel`; None for `LM()`.
         demos: worked examples, dicts with every required input and output.
         history: a `History` that this module reads and extends.
-        instructions: replaces the signature's.
+        instructions: replaces the signature's instructions.
         confidence: for each class output add `<name>_confidence`, the probability of its label
-            in [0, 1], and `<name>_probabilities`, that of every label (see `confidence`); missing
-            where the endpoint reports no log probabilities.
+            in [0, 1], and `<name>_probabilities`, the probability of every label (see
+            `signatures.logprobs`). These are missing if the endpoint reports no log probabilities.
         params: sent with every request (`temperature`, `max_tokens`, `seed`, …).
 
     Raises:
         ValueError: a demo lacks a field, or the signature is not usable.
     """
 
-    asks_once: ClassVar[bool] = True  # whether `ask` makes one attempt at a row, for an engine
-    requests_are_known: ClassVar[bool] = True  # whether `request` shows what `ask` sends
-    _asks_itself: ClassVar[bool] = False  # a subclass that asks or reads in a way of its own
+    asks_once: ClassVar[bool] = True  # whether an engine's attempt may be one `ask`
+    requests_are_known: ClassVar[bool] = True  # whether `request` is what `ask` sends
+    _asks_itself: ClassVar[bool] = False  # a subclass replaces the asking or the reading
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Predict:
         cls._asks_itself = overrides(cls, Predict.acall, Predict.ask, Predict.read, Predict.words)
 
     def _prepare(self, signature: Signature) -> Signature:
-        """What a subclass adds to the signature."""
+        """The signature, with the additions of a subclass."""
         return signature
 
     @property
@@ -92,7 +92,7 @@ class Predict:
 
     @property
     def columns(self) -> Mapping[str, Field]:
-        """What an answer holds: the signature's outputs, and those that `confidence` adds."""
+        """The columns of an answer: the signature's outputs, and the columns of `confidence`."""
         return {**self.signature.outputs, **self._confidence_columns}
 
     @property
@@ -112,9 +112,9 @@ class Predict:
         """One attempt, without a wall clock. Raises an `AttemptError`, which carries usage.
 
         Args:
-            inputs: the row's.
-            before: what the attempt before this one failed with; an answer that did not fit is
-                shown to the model, with what was wrong with it.
+            inputs: the inputs of the row.
+            before: the error of the previous attempt. An answer that did not fit is shown to the
+                model together with its error.
         """
         rejected = _rejected(before)
         try:
@@ -125,7 +125,7 @@ class Predict:
             raise
 
     async def ask_again(self, inputs: Mapping[str, Any], before: BaseException | None) -> Answer:
-        """`ask`, also where a subclass's own takes the inputs alone."""
+        """`ask`, also for a subclass whose `ask` takes the inputs alone."""
         if before is None or overrides(type(self), Predict.ask):
             return await self.ask(inputs)
         return await self.ask(inputs, before)
@@ -134,7 +134,7 @@ class Predict:
         messages = self._messages(inputs, rejected)
         with UsageScope() as calls:
             completion = await self.lm.complete(messages, **self._schema, **self._request_params)
-            if not calls:  # an LM of the user's own, which does not record its calls
+            if not calls:  # a custom LM, which does not record its calls
                 record(completion.usage)
         answer = self.answer_of(completion)
         if self.history is not None:
@@ -142,7 +142,7 @@ class Predict:
         return answer if rejected is None else answer._replace(repaired="asked again")
 
     def answer_of(self, completion: Completion) -> Answer:
-        """A completion as the row's answer. InvalidOutputError if it does not fit."""
+        """A completion as the row's answer. InvalidOutputError if it does not fit the signature."""
         if completion.refusal:
             raise RefusedOutputError(
                 f"the model declined: {completion.refusal[:200]}", usage=completion.usage
@@ -176,7 +176,7 @@ class Predict:
         return {**_LOGPROBS, **self.params} if self._confidence_columns else self.params
 
     def request(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What `ask` would send for these inputs; nothing is sent."""
+        """The request that `ask` would send for these inputs; nothing is sent."""
         messages = self._messages(inputs)
         write = getattr(self.lm, "request", None)
         if write is None:  # a custom LM
@@ -186,19 +186,24 @@ class Predict:
 
     @property
     def can_bound_cost(self) -> bool:
-        """Whether `worst_case` holds for what `ask` sends: a row is one request to a model that
-        can tell what it costs at most."""
+        """Whether `worst_case` holds for `ask`.
+
+        This needs one known request for each row, and an LM that knows the most that it costs.
+        """
         has_bound = hasattr(self.lm, "worst_case") and getattr(self.lm, "can_bound_cost", True)
         return self.requests_are_known and has_bound
 
     def worst_case(self, inputs: Mapping[str, Any], before: BaseException | None = None) -> Bound:
-        """The most that one `ask` with the same arguments can use. ValueError where that is not
-        known: an unknown price, or a custom LM without `worst_case`."""
-        known = getattr(self.lm, "worst_case", None)
-        if known is None:
-            raise ValueError(f"{self.lm!r} cannot tell what a call can cost (it has no worst_case)")
+        """The most that one `ask` with the same arguments can use.
+
+        Raises:
+            ValueError: the price is unknown, or a custom LM has no `worst_case`.
+        """
+        worst_case = getattr(self.lm, "worst_case", None)
+        if worst_case is None:
+            raise ValueError(f"the cost of a call is not known: {self.lm!r} has no worst_case")
         messages = self._messages(inputs, _rejected(before))
-        bound: Bound = known(messages, **self._schema, **self._request_params)
+        bound: Bound = worst_case(messages, **self._schema, **self._request_params)
         return bound
 
     def _messages(
@@ -208,14 +213,16 @@ class Predict:
         return self._prompt.messages(inputs, rejected, past)
 
     def words(self, inputs: Mapping[str, Any]) -> str:
-        """A row's own part of the prompt; of images what tells them from others."""
+        """A row's own part of the prompt, with a hash in place of each image."""
         return self._prompt.words(inputs)
 
     @property
     def cache_identity(self) -> list[Any] | None:
-        """What decides the answers beside a row's inputs (see `fixed`); None where that cannot be
-        said: a model without a `cache_identity`, parameters that are no JSON, a history, or a
-        subclass that asks or reads in a way of its own."""
+        """All that decides the answers, except a row's inputs (see `fixed`).
+
+        None if this is not known: the model has no `cache_identity`, parameters are not fit for
+        JSON, the module has a history, or a subclass replaces the asking or the reading.
+        """
         model = getattr(self.lm, "cache_identity", None)
         if self._asks_itself or self.history is not None or model is None:
             return None
@@ -227,8 +234,11 @@ class Predict:
 
     @property
     def fixed(self) -> list[Any]:
-        """What decides the answers beside a row's inputs: model, endpoint, parameters, schema,
-        and the messages that are the same for every row (instructions, demos)."""
+        """All that decides the answers, except a row's inputs.
+
+        These are the model, endpoint, parameters, schema, and the messages that are the same for
+        every row (instructions, demos).
+        """
         model = getattr(self.lm, "cache_identity", None)
         form = [
             self._parser.schema,
@@ -239,12 +249,15 @@ class Predict:
 
     @property
     def prompt_sha256(self) -> str:
-        """The hash of all in a prompt that is the same for every row, schema included."""
+        """The hash of the part of a prompt that is the same for every row, with the schema."""
         return hashlib.sha256(json.dumps(self.fixed[2:], sort_keys=True).encode()).hexdigest()
 
     def read(self, text: str, finish_reason: str | None) -> tuple[dict[str, Any], str | None]:
-        """The outputs in an `Answer`'s text, and what had to be done to read them.
-        InvalidOutputError if it does not fit."""
+        """The outputs in an `Answer`'s text, and how the text was repaired.
+
+        Raises:
+            InvalidOutputError: the text does not fit the signature.
+        """
         found: dict[str, Any] = {}
         if self._confidence_columns:
             text, found = json.loads(text)
@@ -309,7 +322,7 @@ class ChainOfThought(Predict):
 
 
 def _rejected(before: BaseException | None) -> InvalidOutputError | None:
-    """The answer that is sent back: the last attempt's, or that of an attempt before it."""
+    """The answer to send back: from the last attempt, or from an attempt before it."""
     if isinstance(before, InvalidOutputError):
         return before
     rejected: InvalidOutputError | None = getattr(before, "rejected", None)

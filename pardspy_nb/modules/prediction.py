@@ -1,4 +1,4 @@
-"""What a module or a batch returns."""
+"""The result of a module or of a batch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..core.usage import Usage
 
 
 class Prediction:
-    """Outputs by name, and how they came about.
+    """Outputs by name, with their inputs, usage, metrics and errors.
 
     Attributes:
-        outputs: the primary outputs; of a batch, those of its first successful row.
-        inputs: what the module was given.
+        outputs: the primary outputs; for a batch, the outputs of its first successful row.
+        inputs: the inputs of the module.
         completions: every row's outputs in input order; None stands for a failed row.
         usage: summed over all billed attempts, None if nothing was reported.
-        metrics: `ParallelMetrics` of a batch, None of a single call.
+        metrics: `ParallelMetrics` of a batch, None for a single call.
         errors: the failed rows' exceptions, in row order.
         module_name: the name of the module's class or function.
     """

@@ -1,4 +1,4 @@
-"""Modules one after the other, as one module."""
+"""Modules that run one after the other, as one module."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from .prediction import Prediction
 
 
 class Program(Composite):
-    """A chain: each module gets the inputs it takes, from the row and from what those before it
-    put out. A later output replaces an earlier one of its name.
+    """A chain of modules.
+
+    Each module gets its inputs from the row and from the outputs of the modules before it. A later
+    output replaces an earlier output of the same name.
 
     Args:
-        modules: `Predict` and its kin, functions, modules of other libraries, other programs.
+        modules: `Predict` and its subclasses, functions, modules of other libraries, programs.
 
     Raises:
-        ValueError: no modules.
-        TypeError: one of them is none.
+        ValueError: there are no modules.
+        TypeError: one of the objects is not a module.
     """
 
     def __init__(self, modules: Sequence[Any]) -> None:
@@ -34,15 +36,15 @@ class Program(Composite):
         described = [of for of, _ in self._parts]
         fields: dict[str, Field] = {}
         made: dict[str, Field] = {}
-        told = True  # whether all outputs so far are declared
+        all_declared = True  # whether all outputs so far are declared
         for of in described:
             for name, field in of.inputs.fields.items():
-                if name not in made and (told or not field.optional):
+                if name not in made and (all_declared or not field.optional):
                     fields.setdefault(name, field)
             made |= of.outputs
-            told = told and bool(of.outputs)
-        self._undeclared = not told
-        if self._undeclared:  # what an earlier part puts out may be what a later one takes
+            all_declared = all_declared and bool(of.outputs)
+        self._undeclared = not all_declared
+        if self._undeclared:  # an unknown output of one part may be an input of a later one
             first = described[0].inputs.fields
             fields = {n: f if n in first else _optional(f) for n, f in fields.items()}
         self.inputs = Inputs(fields, described[0].inputs.open)
@@ -55,7 +57,7 @@ class Program(Composite):
         """Run the chain for one row.
 
         Raises:
-            ValueError: a module lacks an input that nothing before it put out.
+            ValueError: a module lacks an input that neither the row nor an earlier module gives.
         """
         values, outputs = dict(inputs), dict[str, Any]()
         with UsageScope() as calls:

@@ -11,7 +11,7 @@ from ..signatures.fields import Field
 from ..signatures.image import Image
 from ..signatures.signature import Signature
 
-_MAX_SHOWN = 1000  # characters of an answer that is sent back
+_MAX_SHOWN = 1000  # characters of a rejected answer that are sent back
 
 
 class Prompt:
@@ -44,7 +44,7 @@ class Prompt:
         """The messages for one row.
 
         Args:
-            inputs: the row's.
+            inputs: the inputs of the row.
             rejected: an earlier answer that did not fit, which is sent back.
             past: the messages of the conversation so far.
         """
@@ -52,7 +52,7 @@ class Prompt:
         return [self.system, *self.examples, *past, user]
 
     def words(self, inputs: Mapping[str, Any]) -> str:
-        """A row's own part of the prompt; of images what tells them from others."""
+        """A row's own part of the prompt, with a hash in place of each image."""
         lines = []
         for name, field in self._signature.inputs.items():
             value = inputs.get(name)
@@ -75,8 +75,11 @@ class Prompt:
         return [text, *(Image.of(value).part for value in images.values())]
 
     def _sent_back(self, error: InvalidOutputError) -> str:
-        """What was wrong with an earlier answer. It stands in the same message as the inputs,
-        because some models take no two messages of one role in a row."""
+        """The text about an earlier answer and its error.
+
+        The text is part of the message with the inputs, because some models do not accept two
+        messages of one role in succession.
+        """
         said = (error.text or "")[:_MAX_SHOWN]
         keys = ", ".join(self._signature.outputs)
         lines = [

@@ -1,4 +1,4 @@
-"""Where answers came from: what `df.attrs["pardspy"]` and the store keep, fit for JSON."""
+"""The origin of answers, as `df.attrs["pardspy"]` and the store keep it, fit for JSON."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _PACKAGES = ("pardspy_nb", "openai", "pandas", "pydantic")
 
 
 class Sources:
-    """What made a run's answers.
+    """The sources of a run's answers: modules with their models, prompts and versions.
 
     Attributes:
-        known: by id, what each source is; those of remembered answers are added as they come.
+        known: a description of each source by its id; the sources of cached answers are added
+            when these answers are used.
     """
 
     def __init__(self, module: Module, cache_key: str | None) -> None:
@@ -33,7 +34,7 @@ class Sources:
         self.known: dict[str, dict[str, Any]] = {ids[one]: about for one, about in each.items()}
 
     def of(self, number: int) -> str:
-        """The id of what makes the answer of the row of this number, if it is made now."""
+        """The id of the source that answers the row of this number in this run."""
         return self._ids[number % len(self._ids)]
 
 
@@ -80,13 +81,13 @@ def signature(module: Module, predict: Any) -> dict[str, Any]:
 
 @functools.cache
 def packages() -> dict[str, str]:
-    """The versions of what has a say in an answer or a frame."""
+    """The versions of the packages that influence an answer or a frame."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return found | {"python": ".".join(map(str, sys.version_info[:3]))}
 
 
 def provenance(module: Module, options: Options, *, workers: int, **more: Any) -> dict[str, Any]:
-    """What a run's frame says of it; `workers` is what `max_workers` came to."""
+    """A frame's record of its run; `workers` is the number that `max_workers` resolved to."""
     return {
         "module": module.name,
         "signature": signature(module, module.source),

@@ -1,4 +1,4 @@
-"""Several answers to a row, of which the best counts."""
+"""Several answers to a row; the best one counts."""
 
 from __future__ import annotations
 
@@ -19,39 +19,43 @@ from .predict import Predict
 from .prediction import Prediction
 
 Score = Callable[[Mapping[str, Any], Prediction], Any]
-_TEMPERATURE = 1.0  # of samples that would be alike otherwise
+_TEMPERATURE = 1.0  # for samples that would otherwise be equal
 
 
 class BestOfN(Composite):
-    """Ask a module `n` times and keep the answer that scores best, in the manner of DSPy's and
-    DSGo's module of that name. The outputs gain `score`; `completions` has all answers.
+    """Ask a module `n` times and keep the answer with the best score.
+
+    The module follows the modules of this name in DSPy and DSGo. The outputs gain `score`;
+    `completions` has all answers.
 
     Args:
-        module: any module. Of a `Predict` whose temperature is 0 or not set, all samples but the
-            first have a temperature of 1; see to it yourself that other modules' answers differ.
-        n: samples.
+        module: any module. If the temperature of a `Predict` is 0 or not set, all samples but the
+            first use a temperature of 1. Other modules must make their answers differ themselves.
+        n: the number of samples.
         score: `score(inputs, prediction) -> float`, higher is better; may be async.
-        threshold: with it samples are asked one after the other, until one scores as high; else
-            all at once.
+        threshold: with a threshold, samples are made one after the other until one reaches this
+            score; without, all samples are made at once.
 
     Raises:
-        ValueError: n below 1, or the module has an output `score`.
-        TypeError: not a module, or no function.
+        ValueError: `n` is below 1, or the module has an output `score`.
+        TypeError: `module` is not a module, or `score` is not a function.
     """
 
     def __init__(
         self, module: Any, n: int = 3, score: Score | None = None, *, threshold: float | None = None
     ) -> None:
         self._described, self._call = part(module)
-        self._varied = part(_livelier(module))[1]
+        self._varied = part(_with_temperature(module))[1]
         self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
         self.inputs, self.outputs = self._described.inputs, _scored(self._described.outputs)
         self.lms, self.is_io_bound = self._described.lms, self._described.is_io_bound
         self.has_history = self._described.has_history
 
     async def acall(self, **inputs: Any) -> Prediction:
-        """The best of the samples for one row. Where some fail the others count; where all do,
-        the first one's error is raised."""
+        """The best sample for one row.
+
+        If some samples fail, the others count. If all fail, the error of the first is raised.
+        """
         with UsageScope() as calls:
             if self.threshold is None:
                 made = await _all([self._sample(k, inputs) for k in range(self.n)])
@@ -62,7 +66,7 @@ class BestOfN(Composite):
             good = [m for m in made if not isinstance(m, Exception)]
             if not good:
                 raise next(m for m in made if isinstance(m, Exception))
-        best = max(good, key=lambda outputs: outputs["score"])  # of equals the first
+        best = max(good, key=lambda outputs: outputs["score"])  # the first of equal ones
         return Prediction(
             best,
             inputs=inputs,
@@ -85,19 +89,21 @@ class BestOfN(Composite):
 
 
 class Refine(Composite):
-    """Ask, score, and ask again with what was wrong, in the manner of DSPy's and DSGo's module
-    of that name. The outputs gain `score`; `completions` has all answers, the best one counts.
+    """Ask, score, and ask again with the last answer and its faults.
+
+    The module follows the modules of this name in DSPy and DSGo. The outputs gain `score`;
+    `completions` has all answers, and the best one counts.
 
     Args:
-        predict: a `Predict` or its kin.
-        n: answers at most.
-        score: `score(inputs, prediction)`, a float, or a float and words on what to do better,
-            which the next answer is asked with; may be async.
-        threshold: a score that is good enough; None has all n answers made.
+        predict: a `Predict`, or an object of a subclass.
+        n: the maximum number of answers.
+        score: `score(inputs, prediction)` returns a float, or a float and words on what to do
+            better. The next request includes these words. May be async.
+        threshold: a score that is good enough; with None, all n answers are made.
 
     Raises:
-        ValueError: n below 1, or the signature has an output `score`.
-        TypeError: not a `Predict`, or no function.
+        ValueError: `n` is below 1, or the signature has an output `score`.
+        TypeError: `predict` is not a `Predict`, or `score` is not a function.
     """
 
     def __init__(
@@ -109,7 +115,9 @@ class Refine(Composite):
         threshold: float | None = None,
     ) -> None:
         if not isinstance(predict, Predict):
-            raise TypeError(f"Refine shows a Predict its earlier answers; {predict!r} is none")
+            raise TypeError(
+                f"Refine needs a Predict, which can be shown its earlier answers; got {predict!r}"
+            )
         self._predict = predict
         described = part(predict)[0]
         self.n, self.score, self.threshold = n, _checked(n, score, threshold), threshold
@@ -121,8 +129,10 @@ class Refine(Composite):
         )
 
     async def acall(self, **inputs: Any) -> Prediction:
-        """The best answer for one row. An error of the endpoint ends it, unless there is an
-        answer by then."""
+        """The best answer for one row.
+
+        An error of the endpoint is raised if there is no answer yet; else the attempt is skipped.
+        """
         made: list[dict[str, Any]] = []
         before: InvalidOutputError | None = None
         with UsageScope() as calls:
@@ -157,8 +167,10 @@ class Refine(Composite):
 
 
 async def _all(samples: list[Awaitable[Any]]) -> list[Any]:
-    """What all of them come to; an error is raised once all are over, so that what the others
-    used is counted."""
+    """The results of all samples.
+
+    An error is raised only after all samples have ended, so that the usage of all is counted.
+    """
     made = await asyncio.gather(*(_caught(sample) for sample in samples))
     for error in made:
         if isinstance(error, _Raised):
@@ -167,7 +179,7 @@ async def _all(samples: list[Awaitable[Any]]) -> list[Any]:
 
 
 class _Raised(NamedTuple):
-    """What a sample raised, where that is not an answer that failed but a score."""
+    """An error that a sample raised: an error of `score`, not of the answer."""
 
     error: Exception
 
@@ -195,8 +207,8 @@ def _scored(outputs: Mapping[str, Field]) -> dict[str, Field]:
     return {**outputs, "score": Field("score", float, "How good the answer is")}
 
 
-def _livelier(module: Any) -> Any:
-    """A `Predict` whose answers differ from time to time."""
+def _with_temperature(module: Any) -> Any:
+    """The module; a `Predict` with a temperature above 0, so that its answers differ."""
     if not isinstance(module, Predict):
         return module
     given = {**getattr(module.lm, "params", {}), **module.params}
@@ -206,7 +218,7 @@ def _livelier(module: Any) -> Any:
 async def _judged(
     score: Score, inputs: Mapping[str, Any], answer: Answer
 ) -> tuple[float, str | None]:
-    """A score, and words that came with it."""
+    """The score of an answer, and the words that the score function returned with it."""
     result = score(inputs, Prediction(answer.outputs, inputs=inputs, usage=answer.usage))
     if inspect.isawaitable(result):
         result = await result
@@ -217,5 +229,5 @@ async def _judged(
             "to do better, in words"
         )
     if math.isnan(float(value)):
-        raise ValueError("score returned nan, which is neither better nor worse than anything")
+        raise ValueError("score returned nan, which cannot be compared with other scores")
     return float(value), words

@@ -1,4 +1,4 @@
-"""A table in, a frame out: what users call."""
+"""The functions that users call: a table in, a frame out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
 
 
 def partitioned_run(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:
-    """A run whose rows and answers stay on a cluster, or go to a folder of files."""
+    """A run whose rows and answers stay on a cluster or go to a folder of files."""
     from ..executors.cluster.partitions import PartitionExecutor, Partitions
     from .collectors.partitions import PartitionDestination
 
@@ -38,29 +38,30 @@ def partitioned_run(module: Module, inputs: Any, options: Options, folder: Path 
 
 @takes_options
 def start_parallel(module: Any, inputs: Any = None, **options: Any) -> Run:
-    """Start a batch in the background and return its `Run` at once; see `run_parallel`."""
+    """Start a run in the background and return its `Run` at once; see `run_parallel`."""
     return _run(module, inputs, options).start("background")
 
 
 @takes_options
 def run_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
-    """Run every row through a module, concurrently; return one row per completion.
+    """Run every row through a module, concurrently, and return one row per completion.
 
     Args:
-        module: `Predict` and its kin, any sync or async function `f(**inputs)`, a `dspy.Module`,
-            a LangChain runnable, an object with `acall(**inputs)`; or a list of
-            `(module, inputs)`, one a row, and no `inputs` beside it.
-        inputs: a dict of lists (equal lengths; scalars and strings broadcast),
-            `{"_batch": [dict, …]}`, a list of dicts, a list / Series / array where the module
-            has one input, a DataFrame (pandas, polars, pyarrow), a path to a .parquet, .csv or
-            .jsonl, or an iterator of dicts. One dict of scalars is one row.
+        module: `Predict` or another module of this package, any sync or async function
+            `f(**inputs)`, a `dspy.Module`, a LangChain runnable, or an object with
+            `acall(**inputs)`. Or a list of `(module, inputs)` pairs, one per row; then `inputs` is
+            left out.
+        inputs: a dict of lists (equal lengths; scalars and strings are repeated for every row),
+            `{"_batch": [dict, …]}`, a list of dicts, a list / Series / array if the module has one
+            input, a DataFrame (pandas, polars, pyarrow), a path to a .parquet, .csv or .jsonl, or
+            an iterator of dicts. One dict of scalars is one row.
         options: see `Options`.
 
     Returns:
         A DataFrame in input order with the input's index: inputs, outputs, then
         `status error_type error attempts cached`, times (ms), tokens and `cost_usd`.
-        `df.parallel` has metrics, summary, failures and plots. A kernel interrupt returns the
-        frame as it stands.
+        `df.parallel` has metrics, summary, failures and plots. After a kernel interrupt the frame
+        has the rows settled so far, and the status of the others.
 
     Raises:
         ValueError, TypeError: bad input or options; nothing was sent.

@@ -1,5 +1,6 @@
-"""Where a run's engine is: an event loop of its own, in a thread with the caller's context. Events
-cross over in a queue and are drained in batches by whoever waits for the run.
+"""The thread of a run's engine, which has its own event loop and a copy of the caller's context.
+
+Events go into a queue. The thread that waits for the run drains the queue in batches.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ class EngineThread:
     """Runs a plan's rows in a thread, which opens and closes what the run needs.
 
     Args:
-        executor: where attempts are made.
-        workers: rows in flight, to begin with.
-        adapts: whether the number then follows what the endpoint bears.
+        executor: the place where attempts are made.
+        workers: the number of rows in flight at the start.
+        adapts: whether this number then adapts to the load that the endpoint can take.
 
     Attributes:
-        begun: set once its thread runs and the store is open, or cannot be opened.
+        begun: set once the thread runs and the store is open, or cannot be opened.
         wake: set when there are events to drain.
-        done: set when no event will come any more.
-        crash: what broke the machinery itself, or kept the run from starting.
+        done: set when no further event will come.
+        crash: the error that broke the engine itself, or kept the run from starting.
     """
 
     def __init__(self, executor: Executor, plan: RunPlan, *, workers: int, adapts: bool) -> None:
@@ -49,7 +50,7 @@ class EngineThread:
         self._events: deque[Event] = deque()
         self._muted = self._is_ending = self._is_complete = False
         self._lock = threading.Lock()
-        self._early: list[Callable[[RunControls], None]] = []  # asked for before there is an engine
+        self._early: list[Callable[[RunControls], None]] = []  # called before the engine exists
         self._engine: Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._preparing: asyncio.Future[None] | None = None
@@ -61,8 +62,13 @@ class EngineThread:
         """Whether answers are kept in a store."""
         return self._cache is not None and self._cache.store is not None
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the engine was given up; its later events are discarded."""
+        return self._muted
+
     def start(self) -> None:
-        """Begin, with a copy of the caller's context.
+        """Start the thread, with a copy of the caller's context.
 
         Raises:
             StoreError: the store cannot be opened.
@@ -76,21 +82,21 @@ class EngineThread:
             raise self.crash.with_traceback(None)
 
     def drain(self) -> list[Event]:
-        """The events since the last time. For one thread at a time."""
+        """The events since the last call. Only one thread at a time may call it."""
         self.wake.clear()
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def control(self, action: Callable[[RunControls], None]) -> None:
-        """Change the run's settings, on its thread; returns at once."""
+        """Change the run's settings, in the run's thread; returns at once."""
         with self._lock:
             if self._engine is None or self._loop is None:
                 self._early.append(action)
                 return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to control
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
             self._loop.call_soon_threadsafe(action, self._engine.controls)
 
     def set_workers(self, n: int, *, adapts: bool) -> None:
-        """Have n rows in flight; for good, or to begin with."""
+        """Have n rows in flight: permanently, or with `adapts` at first."""
         self._adaptive = AdaptiveConcurrency(n, _max_workers()) if adapts else None
         self.control(lambda controls: controls.set_workers(n))
 
@@ -101,11 +107,11 @@ class EngineThread:
         self.control(self._stop)
 
     def abandon(self) -> list[Event]:
-        """Give up an engine that does not follow `cancel`, because a module blocks its loop. Its
-        late events are discarded; returns the last events of the rows that are still open.
+        """Abandon an engine that does not react to `cancel` because a module blocks its loop. The
+        engine's later events are discarded. Returns closing events for the rows still open.
 
-        An engine that is already ending is not given up. Where only closing takes time
-        (connections, a store that another process locks), that goes on in the background.
+        An engine that is already ending is not abandoned. If only closing takes time (connections,
+        a store that another process locks), closing continues in the background.
         """
         if self._is_ending:
             if self._is_complete:
@@ -159,7 +165,7 @@ class EngineThread:
             await engine.run()
             self._is_ending = True
             if self._names_rest:
-                for row in self._rows.rest():  # never pulled: they keep their place
+                for row in self._rows.rest():  # rows never pulled keep their place
                     self._emit(_not_run(row))
             self._is_complete = True
 
@@ -186,7 +192,7 @@ class EngineThread:
 
 
 def _max_workers() -> int:
-    """Rows in flight that leave files and sockets for the rest of the process."""
+    """The most rows in flight that leave file handles and sockets for the rest of the process."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -200,10 +206,10 @@ def _not_run(row: Row) -> RowFinished:
 
 
 class _SharedRows:
-    """The rows, for the engine to pull and for whoever closes the run to take the rest.
+    """The rows. The engine pulls them; the thread that ends the run takes the rest.
 
     Attributes:
-        prefetch: is shown the rows that come next, a hundred at a time; None to pull them singly.
+        prefetch: called with the next rows, a hundred at a time; None to pull single rows.
     """
 
     def __init__(self, rows: Iterator[Row]) -> None:
@@ -231,14 +237,14 @@ class _SharedRows:
             raise self._broken
         try:
             self._next.extend(islice(self._rows, _LOOK_AHEAD))
-        except Exception as error:  # raised once the rows before it are through
+        except Exception as error:  # raised once the rows before it were pulled
             self._broken = error
         if not self._next:
             raise self._broken or StopIteration
         prefetch(list(self._next))
 
     def rest(self) -> list[Row]:
-        """What was never pulled; nothing can be pulled any more."""
+        """The rows that were never pulled. After this call no row can be pulled."""
         with self._lock:
             if self._rest is None:
                 self._rest = [*self._next, *self._rows]

@@ -1,4 +1,4 @@
-"""What a run would use, from a pilot of some of its rows."""
+"""Estimates the use of a run from a pilot of some of its rows."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from ..tables.rows import read_rows
 from .plan import plan_run
 from .run import Run
 
-_ASSUMED_WORKERS = 32  # where "auto" will find out what the endpoint bears
+_ASSUMED_WORKERS = 32  # for "auto", whose number is known only during the run
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `estimate` returns; shows itself as HTML in a notebook.
+    """The result of `estimate`; a notebook shows it as HTML.
 
     Attributes:
-        rows: of the whole run, samples counted singly.
-        remembered, equal: rows that cost nothing, because they are in the store (the pilot's
-            are by now), or equal to another row of the run.
-        to_ask: the rest.
-        pilot: the pilot's frame; `pilot_cost_usd` is what it cost just now.
-        tokens, cost_usd, time_s: of the rows still to be asked; None where the pilot does not
-            tell. Time is for the pilot's `max_workers`.
-        failure_rate: of rows, after all their attempts.
+        rows: the rows of the whole run, each sample counted as one.
+        remembered: rows that cost nothing because their answers are in the store; the pilot's rows
+            are among them.
+        equal: rows that cost nothing because they equal another row of the run.
+        to_ask: the other rows.
+        pilot: the pilot's frame.
+        pilot_cost_usd: the cost of the pilot just now.
+        tokens, cost_usd, time_s: the use of the rows still to be asked; None if the pilot does not
+            tell. The time is for `workers`.
+        failure_rate: the share of rows that fail after all their attempts.
         workers: the number of workers that `time_s` assumes.
     """
 
@@ -95,24 +97,25 @@ def _in_words(interval: Interval | None, words: Any) -> tuple[str, str]:
 def estimate(
     module: Any, inputs: Any, *, sample: int = 20, seed: int = 0, **options: Any
 ) -> Estimate:
-    """Run a random pilot and project tokens, cost, time and failures of the whole.
+    """Run a random pilot and project tokens, cost, time and failures of the whole run.
 
-    The pilot's rows go into the store as any others, so the run itself does not pay for them
-    again; with the same `seed` a second estimate costs nothing. Rows that are remembered or equal
-    to others are not projected to cost anything.
+    The pilot's answers go into the store as usual, so the run itself does not pay for these rows
+    again. With the same `seed` a second estimate costs nothing. Rows that are remembered or equal
+    to others are projected to cost nothing.
 
-    A sum over the R rows still to be asked is projected from the n asked as R times their mean,
-    within t(n-1) · s · sqrt(R + R²/n) (the prediction interval of a sum, rows taken as
-    independent); the failure rate has Wilson's interval.
+    A sum over the R rows still to be asked is projected as R times the mean of the n asked rows,
+    plus or minus t(n-1) · s · sqrt(R + R²/n) (the prediction interval of a sum; rows are taken as
+    independent). The failure rate has Wilson's interval.
 
     Args:
-        sample: rows of the pilot.
-        seed: which rows those are.
-        options: those of the run to be; see `Options`.
+        module, inputs: as in `run_parallel`, but no iterator.
+        sample: the number of rows of the pilot.
+        seed: decides which rows are in the pilot.
+        options: the options of the planned run; see `Options`.
 
     Raises:
-        ValueError: no rows, fewer than 2 in the pilot, or an iterator, whose rows are unknown.
-        ParallelError: the pilot was stopped, as `run_parallel`.
+        ValueError: no rows, fewer than 2 rows in the pilot, or an iterator (its rows are unknown).
+        ParallelError: the pilot ended early, as in `run_parallel`.
     """
     described, given = from_module(module), Options.of(options)
     described = described.with_confidence() if given.confidence else described
@@ -136,7 +139,7 @@ def estimate(
 
 
 def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int, int]:
-    """How many of the rows are remembered, and how many of the others equal another."""
+    """The number of remembered rows, and the number of other rows that equal another row."""
     cache = open_cache(options, module, Sources(module, options.cache_key), total=len(rows))
     if cache is None:
         return 0, 0
@@ -154,7 +157,7 @@ def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal:
     settled = list(run.results)
     used = [_used(f) for f in settled]
     if not any(f.status == "ok" for f in settled):
-        used = [None for _ in settled]  # failures say nothing about answers
+        used = [None for _ in settled]  # failures do not tell what answers cost
     times = [
         u.latency_ms / 1e3
         if f.origin and u
@@ -183,7 +186,7 @@ def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal:
 
 
 def _used(f: Result) -> Usage | None:
-    """What asking a row takes. A row that failed and reported nothing was not billed."""
+    """The usage of asking a row. A failed row that reported no usage was not billed."""
     if f.origin is not None:
         usage: Usage | None = f.origin.usage
         return usage
@@ -191,7 +194,7 @@ def _used(f: Result) -> Usage | None:
 
 
 def _sum_of(seen: Sequence[float | None], rows: int) -> Interval | None:
-    """The sum over `rows` further rows, from those of some; None where one is not known."""
+    """The projected sum over `rows` further rows; None if a value in `seen` is not known."""
     known = [value for value in seen if value is not None]
     if not rows:
         return Interval(0.0, 0.0, 0.0)

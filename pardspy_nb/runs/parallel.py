@@ -1,4 +1,4 @@
-"""`Parallel`: a module made into one that takes a batch, in the manner of DSGo and DSPy."""
+"""`Parallel`: wraps a module so that it takes a batch, as in DSGo and DSPy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .run import Run
 
 
 class Parallel:
-    """Runs a module over a batch; call it with any input shape of `run_parallel`.
+    """Runs a module over a batch; the call takes any input shape of `run_parallel`.
 
     Args:
-        module: what runs each row.
+        module: the module that runs each row.
         options: see `Options`.
 
     Raises:
@@ -33,7 +33,7 @@ class Parallel:
     @classmethod
     @takes_options
     def from_factory(cls, factory: Callable[[int], Any], **options: Any) -> Parallel:
-        """One module a row: `factory(i)` for row i. For modules that keep state."""
+        """One module per row: `factory(i)` for row i. For modules that keep state."""
         return cls._of(from_factory(factory), options)
 
     @classmethod
@@ -53,7 +53,7 @@ class Parallel:
 
         Raises:
             ValueError: no rows, or bad input.
-            AllFailed: no row succeeded; it and the errors of `run_parallel` carry `.df`.
+            AllFailed: no row succeeded. This error and the errors of `run_parallel` carry `.df`.
         """
         run = self._run(batch, inputs, "blocking")
         run.result()

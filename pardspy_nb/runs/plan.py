@@ -1,4 +1,4 @@
-"""What a run is to do: module, rows and options, checked. Nothing is opened or sent here."""
+"""The plan of a run: module, rows and options, checked. Planning opens and sends nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Workers = int | Literal["auto"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What a run is to do.
+    """A checked run: module, rows and options.
 
     Attributes:
         batch: the rows.
-        sources: what makes the answers, by row.
+        sources: tells which module and model make a row's answer.
         most_ahead: how many rows may be read beyond the oldest unfinished chunk; None for any
             number.
     """
@@ -39,8 +39,8 @@ class RunPlan:
     most_ahead: int | None = None
 
     def workers(self, wanted: Workers, at_least: int = 1) -> tuple[int, bool]:
-        """How many rows are in flight to begin with, and whether that number then adapts to what
-        the endpoint bears."""
+        """The number of rows in flight at the start, and whether this number then adapts to the
+        load that the endpoint can take."""
         known = self._known_workers() if wanted == "auto" else wanted
         if known is None:
             return max(os.cpu_count() or 1, at_least), True
@@ -55,12 +55,12 @@ class RunPlan:
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether rows may be looked up in the store before they are pulled. Not where a row may
-        wait for its instance: what was looked up would be out of date."""
+        """Whether rows may be looked up in the store before they are pulled. Not if a row may wait
+        for its instance, because the result of the lookup would then be out of date."""
         return not self.batch.blocking and self.module.n_instances is None
 
     def work(self, max_workers: int) -> Work:
-        """What an executor is to run."""
+        """The work that an executor runs."""
         return Work(
             module=self.module,
             batch=self.batch,
@@ -82,10 +82,10 @@ def plan_run(
     """Check a run and read its input.
 
     Args:
-        data: any input (see `run_parallel`), or rows that are read already.
+        data: any input (see `run_parallel`), or rows that were read already.
 
     Raises:
-        ValueError, TypeError, FileNotFoundError: bad input, or options that do not go together.
+        ValueError, TypeError, FileNotFoundError: bad input, or options that do not fit together.
         ModuleNotFoundError: a library that `result=` needs is not installed.
     """
     check_kind(options.result)
@@ -107,7 +107,7 @@ def plan_run(
 
 
 def _check_together(plan: RunPlan) -> None:
-    """Refuse options that the module cannot keep."""
+    """Refuse options that do not fit the module."""
     module, options = plan.module, plan.options
     if module.has_history and plan.workers(options.max_workers)[0] > 1:
         raise ValueError(
@@ -132,7 +132,7 @@ MakeExecutor = Callable[[Work], Executor]
 
 
 def executor_for(options: Options) -> MakeExecutor:
-    """What makes the executor that the options ask for."""
+    """The factory of the executor that the options ask for."""
     if options.executor is None:
         from ..executors.local import LocalExecutor
 

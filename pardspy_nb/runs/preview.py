@@ -1,4 +1,4 @@
-"""What would be sent, before anything is."""
+"""Shows the requests of a run before anything is sent."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..tables.rows import read_rows
 
 @dataclass(frozen=True)
 class Preview:
-    """What `preview` returns; shows itself as HTML in a notebook.
+    """The result of `preview`; a notebook shows it as HTML.
 
     Attributes:
-        requests: the bodies, one a row: `messages`, `response_format` with the schema, the model
-            and its parameters. (Of a custom LM: what its `complete` is called with.)
-        endpoint: where they would go.
+        requests: the request bodies, one per row: `messages`, `response_format` with the schema,
+            the model and its parameters. For a custom LM: the arguments of its `complete`.
+        endpoint: the destination of the requests.
     """
 
     requests: Sequence[dict[str, Any]]
     endpoint: str
 
     def _parts(self) -> list[tuple[str, str]]:
-        """(title, text) of what all rows share, then of each row."""
+        """(title, text) of the parts that all rows share, then of each row."""
         first = self.requests[0]
         shared = {k: v for k, v in first.items() if k not in ("messages", "response_format")}
         schema = first.get("schema") or first.get("response_format", {}).get("json_schema", {})
@@ -46,7 +46,7 @@ class Preview:
 
 
 def _text(content: Any) -> str:
-    """A message's content; of images the beginning."""
+    """A message's content as text; of an image only the beginning."""
     if isinstance(content, str):
         return content
     return "\n".join(p.get("text") or f"[{p['image_url']['url'][:60]}…]" for p in content)
@@ -57,7 +57,7 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
     """The exact messages and schema of the first `n` rows; nothing is called.
 
     Raises:
-        ValueError, TypeError: bad input, as `run_parallel`; no rows; or a module whose requests
+        ValueError, TypeError: bad input, as in `run_parallel`; no rows; or a module whose requests
             cannot be seen (a function may send anything).
     """
     if n < 1:
@@ -66,8 +66,8 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
     described = described.with_confidence() if given.confidence else described
     if not described.requests_are_known:
         raise TypeError(
-            f"what {described.name!r} sends cannot be seen before it does; preview "
-            "works for Predict and its kin"
+            f"the requests of {described.name!r} cannot be seen before they are sent; preview "
+            "works for Predict and the modules built on it"
         )
     batch = read_rows(inputs, described.inputs, described.outputs, given)
     requests = [described.source.request(row.inputs) for row in islice(batch.rows, n)]

@@ -1,4 +1,4 @@
-"""Rows without an answer, once more."""
+"""Runs the rows without an answer again."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from .run import Run
 def retry_failed(
     df: Any, module: Any = None, *, error: str | ErrorGroup | None = None, **options: Any
 ) -> Any:
-    """Run the rows that are not `ok` again and put what comes of it in their places.
+    """Run the rows that are not `ok` again and write their results in their places.
 
-    With `from_instances` a row goes to the instance of its place in `df`, so do not sort before.
-    With `dedupe=False` what comes of it is not remembered.
+    With `from_instances` a row goes to the instance of its place in `df`, so do not sort `df`
+    before. With `dedupe=False` the new answers are not remembered.
 
     Args:
         df: a result; it is changed in place.
-        module: None for the one that made `df` (in this process); another one for a retry with,
-            say, a larger model.
-        error: only failures of this type (`"RateLimitError"`), with this in their message, or of
-            this group (`df.parallel.summary().groups[0]`); None for every row that is not ok.
-        options: what is to differ from the run that made `df`.
+        module: None for the module that made `df` (in this process); another module for a retry
+            with, say, a larger model.
+        error: only failures of this type (`"RateLimitError"`), with this text in their message, or
+            of this group (`df.parallel.summary().groups[0]`); None for every row that is not ok.
+        options: the options that differ from the run that made `df`.
 
     Returns:
         `df`, its rows in their old places.
 
     Raises:
-        ValueError: the module is not known any more, its inputs are not in `df`, or it writes
-            over a column that was not an output.
-        ParallelError: as `run_parallel`; its `df` is `df`, with what was done.
+        ValueError: the module is not known any more, its inputs are not in `df`, or it would
+            overwrite a column that was not an output.
+        ParallelError: as in `run_parallel`; its `df` is `df`, with the rows settled so far.
     """
     about = df.attrs.get("pardspy", {})
     made_by = module_of(about.get("run"))
     if module is None and made_by is None:
         raise ValueError(
-            "the module that made this frame is not known here (another kernel, or attrs were "
-            "lost): pass it, df.parallel.retry_failed(predict)"
+            "the module that made this frame is not known in this process (another kernel made "
+            "the frame, or attrs were lost): pass it, df.parallel.retry_failed(predict)"
         )
     described = made_by[0] if module is None and made_by else from_module(module)
     first = made_by[1] if made_by else Options()
@@ -65,7 +65,7 @@ def retry_failed(
         _samples(df, at),
         given.columns,
     )
-    # without `dedupe` equal rows are told apart by their order, which is another one here
+    # without `dedupe` the order tells equal rows apart in the store; a retry has another order
     store = given.store if given.dedupe else None
     truth = _truth(df, at, given)
     options_again = replace(
@@ -107,7 +107,7 @@ def _samples(df: Any, at: list[int]) -> list[int]:
 
 
 def _truth(df: Any, at: list[int], options: Options) -> Any:
-    """The true labels of these rows, where they are a column, or there is one a row."""
+    """The true labels of these rows, if `truth` is a column or has one label per row."""
 
     def of(truth: Any) -> Any:
         if isinstance(truth, str):
@@ -122,7 +122,7 @@ def _truth(df: Any, at: list[int], options: Options) -> Any:
 
 
 def _check_outputs(df: Any, module: Module, about: Any) -> None:
-    """Refuse to write over the user's own columns."""
+    """Refuse a module that would overwrite the user's own columns."""
     written = about.get("outputs")
     carried = df.columns[: df.columns.get_loc("status")]
     if written is None:

@@ -28,20 +28,21 @@ from .plan import MakeExecutor, RunPlan, Workers, executor_for
 from .registry import register
 from .signals import interrupts_held
 
-_BATCH_S = 0.03  # events are handed over at most this often
-_TICK_S = 0.1  # and the display is offered a chance to repaint at least this often
-_GRACE_S = 0.7  # how long a cancelled run may take to end: an interrupt is answered in a second
-_LEAVE_S = 2.0  # how long the interpreter's end waits for runs left alone
+_BATCH_S = 0.03  # events are drained at most this often
+_TICK_S = 0.1  # and the display can repaint at least this often
+# a cancelled run may take this long to end, so that an interrupt returns within a second
+_GRACE_S = 0.7
+_LEAVE_S = 2.0  # the interpreter's exit waits this long for runs that nobody waits for
 _last: Run | None = None
 _open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
 class Run:
-    """A batch under way or done: what `start_parallel` returns.
+    """A run that goes on or is done: the result of `start_parallel`.
 
-    `df` and `metrics` are live snapshots; `pause`, `resume`, `cancel`, `drop_stragglers` and
-    `max_workers` steer; `result` waits for the frame; `iter` yields completions as rows
-    complete. In a notebook it shows itself as the panel, and as the summary once it is done.
+    `df` and `metrics` are live snapshots. `pause`, `resume`, `cancel`, `drop_stragglers` and
+    `max_workers` control the run. `result` waits for the frame; `iter` yields predictions as rows
+    complete. A notebook shows a run as the panel, and as the summary once the run is done.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class Run:
 
     @property
     def metrics(self) -> ParallelMetrics:
-        """The figures as they stand."""
+        """The current figures."""
         self._pump()
         with self._drain:
             return self._collector.progress.metrics()
 
     @property
     def progress(self) -> RunProgress:
-        """The accumulated state, as displays show it."""
+        """The accumulated state, which the displays show."""
         return self._collector.progress
 
     @property
@@ -107,12 +108,12 @@ class Run:
 
     @property
     def max_workers(self) -> int:
-        """Rows in flight at most; may be set while the run goes on, `"auto"` included."""
+        """The most rows in flight. It may be set while the run goes on, also to `"auto"`."""
         return (self._adapts and self._collector.progress.max_workers) or self._workers
 
     @max_workers.setter
     def max_workers(self, n: Workers) -> None:
-        Options(max_workers=n)  # refuses what is no number of workers
+        Options(max_workers=n)  # refuses an invalid number of workers
         self._workers, self._adapts = self._plan.workers(n, at_least=self._workers)
         self._thread.set_workers(self._workers, adapts=self._adapts)
 
@@ -121,12 +122,13 @@ class Run:
         self._thread.control(RunControls.pause)
 
     def resume(self) -> None:
-        """Go on."""
+        """Start new rows again."""
         self._thread.control(RunControls.resume)
 
     def drop_stragglers(self) -> None:
-        """Finish without the slowest: from now on a row is cancelled once it is under way for
-        twice the 90th percentile of the rows that succeeded; while there are none, none is."""
+        """Finish without the slowest rows. From now on a row is cancelled once it takes twice the
+        90th percentile of the successful rows' times; as long as no row succeeded, no row is
+        cancelled."""
         self._thread.control(RunControls.drop_stragglers)
 
     def cancel(self) -> None:
@@ -137,7 +139,7 @@ class Run:
     # -- waiting ------------------------------------------------------------------------------
 
     def result(self) -> Any:
-        """Wait and return the frame. A kernel interrupt returns it as it stands.
+        """Wait and return the frame. A kernel interrupt returns the frame with its settled rows.
 
         Raises:
             TooManyFailures, FailFast, RunStopped: the run ended early; each carries `.df`.
@@ -164,12 +166,12 @@ class Run:
                     self._tick_in_background()
                     raise
                 if (task := asyncio.current_task()) is not None:
-                    task.uncancel()  # the kernel's interrupt asks for the partial frame
+                    task.uncancel()  # a kernel interrupt asks for the partial frame
         return self._finish()
 
     def iter(self) -> Iterator[Prediction]:
-        """Each successful row's `Prediction` as it completes, in order of completion. The run does
-        not wait for whoever iterates: one who leaves early may want to `cancel` it."""
+        """Each successful row's `Prediction`, in order of completion. The run does not wait for
+        the iteration: if you leave the loop early, `cancel` the run unless it should go on."""
         results = self._collector.results
         seen = 0
         while True:
@@ -193,17 +195,17 @@ class Run:
     # -- the run itself -----------------------------------------------------------------------
 
     def start(self, wait_mode: notebook.WaitMode = "blocking") -> Run:
-        """Begin; in the background a thread keeps the display up to date.
+        """Start the run. For a run in the background a thread keeps the display up to date.
 
         Raises:
-            StoreError: the store that was named cannot be used; nothing was sent.
+            StoreError: the given store cannot be used; nothing was sent.
         """
         global _last
         self._wait_mode = wait_mode
         self._collector.prepare(self._thread.control)
         try:
             self._thread.start()
-        except KeyboardInterrupt:  # it may have begun all the same, and rows be on their way
+        except KeyboardInterrupt:  # the thread may still have begun, with rows in flight
             self.cancel()
             if not self._thread.begun.wait(_GRACE_S):
                 raise
@@ -217,17 +219,18 @@ class Run:
         return self
 
     def _pump(self) -> None:
-        """Fold in what happened since the last time. Any thread may call it."""
+        """Add the events since the last call. Any thread may call it."""
         with self._drain:
-            with interrupts_held():  # what is drained must be entered, whole
-                events = self._thread.drain()
+            with interrupts_held():  # all drained events must be added
+                # an event that was on its way when the run was abandoned has its row's end already
+                events = [] if self._thread.is_abandoned else self._thread.drain()
                 self._collector.add(events)
             self._watchers.update(self._collector.progress, events)
         if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _GRACE_S:
             self._abandon()
 
     def _abandon(self) -> None:
-        """End a cancelled run whose engine does not answer, with what is there."""
+        """End a cancelled run whose engine does not react, with the rows settled so far."""
         with self._drain:
             if self.done:
                 return
@@ -270,21 +273,21 @@ class Run:
         self._close()
         end = self._collector.end
         if (crash := self._thread.crash) is not None:
-            # our own errors tell all in their message; the engine's frames would only hide it
+            # the message of our own errors is complete; a traceback of the engine would hide it
             raise crash.with_traceback(None) if isinstance(crash, PardspyError) else crash
         if end is not None and (error := self._collector.stopped_by()) is not None:
             raise error from end.error
         return self._collector.result(self._frame)
 
-    # -- for those who build on it, and for show ----------------------------------------------
+    # -- for code built on a run, and for display ---------------------------------------------
 
     @property
     def results(self) -> Results:
-        """The settled rows; to be read once the run is done."""
+        """The settled rows. Read them once the run is done."""
         return self._collector.results
 
     def explained(self, kind: type[ParallelError]) -> ParallelError:
-        """An error of this kind about this run, with every row in its `df`."""
+        """An error of this class about this run, with every row in its `df`."""
         return self._collector.explained(kind, None)
 
     def _ipython_display_(self) -> None:
@@ -308,7 +311,7 @@ class Run:
 
 @atexit.register
 def _leave() -> None:
-    """End the runs that were left alone, so that displays and stores get their final state."""
+    """Cancel the runs that are still open, so that displays and stores get their final state."""
     until = time.monotonic() + _LEAVE_S
     left = list(_open_runs)
     for run in left:

@@ -1,4 +1,4 @@
-"""Holding back a keyboard interrupt for a moment in which it would tear something apart."""
+"""Delays a keyboard interrupt while code runs that must not be interrupted halfway."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 def interrupts_held() -> Iterator[None]:
     """Deliver SIGINT after the block instead of within it.
 
-    Only the main thread receives it, and only where Python handles it; elsewhere nothing is
-    to be held.
+    Only the main thread receives SIGINT, and only if Python handles the signal. Otherwise there
+    is nothing to delay.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

@@ -1,4 +1,4 @@
-"""From file to file: rows are read, run and written part by part, in order."""
+"""From file to file: rows are read, run and written chunk by chunk, in order."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ MAX_CHUNKS_AHEAD = 8  # chunks that may be begun before the first of them is wri
 def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> ParallelMetrics:
     """Run every row of a table or stream through a module, into a parquet file.
 
-    Only some chunks of 2,000 rows are in memory at a time: a row that takes long holds up the
-    reading once 8 chunks wait for it. The file has the columns of `run_parallel`'s frame, in input
-    order, and appears once it is complete (rows of a run that ended early are in
-    `NAME.partial.parquet` beside it); called again after an interruption, rows that are
-    remembered (`store`) are not asked again. Outputs that are neither text, numbers, labels,
-    dates nor lists of those are written as JSON.
+    Only a few chunks of 2,000 rows are in memory at a time: a slow row holds up the reading once
+    8 chunks wait for it. The file has the columns of `run_parallel`'s frame, in input order, and
+    appears once it is complete. The rows of a run that ended early are in `NAME.partial.parquet`
+    beside it. A repeated call after an interruption does not ask rows again that are remembered
+    (`store`). Outputs other than text, numbers, labels, dates and lists of these are written as
+    JSON.
 
     Args:
         module: as in `run_parallel`.
         source: a path to a .parquet, .csv or .jsonl, a DataFrame (pandas, polars, pyarrow), or an
             iterator of dicts.
-        target: the path of the file; one that is there is replaced. With an `executor`, a path
-            without the ending .parquet is that of a folder, which all workers can write to: each
-            partition of `source` (a Dask DataFrame, a path that all workers can read, or a
-            DataFrame) is run and written by a worker, and nothing but what happened to each row
-            comes back. Then each worker has its own store.
-        options: as in `run_parallel`; `return_all` and `only_successful` have no say here.
+        target: the path of the file; an existing file is replaced. With an `executor`, a path
+            without the ending .parquet is a folder that all workers can write to: a worker runs
+            and writes each partition of `source` (a Dask DataFrame, a path that all workers can
+            read, or a DataFrame), and only the outcome of each row comes back. Then each worker
+            has its own store.
+        options: as in `run_parallel`; `return_all` and `only_successful` have no effect.
 
     Returns:
-        The run's metrics; after an interrupt, too, with `not_run` or `cancelled` above 0.
-        `pd.read_parquet(target)` is its frame.
+        The run's metrics, also after an interrupt; then `not_run` or `cancelled` is above 0.
+        `pd.read_parquet(target)` reads the run's frame.
 
     Raises:
         ValueError, TypeError, FileNotFoundError, ModuleNotFoundError: bad input, or pyarrow is
             missing; nothing was sent.
-        ParallelError: as `run_parallel`; settled rows are in the file, which the message names.
+        ParallelError: as in `run_parallel`; the message names the file that has the settled rows.
     """
-    import pyarrow.parquet  # noqa: F401 - before anything is paid for
+    import pyarrow.parquet  # noqa: F401 - fail before anything is paid for
 
     checked, described = Options.of(options), from_module(module)
     path = Path(target).expanduser().absolute()

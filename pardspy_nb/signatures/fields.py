@@ -1,4 +1,4 @@
-"""One field of a signature: its type, its labels, its words."""
+"""One field of a signature: its type, its labels, its description."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter  # imported when a field is made: it costs 45 ms
+    from pydantic import TypeAdapter  # imported when a field is made: the import takes 45 ms
 
 # The columns `run_parallel` writes beside inputs and outputs, in their order.
 RESERVED = (
@@ -36,12 +36,12 @@ RESERVED = (
 )
 
 
-MARKS = " \t\r\n\"'`*_.,;:!?()[]“”‘’"  # what may surround a label in a text
+MARKS = " \t\r\n\"'`*_.,;:!?()[]“”‘’"  # characters that may surround a label in a text
 
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """What `InputField` / `OutputField` hold until the class is made."""
+    """What `InputField` or `OutputField` declares, kept until the class is made."""
 
     kind: Literal["input", "output"]
     description: str
@@ -63,7 +63,7 @@ def OutputField(  # noqa: N802 - the field's usual name, as in DSPy
 
 @dataclass(frozen=True)
 class Field:
-    """A named, typed input or output. Raises ValueError / TypeError when it cannot be used."""
+    """A named, typed input or output. Raises ValueError or TypeError if it is unusable."""
 
     name: str
     type: Any = str
@@ -85,7 +85,7 @@ class Field:
             self.adapter  # noqa: B018 - built now so that a bad type is refused here
         except PydanticSchemaGenerationError:
             raise TypeError(
-                f"field {self.name!r} has type {self.type!r}, which is no data type; "
+                f"field {self.name!r} has type {self.type!r}, which is not a data type; "
                 "use str, int, float, bool, datetime, Literal, Enum, list, dict or a "
                 "pydantic model"
             ) from None
@@ -103,7 +103,7 @@ class Field:
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is declared: what is made of it refers back to this, and is made again elsewhere."""
+        """The declared values only: cached values refer back to the field, and are made again."""
         return {f.name: self.__dict__[f.name] for f in dataclasses.fields(self)}
 
     @cached_property
@@ -132,7 +132,7 @@ class Field:
 
     @cached_property
     def annotation(self) -> Any:
-        """The type pydantic validates: labels forgiven in case and whitespace, None if optional."""
+        """The type for pydantic: ignores case and space of labels, allows None if optional."""
         from pydantic import BeforeValidator
 
         kind = self._bare_type
@@ -166,7 +166,7 @@ class Field:
 
     @cached_property
     def type_name(self) -> str:
-        """The type in the words of a prompt."""
+        """The type as a prompt describes it."""
         if self.labels is not None:
             return "one of: " + ", ".join(str(label) for label in self.labels)
         kind = self._bare_type
@@ -174,7 +174,7 @@ class Field:
 
     @cached_property
     def spellings(self) -> dict[str, Any]:
-        """What counts as which label, in lower case: labels and aliases."""
+        """The label of each accepted spelling (a label or an alias, in lower case)."""
         spellings = {str(label).strip().casefold(): label for label in self.labels or ()}
         return spellings | {a.strip().casefold(): label for a, label in self.aliases.items()}
 
@@ -198,7 +198,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a module takes: fields by name; `open` if it takes any other name too."""
+    """A module's inputs: fields by name; `open` if the module takes any other name too."""
 
     fields: Mapping[str, Field]
     open: bool = False

@@ -1,4 +1,4 @@
-"""Images as inputs, for models that see."""
+"""Images as inputs, for models that accept images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-# how files of the kinds that endpoints take begin
+# the first bytes of each file format that endpoints accept
 _KINDS = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpeg"),
@@ -25,10 +25,11 @@ class Image:
 
     Args:
         source: as above.
-        detail: `"low"`, `"high"` or `"auto"`, for endpoints that know the word.
+        detail: `"low"`, `"high"` or `"auto"`, for endpoints that have this setting.
 
     Raises:
-        ValueError: no such file, or bytes that are no PNG, JPEG, GIF, WebP or BMP.
+        ValueError: the source is not an image, its file does not exist, or its bytes are not PNG,
+            JPEG, GIF, WebP or BMP.
     """
 
     def __init__(self, source: Any, *, detail: str | None = None) -> None:
@@ -46,7 +47,7 @@ class Image:
             _kind(source, "these bytes")
         elif not callable(getattr(source, "save", None)):
             raise ValueError(
-                f"a {type(source).__name__} is no image: give a path, a URL, the "
+                f"a {type(source).__name__} is not an image: pass a path, a URL, the "
                 "bytes of a file, or a PIL image"
             )
 
@@ -56,7 +57,7 @@ class Image:
 
     @property
     def data(self) -> bytes | None:
-        """The file's bytes; None of a URL."""
+        """The file's bytes; None for a URL."""
         if isinstance(self.source, str | Path):
             return None if self._is_url else Path(self.source).expanduser().read_bytes()
         if isinstance(self.source, bytes):
@@ -67,7 +68,7 @@ class Image:
 
     @property
     def url(self) -> str:
-        """What is sent: the URL, or one that holds the data."""
+        """The URL that is sent: the given one, or a `data:` URL with the file's bytes."""
         data = self.data
         if data is None:
             return str(self.source)
@@ -76,12 +77,12 @@ class Image:
 
     @cached_property
     def digest(self) -> str:
-        """What tells this image from others: of its data, or of its URL, and of `detail`."""
+        """The hash that identifies the image: over its data or its URL, and over `detail`."""
         data = self.data
-        of = hashlib.sha256(str(self.source).encode() if data is None else data)
+        digest = hashlib.sha256(str(self.source).encode() if data is None else data)
         if self.detail is not None:
-            of.update(f"\0{self.detail}".encode())
-        return of.hexdigest()
+            digest.update(f"\0{self.detail}".encode())
+        return digest.hexdigest()
 
     @property
     def part(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class Image:
 
     @classmethod
     def of(cls, value: Any) -> Image:
-        """An image of anything that is one."""
+        """The value as an `Image`."""
         return value if isinstance(value, Image) else cls(value)
 
     @classmethod
@@ -122,5 +123,5 @@ def _kind(data: bytes, what: str) -> str:
         return "webp"
     found = next((kind for begins, kind in _KINDS if data.startswith(begins)), None)
     if found is None:
-        raise ValueError(f"{what} is no PNG, JPEG, GIF, WebP or BMP")
+        raise ValueError(f"cannot use {what} as an image: not PNG, JPEG, GIF, WebP or BMP")
     return found

@@ -1,8 +1,8 @@
-"""The answer in a text that is more, or less, than the JSON asked for.
+"""Finds the answer in a text that is not exactly the requested JSON.
 
-Nothing is made up: JSON that was cut off stays unread, and of prose only what it states in so
-many words is taken. Where a text has several answers (a draft, an example, the final one) the last
-that fits counts.
+Nothing is invented: JSON that was cut off is not read, and from prose only explicit statements are
+taken. A text may hold several answers (a draft, an example, the final one). Then the last one that
+fits counts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from .fields import MARKS, Field
 
-_MOST_CHARS = 100_000  # of a text that is looked through
-_MOST_MENDED = 20_000  # of an object that breaks the rules
-_MOST_STARTS = 50  # braces at which an object is looked for
-_MOST_SAID = 200  # characters of prose in which one label can be the answer
+_MOST_CHARS = 100_000  # a longer text is not searched
+_MOST_MENDED = 20_000  # a longer object with broken syntax is not repaired
+_MOST_STARTS = 50  # opening braces that are tried as the start of an object
+_MOST_SAID = 200  # a longer text in prose is not read as one label
 _BULLETS = " \t>*_#•-\"'`"
 _NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)")
 _DENIES = re.compile(
@@ -27,12 +27,12 @@ _DENIES = re.compile(
 
 
 class Found(NamedTuple):
-    """What a text may say.
+    """One possible reading of a text.
 
     Attributes:
-        values: an object in it, or what prose says, by field name.
-        how: what had to be done, in a word.
-        start: where the object begins in the text; None where it is not there as it stands.
+        values: an object in the text, or the statements of prose, by field name.
+        how: how the text was repaired, in one word.
+        start: where the object begins in the text; None if the text does not hold it literally.
     """
 
     values: dict[str, Any]
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 def find(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
-    """What a text that is not the JSON asked for may say of the fields, the likeliest first."""
+    """The possible readings of a text that is not the requested JSON, the likeliest first."""
     if len(text) > _MOST_CHARS:
         return
     begin = text.rfind("</think>") + len("</think>") if "</think>" in text else 0
@@ -57,7 +57,7 @@ def find(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
 
 
 def _fences(text: str) -> Iterator[tuple[str, int]]:
-    """What is between ``` and ```, and where it begins."""
+    """The text between ``` and ```, and where it begins."""
     at = 0
     for i, piece in enumerate(text.split("```")):
         if i % 2:
@@ -80,16 +80,16 @@ def _objects(text: str, offset: int, fields: Mapping[str, Field], how: str) -> I
                 alone = how == "embedded" and not (
                     offset or text[:at].strip() or text[end:].strip()
                 )
-                there = offset + at if values == value else None
-                yield Found(values, "renamed" if alone else how, there)
+                start = offset + at if values == value else None
+                yield Found(values, "renamed" if alone else how, start)
         at = text.find("{", end)
 
 
 def _mended(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
-    """An object that only breaks the rules of JSON: quotes, commas, comments."""
+    """An object whose only defect is JSON syntax: quotes, commas, comments."""
     first, last = text.find("{"), text.rfind("}")
     part = text[first : last + 1]
-    if part.count("{") != part.count("}"):  # cut off: its rest would be made up
+    if part.count("{") != part.count("}"):  # cut off: a repair would invent the rest
         return
     if len(part) > _MOST_MENDED or part.count("{") > _MOST_STARTS:
         return
@@ -102,7 +102,7 @@ def _mended(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
 
 
 def _is_there(value: Any, text: str) -> bool:
-    """Whether all of a mended value stands in the text, and is not what mending left of more."""
+    """Whether each value of a repaired object is in the text, and was not shortened by repair."""
     if isinstance(value, dict):
         return all(_is_there(v, text) for v in value.values())
     if isinstance(value, list):
@@ -115,8 +115,10 @@ def _is_there(value: Any, text: str) -> bool:
 
 
 def _named(value: Any, fields: Mapping[str, Field], depth: int = 0) -> dict[str, Any] | None:
-    """An object's values by the names of fields, whatever their case; of one that only wraps
-    another, that one's."""
+    """An object's values by field name, whatever the case of the names.
+
+    If an object only wraps another object, the inner one is used.
+    """
     if not isinstance(value, dict) or depth > 3:
         return None
     known = {name.casefold(): name for name in fields}
@@ -132,7 +134,7 @@ def _folded(name: Any) -> str:
 
 
 def _lines(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """`name: value` lines, where there is one of every field that is required."""
+    """The values of `name: value` lines, if every required field has such a line."""
     known = {name.casefold(): name for name in fields}
     said: dict[str, Any] = {}
     for line in text.splitlines():
@@ -143,7 +145,7 @@ def _lines(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
         field = fields[name]
         read = value.strip(MARKS) if field.labels is not None else _scalar(value, field)
         if said.setdefault(name, read) != read:
-            return {}  # it says two things
+            return {}  # the text gives two values for one field
     needed = (name for name, field in fields.items() if not field.optional)
     return said if all(name in said for name in needed) else {}
 
@@ -162,7 +164,7 @@ def _scalar(text: str, field: Field) -> Any:
 
 
 def _single(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The one label that a short text mentions, for a single class output, if outright."""
+    """The one label that a short text states without doubt, for a single class output."""
     if len(fields) != 1:
         return {}
     name, field = next(iter(fields.items()))

@@ -1,11 +1,12 @@
 """How sure a model was of a label: token log probabilities, restricted to the labels.
 
-The tokens are laid over the JSON value of the field. At each token at which labels part ways, the
-probabilities of the alternatives that lead to a label are brought to a sum of 1, as a sampler
-does that may only choose among the labels; a label's probability is the product along its way.
-So alternatives that lead to no label do not count, also where an endpoint reports probabilities
-from before its own mask (as llama.cpp does), and a label beyond the alternatives that the
-endpoint reports has 0.
+The tokens are aligned with the JSON value of the field. At some tokens the labels diverge. There,
+the probabilities of the alternatives that lead to a label are scaled to a sum of 1, as by a sampler
+that may choose labels only. The probability of a label is the product along its path.
+
+So alternatives that lead to no label do not count. This also holds if an endpoint reports the
+probabilities from before its own mask, as llama.cpp does. A label that is not among the reported
+alternatives has the probability 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from .fields import Field
 
-Distribution = dict[str, float | None]  # by label; None where two labels cannot be told apart
+Distribution = dict[str, float | None]  # by label; None if two labels are indistinguishable
 _SUFFIXES = ("confidence", "probabilities")
 _Labels = frozenset[Any]
 
@@ -38,25 +39,25 @@ def columns_for(fields: Mapping[str, Field]) -> dict[str, Field]:
                 found[added] = Field(added, kind, optional=True)
     if not found:
         raise ValueError(
-            "confidence is of class outputs, and the signature has none: "
+            "confidence is that of class outputs, and the signature has none: add one with "
             "add_class_output(name, labels)"
         )
     if clash := [name for name in found if name in fields]:
-        raise ValueError(f"confidence adds columns {clash}, which the signature has already")
+        raise ValueError(f"confidence adds columns {clash}, which the signature already has")
     return found
 
 
 def as_columns(
     told: Mapping[str, Distribution], outputs: Mapping[str, Any], fields: Mapping[str, Field]
 ) -> dict[str, Any]:
-    """Distributions as the values of the columns; None where there is none."""
+    """The values of the confidence columns; None for a field without a distribution."""
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if field.labels is not None:
             label = getattr(outputs[name], "value", outputs[name])
-            of = told.get(name)
-            values[f"{name}_confidence"] = None if of is None else of.get(str(label))
-            values[f"{name}_probabilities"] = of
+            spread = told.get(name)
+            values[f"{name}_confidence"] = None if spread is None else spread.get(str(label))
+            values[f"{name}_probabilities"] = spread
     return values
 
 
@@ -67,17 +68,17 @@ def distributions(
 
     Args:
         text: the answer, whose JSON object begins at `start`.
-        tokens: one a token, as in OpenAI's `logprobs.content`: `token`, `bytes`, `logprob`, and
-            `top_logprobs` with the same of each alternative.
+        tokens: one entry for each token, as in OpenAI's `logprobs.content`: `token`, `bytes`,
+            `logprob`, and `top_logprobs` with the same keys for each alternative.
 
     Returns:
-        By field; those that cannot be told (tokens that are not the text, no figures, or none that
-        make sense) are absent.
+        The distribution of each field. A field is absent if its distribution is unknown: the
+        tokens do not match the text, or the probabilities are missing or not valid.
     """
     try:
         return _distributions(text, start, tokens, fields)
     except (TypeError, ValueError, AttributeError, OverflowError):
-        return {}  # not in the shape that OpenAI's have
+        return {}  # the tokens do not have the structure of OpenAI's
 
 
 def _distributions(
@@ -100,7 +101,7 @@ def _distributions(
 
 
 class _Walk:
-    """Along the tokens of one value, which begins at byte `at`."""
+    """Follows the tokens of one value, which begins at byte `at`."""
 
     def __init__(
         self, pieces: Sequence[bytes], tokens: Sequence[Mapping[str, Any]], at: int, field: Field
@@ -113,7 +114,7 @@ class _Walk:
         self._all: _Labels = frozenset(field.labels or ())
 
     def spread(self) -> dict[Any, float | None] | None:
-        """Probabilities by label; None if they cannot be told."""
+        """Probabilities by label; None if they are unknown."""
         begin = 0
         for index, piece in enumerate(self._pieces):
             if begin + len(piece) > self._at:
@@ -122,16 +123,16 @@ class _Walk:
         return None
 
     def _spread(self, index: int, begin: int, left: _Labels) -> dict[Any, float | None] | None:
-        """Of the labels that are still possible before this token."""
+        """The probabilities of the labels that are still possible before this token."""
         while len(left) > 1:
             if index == len(self._tokens):
                 return None
             before = b"".join(self._pieces[:index])[self._at :]
             taken = self._leads_to(before, begin, self._pieces[index], left)
             if not taken:
-                return None  # the value is no label as it stands
+                return None  # the value, as written, is not a label
             if taken != left and not self._tokens[index].get("top_logprobs"):
-                return None  # what else it might have been is not told
+                return None  # the endpoint does not report the alternatives
             masses = self._masses(index, before, begin, left)
             begin += len(self._pieces[index])
             index += 1
@@ -160,7 +161,7 @@ class _Walk:
         return masses
 
     def _leads_to(self, before: bytes, begin: int, piece: bytes, left: _Labels) -> _Labels:
-        """The labels that a value may become which continues with `piece`."""
+        """The labels that remain possible if the value continues with `piece`."""
         if begin < self._at:  # this token begins before the value does
             lead = b"".join(self._pieces)[begin : self._at].strip()
             head, _, piece = piece.partition(lead) if lead else (b"", b"", piece)
@@ -175,15 +176,18 @@ class _Walk:
 
 
 def _begins(said: str, spelled: str) -> bool:
-    """Whether what is said so far begins with all of a value: 12 does not begin with 1."""
+    """Whether the text so far begins with the whole value: 12 does not begin with 1."""
     return said.startswith(spelled) and not said[len(spelled) :][:1].isalnum()
 
 
 def _shared_out(
     weights: Mapping[_Labels, float], taken: _Labels, further: Mapping[Any, float | None]
 ) -> dict[Any, float | None]:
-    """Weights of groups of labels as probabilities of labels. What leads to several of them is
-    shared out as the rest is; where nothing tells how, these labels have None."""
+    """Convert the weights of groups of labels to the probabilities of labels.
+
+    A group's weight is divided among its labels in proportion to their other probabilities. If
+    these are all 0, the proportion is unknown and the labels have None.
+    """
     known: dict[Any, float | None] = {}
     for label, share in further.items():
         known[label] = None if share is None else weights.get(taken, 0.0) * share
@@ -191,13 +195,13 @@ def _shared_out(
         if len(group) == 1 and group != taken:
             label = next(iter(group))
             known[label] = (known.get(label) or 0.0) + weight
-    told = dict(known)
+    separate = dict(known)  # before the weights of groups are added
     for group, weight in weights.items():
         if len(group) == 1 or group == taken:
             continue
-        among = sum(told.get(label) or 0.0 for label in group)
+        among = sum(separate.get(label) or 0.0 for label in group)
         for label in group:
-            share = (told.get(label) or 0.0) / among if among else None
+            share = (separate.get(label) or 0.0) / among if among else None
             known[label] = None if share is None else (known.get(label) or 0.0) + weight * share
     return known
 

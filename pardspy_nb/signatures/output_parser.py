@@ -1,4 +1,4 @@
-"""From a signature to the JSON schema an endpoint gets, and from its answer to outputs."""
+"""Makes the JSON schema for a signature's outputs, and reads the outputs in an answer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from .signature import Signature
 
 
 class Reading(NamedTuple):
-    """What an answer's text says.
+    """The outputs that were read in an answer's text.
 
     Attributes:
         outputs: by field name, of their declared types.
-        repaired: what had to be done to the text, None if it was as asked for.
-        start: where in the text the JSON object begins; None where it is not there as it stands.
+        repaired: how the text was repaired, None if it was as requested.
+        start: where the JSON object begins in the text; None if the text does not hold it
+            literally.
     """
 
     outputs: dict[str, Any]
@@ -55,8 +56,10 @@ class AnswerParser:
         self.schema: dict[str, Any] = schema
 
     def parse(self, text: str | None, finish_reason: str | None, usage: Any) -> Reading:
-        """The outputs in an answer's text; of one that is more or less than the JSON asked for,
-        what it states (see `extraction`).
+        """The outputs in an answer's text.
+
+        A text that is not exactly the requested JSON is searched for the answer (see
+        `lenient_json`).
 
         Raises:
             TruncatedOutputError, RefusedOutputError, EmptyOutputError, OutOfVocabularyError,
@@ -78,21 +81,21 @@ class AnswerParser:
             return Reading(self._outputs(text), start=_first(text))
         except self._invalid as error:
             problem = error
-        told = problem
+        reported = problem
         for found in self._found(text):
             try:
                 outputs = self._outputs(json.dumps(found.values))
                 return Reading(outputs, found.how, found.start)
             except self._invalid as error:
-                told = error if told is problem else told  # of the likeliest
-        first = told.errors(include_url=False, include_input=False)[0]
+                reported = error if reported is problem else reported  # of the likeliest
+        first = reported.errors(include_url=False, include_input=False)[0]
         kind = OutOfVocabularyError if self._is_label(first) else InvalidOutputError
         raise kind(_explain(first, text), usage=usage, text=text) from None
 
     def _found(self, text: str) -> Iterator[Found]:
         try:
             yield from find(text, self._fields)
-        except (ValueError, RecursionError):  # nested beyond what a parser bears
+        except (ValueError, RecursionError):  # nested too deeply for a parser
             return
 
     def _outputs(self, text: str) -> dict[str, Any]:
@@ -100,7 +103,7 @@ class AnswerParser:
         return {name: getattr(answer, attribute) for attribute, name in self._names}
 
     def _is_label(self, error: Any) -> bool:
-        """Whether what is wrong is a value that is no label."""
+        """Whether the error is a value that is not a label."""
         where = error["loc"][0] if error["loc"] else None
         return error["type"] in ("literal_error", "enum") and where in self._fields
 
@@ -115,10 +118,10 @@ def _explain(first: Any, text: str) -> str:
 
 
 def _make_strict(schema: dict[str, Any]) -> bool:
-    """Bring a schema into OpenAI's strict form, in place; False where it has none.
+    """Convert a schema to OpenAI's strict form, in place; return False if it has none.
 
     Strict schemas list every property as required, forbid others and have no defaults; an
-    object with free keys (`dict`) cannot be written so (OpenAI guide "Structured outputs",
+    object with free keys (`dict`) has no strict form (OpenAI guide "Structured outputs",
     section "Supported schemas").
     """
     strict = True

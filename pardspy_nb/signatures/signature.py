@@ -1,4 +1,4 @@
-"""Signatures: what one row means. Built, declared as a class, or read from a string."""
+"""Signatures: inputs and outputs of a row. Built, declared as a class, or read from a string."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Signature:
 
     @property
     def instructions(self) -> str:
-        """What the model is told to do; made from the field names when none were given."""
+        """The task for the model; made from the field names if no instructions were given."""
         if self._instructions:
             return self._instructions
         return f"Given {', '.join(self._inputs)}, produce {', '.join(self._outputs)}."
@@ -119,8 +119,8 @@ class Signature:
     ) -> Signature:
         """A new signature with an output that takes one of `labels`.
 
-        An answer in other case or with white space around it, or one of `aliases`, counts as
-        its label.
+        An answer counts as a label if it differs only in case or surrounding white space, or if
+        it is one of `aliases`.
         """
         if isinstance(labels, str) or not labels:
             raise ValueError(f"labels of {name!r} must be a non-empty list of strings")
@@ -132,7 +132,7 @@ class Signature:
         )
 
     def with_instructions(self, instructions: str) -> Signature:
-        """The same fields under other instructions."""
+        """The same fields with other instructions."""
         return Signature(instructions, self._inputs.values(), self._outputs.values())
 
     def with_output_first(self, field: Field) -> Signature:
@@ -190,7 +190,8 @@ def _parse_fields(text: str) -> list[Field]:
 
 
 def _parse_type(node: ast.expr | None) -> Any:
-    """The type an annotation names. Walks the tree: a string is data, so it is never eval'ed."""
+    """The type that an annotation names. Walks the syntax tree, because a string is data: it is
+    never evaluated."""
     if node is None:
         return str
     if isinstance(node, ast.Name) and node.id in _STRING_TYPES:

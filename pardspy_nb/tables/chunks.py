@@ -1,4 +1,4 @@
-"""A long input, part by part, so that no more than some parts are at hand at a time."""
+"""A long input, read chunk by chunk, so that only a few chunks are in memory at a time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ from .results import Results
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PART_ROWS = 2000  # input rows; a part with its answers is some megabytes
+PART_ROWS = 2000  # input rows; a chunk with its answers takes some megabytes
 
 
 class Chunk(NamedTuple):
-    """Neighbouring input rows and what became of them.
+    """Neighbouring input rows and their results.
 
-    `position` is that of its first row; `tasks` are its rows, samples counted singly; `table` has
-    the input's columns, to be carried along, None for a stream, whose inputs the results keep.
+    Attributes:
+        position: the position of the first row.
+        tasks: the number of rows, each sample counted as one.
+        table: the input's columns, which are copied to the output; None for a stream, whose
+            inputs are in `results`.
+        results: the settled rows.
     """
 
     position: int
@@ -35,8 +39,8 @@ class Chunk(NamedTuple):
     results: Results
 
     def finished(self, outputs: Mapping[str, Field], names: list[str], repeat: int) -> pa.Table:
-        """Its rows, in order: carried columns as they came, then the run's own. `names` are the
-        inputs where there is no table."""
+        """The chunk's rows, in order: the input's columns unchanged, then the run's columns.
+        `names` are the inputs of a chunk without a table."""
         import pyarrow as pa
 
         places = self.results.order()
@@ -53,32 +57,32 @@ class Chunk(NamedTuple):
 def part_of_table(
     table: pa.Table, position: int, inputs: Inputs, *, repeat: int, columns: Mapping[str, str]
 ) -> tuple[Chunk, Iterator[Row]]:
-    """A part of a table that begins at this position, and its rows. ValueError names rows that
+    """A chunk of a table, beginning at `position`, and its rows. A ValueError names the rows that
     have a missing or a wrong value."""
     feeds = feeding(table.column_names, inputs, columns)
     values = {name: table.column(column).to_pylist() for name, column in feeds.items()}
     rows = part_of(values, table.num_rows, inputs, repeat, position)
     renamed = [(n, c) for n, c in feeds.items() if n not in table.column_names]
-    for name, column in renamed:  # as in the frame, an input stands under its own name
+    for name, column in renamed:  # as in the frame, the column has the input's name
         table = table.append_column(name, table.column(column))
     return Chunk(position, table.num_rows * repeat, table, Results({})), rows
 
 
 class Chunks:
-    """An input in parts, which are read as their rows are pulled.
+    """An input in chunks. A chunk is read when its first row is pulled.
 
     Args:
         source: a path to a .parquet, .csv or .jsonl, a table, or an iterator of dicts.
         repeat, columns: as in `Options`.
 
     Attributes:
-        batch: its rows, to be run.
-        columns: a table's columns, which are carried along; empty for a stream.
-        open: the parts with rows pulled and not let go, by their numbers.
+        batch: the rows to run.
+        columns: the table's columns, which are copied to the output; empty for a stream.
+        open: the chunks in memory (rows were pulled, the chunk is not written yet), by number.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.
-        FileNotFoundError, ValueError, TypeError: an input that cannot be read.
+        FileNotFoundError, ValueError, TypeError: the input cannot be read.
     """
 
     def __init__(
@@ -103,12 +107,12 @@ class Chunks:
 
     @property
     def empty(self) -> Chunk:
-        """A part without rows, in the input's columns."""
+        """A chunk without rows, with the input's columns."""
         return Chunk(0, 0, self._no_rows, Results())
 
     @property
     def tasks(self) -> int:
-        """Rows of a part, samples counted singly; the last may have fewer."""
+        """Rows of a chunk, each sample counted as one; the last chunk may have fewer."""
         return PART_ROWS * self._repeat
 
     def _of_stream(self, rows: Iterator[Row]) -> Iterator[Row]:
@@ -132,7 +136,8 @@ class Chunks:
 
 
 def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Table]]:
-    """(rows, tables of `PART_ROWS` rows, the last with fewer, at least one)."""
+    """The number of rows (None if unknown), and the input as tables of `PART_ROWS` rows. There is
+    at least one table; the last one may have fewer rows."""
     import pyarrow as pa
 
     if not isinstance(source, str | Path):
@@ -162,7 +167,7 @@ def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Tabl
 
 
 def _without_views(table: pa.Table) -> pa.Table:
-    """Text and bytes in the layout that rows can be taken from."""
+    """The table with text and bytes in a layout that supports `take`; view layouts do not."""
     import pyarrow as pa
 
     plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
@@ -171,7 +176,8 @@ def _without_views(table: pa.Table) -> pa.Table:
 
 
 def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Tables of `PART_ROWS` rows, whatever the sizes of the given; an empty one if all are."""
+    """The same rows in tables of `PART_ROWS` rows; one empty table if all given tables are
+    empty."""
     import pyarrow as pa
 
     held: list[pa.Table] = []

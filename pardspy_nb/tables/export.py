@@ -1,4 +1,4 @@
-"""Results for other tools, with what is known of the run: polars, pyarrow, files."""
+"""Results for other tools (polars, pyarrow, files), with the run's metadata."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NEEDS = {
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of result that could not be made, before anything is paid for.
+    """Refuse a kind of result that cannot be made, before anything is paid for.
 
     Raises:
-        ModuleNotFoundError: its library is not installed.
+        ModuleNotFoundError: the library of this kind is not installed.
     """
     for library in _NEEDS[kind]:
         if importlib.util.find_spec(library) is None:
@@ -32,22 +32,24 @@ def check_kind(kind: str) -> None:
 
 
 def convert(df: pd.DataFrame, kind: str) -> Any:
-    """A result frame as the kind of table that was asked for: as it is, `as_arrow`, `as_polars`."""
+    """A result frame as the requested kind of table: unchanged, `as_arrow` or `as_polars`."""
     if kind == "pyarrow":
         return as_arrow(df)
     return as_polars(df) if kind == "polars" else df
 
 
 def as_arrow(df: pd.DataFrame) -> pa.Table:
-    """A result frame as a pyarrow table. Its schema's metadata have `df.attrs`, where pandas looks
-    for them; an index that says something becomes a column; values that no column can hold become
-    JSON."""
+    """A result frame as a pyarrow table.
+
+    `df.attrs` is in the schema's metadata, where pandas looks for it. An index other than
+    0, 1, 2, … becomes a column. Values that no column type can hold become JSON.
+    """
     return _table(_indexed(df), index=False)
 
 
 def as_polars(df: pd.DataFrame) -> Any:
-    """A result frame as a polars one, labels as `Enum`. It has no place for what is known of the
-    run: that stays in `df.attrs`."""
+    """A result frame as a polars frame, labels as `Enum`. A polars frame has no place for the run's
+    metadata, which stays in `df.attrs`."""
     import polars as pl
 
     frame: Any = pl.from_arrow(as_arrow(df))
@@ -61,7 +63,7 @@ def as_polars(df: pd.DataFrame) -> Any:
 
 
 def to_parquet(df: pd.DataFrame, path: Path) -> Path:
-    """Write a result as a parquet file; `pd.read_parquet` gives it back with its `attrs`."""
+    """Write a result as a parquet file; `pd.read_parquet` restores it with its `attrs`."""
     import pyarrow.parquet as pq
 
     pq.write_table(_table(df, index=None), path)
@@ -69,8 +71,8 @@ def to_parquet(df: pd.DataFrame, path: Path) -> Path:
 
 
 def to_csv(df: pd.DataFrame, path: Path) -> Path:
-    """Write a result as text, and what is known of the run beside it; where that is. Values that
-    are no text, number or date are JSON."""
+    """Write a result as CSV and the run's metadata in a file beside it; return the path of the
+    metadata file. Values other than text, numbers and dates are written as JSON."""
     shown = _indexed(df)
     objects = [name for name, column in shown.items() if column.dtype == object]
     shown.assign(**{str(name): _as_text(shown[name]) for name in objects}).to_csv(path, index=False)
@@ -78,7 +80,7 @@ def to_csv(df: pd.DataFrame, path: Path) -> Path:
 
 
 def to_jsonl(df: pd.DataFrame, path: Path) -> Path:
-    """The same, with a JSON object a row."""
+    """As `to_csv`, with one JSON object per row."""
     shown = _indexed(df).astype(object)
     shown = shown.where(shown.notna(), None)
     with path.open("wb") as file:
@@ -102,7 +104,7 @@ def _table(df: pd.DataFrame, *, index: bool | None) -> pa.Table:
 
 
 def _columnar(df: pd.DataFrame) -> pd.DataFrame:
-    """The same with columns that no table has a type for as JSON."""
+    """The frame, with columns that no table has a type for written as JSON."""
     odd = {str(n): _as_text(column) for n, column in df.items() if not _has_a_type(column)}
     return df.assign(**odd)
 
@@ -114,15 +116,17 @@ def _has_a_type(column: pd.Series[Any]) -> bool:
         kind = pa.array(column, from_pandas=True).type
     except (pa.ArrowException, NotImplementedError, OverflowError, TypeError, ValueError):
         return False
-    return not (pa.types.is_struct(kind) and kind.num_fields == 0)  # which no file holds
+    # no file can hold a struct without fields
+    return not (pa.types.is_struct(kind) and kind.num_fields == 0)
 
 
 def _as_text(column: pd.Series[Any]) -> Any:
     def text(value: Any) -> Any:
         if value is None or isinstance(value, str):
             return value
-        told = _json(value).decode()
-        return json.loads(told) if told.startswith('"') else told  # what is a text in JSON
+        written = _json(value).decode()
+        is_string = written.startswith('"')  # a JSON string is written without its quotes
+        return json.loads(written) if is_string else written
 
     values = column.astype(object)
     return pd.array([text(value) for value in values.where(values.notna(), None)], dtype="str")
@@ -135,7 +139,7 @@ def _json(value: Any) -> bytes:
 
 
 def _indexed(df: pd.DataFrame) -> pd.DataFrame:
-    """The frame with an index that says something as its first columns."""
+    """The frame with its index as the first columns, unless the index is 0, 1, 2, …."""
     index = df.index
     if isinstance(index, pd.RangeIndex) and (index.start, index.step) == (0, 1):
         return df

@@ -1,4 +1,4 @@
-"""Events to a DataFrame, one row per completion. The only importer of pandas."""
+"""Results to a DataFrame, one row per completion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def build(
     """The frame of the rows at these places of `results`, with the input's index.
 
     Columns: inputs (all columns of an input table), outputs, `sample` (with `repeat` > 1),
-    outcome (`repaired` where an answer was), time (ms; `started_at` UTC), usage (tokens, USD).
+    outcome (`repaired` only if an answer was repaired), time (ms; `started_at` in UTC), usage
+    (tokens, USD).
     """
     at = np.asarray(places, dtype=np.int64)
     positions = _numbers(results.positions)[at]
@@ -48,8 +49,8 @@ def build(
 
 
 def objects_to_text(df: pd.DataFrame, outputs: Mapping[str, Field]) -> None:
-    """Write values that no file has a type for as text, in place; dates and lists of plain values
-    stay."""
+    """Replace values that no file has a type for with text, in place. Dates and lists of plain
+    values stay unchanged."""
     for name, column in df.items():
         field = outputs.get(str(name))
         if column.dtype == object and not (field is not None and field.is_columnar):
@@ -57,7 +58,7 @@ def objects_to_text(df: pd.DataFrame, outputs: Mapping[str, Field]) -> None:
 
 
 def to_text(df: pd.DataFrame, name: str, field: Field | None) -> None:
-    """Write a column's values as text, in place: JSON, where its field is declared."""
+    """Replace a column's values with text, in place: JSON if the field is declared."""
 
     def text(value: Any) -> Any:
         if value is None or isinstance(value, str):
@@ -68,7 +69,7 @@ def to_text(df: pd.DataFrame, name: str, field: Field | None) -> None:
 
 
 def order_of(df: pd.DataFrame) -> int:
-    """A number that tells whether rows have come, gone or moved since it was last taken."""
+    """A checksum of the index. It changes when rows are added, removed or moved."""
     hashes = pd.util.hash_pandas_object(df.index, index=False).to_numpy()
     return zlib.crc32(hashes.tobytes())
 
@@ -87,7 +88,7 @@ def _index(index: Any, positions: Any) -> Any:
 
 
 def _numbers(column: Any) -> Any:
-    """A copy of an array's numbers; what is there may grow on."""
+    """A copy of an array's numbers, because the run may still append to the array."""
     return np.array(column)
 
 
@@ -127,9 +128,9 @@ def _infer(values: list[Any]) -> Any:
 def _array(values: list[Any], dtype: Any) -> Any:
     try:
         return pd.array(values, dtype=dtype)
-    except UnicodeEncodeError:  # half a surrogate pair, which no text column or file can hold
+    except UnicodeEncodeError:  # a lone surrogate, which no text column or file can hold
         return pd.array([None if v is None else writable(v) for v in values], dtype=dtype)
-    except (OverflowError, TypeError, ValueError):  # 2**70 is no Int64
+    except (OverflowError, TypeError, ValueError):  # 2**70 does not fit Int64
         return _objects(values)
 
 
@@ -185,10 +186,11 @@ _NO_USAGE = Usage(None, None, None, None)
 
 
 def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
-    """The metrics of the run that made `df`; those of its rows where `attrs` were lost (merge,
-    csv) or rows came or went since (filter, concat).
+    """The metrics of the run that made `df`.
 
-    From rows alone, `elapsed_s` spans the first start to the last end and `max_in_flight` is 0.
+    They are computed from the rows if `attrs` was lost (merge, csv) or if rows were added or
+    removed since (filter, concat). Then `elapsed_s` is the time from the first start to the last
+    end, and `max_in_flight` is 0.
     """
     about = df.attrs.get("pardspy", {})
     kept = about.get("metrics")
@@ -198,7 +200,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
     counts = df["status"].value_counts()
     ok = df["status"] == "ok"
     cached = df["cached"].eq(True)
-    began = pd.to_datetime(df["started_at"], utc=True, format="ISO8601")  # text, from a csv
+    began = pd.to_datetime(df["started_at"], utc=True, format="ISO8601")  # a csv has text
     ends = began + pd.to_timedelta(df["latency_ms"] + df["waited_ms"], unit="ms")
     span = (ends.max() - began.min()).total_seconds()
     elapsed = 0.0 if pd.isna(span) else float(span)

@@ -1,4 +1,4 @@
-"""The true labels of a run's rows, where the user knows them."""
+"""The true labels of a run's rows, if the user gives them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from .inputs import RowBatch
 
 
 def truths_of(truth: Any, batch: RowBatch, outputs: Mapping[str, Field]) -> dict[str, list[Any]]:
-    """The true labels by output and position, spelled as the labels are; None where there is none.
+    """The true labels by output and position, in the spelling of the output's labels; None for a
+    row without a true label.
 
     Args:
         truth: see `Options`.
-        outputs: those that the module declares.
+        outputs: the outputs that the module declares.
 
     Raises:
-        ValueError: no such column or output, not one label a row, or none that is one of the
-            output's.
+        ValueError: there is no such column or output, the number of labels is not the number of
+            rows, or no true label is a label of the output.
     """
     if truth is None:
         return {}
@@ -26,21 +27,21 @@ def truths_of(truth: Any, batch: RowBatch, outputs: Mapping[str, Field]) -> dict
         classes = [name for name, field in outputs.items() if field.labels is not None]
         if len(classes) != 1:
             raise ValueError(
-                f"truth is of which output? The module has the class outputs {classes}"
-                ": truth={'…': 'column'}"
+                "truth does not name its output, and the module has the class outputs "
+                f"{classes}: pass truth={{'…': 'column'}}"
             )
         truth = {classes[0]: truth}
     if outputs and (unknown := [name for name in truth if name not in outputs]):
         raise ValueError(f"truth names {unknown}; the module has {list(outputs)}")
     if batch.positions is None:
-        raise ValueError("truth needs rows that are all at hand; pass a list or a table")
+        raise ValueError("truth needs rows that are all at hand: pass a list or a table")
     rows = batch.positions
     return {name: _labels(of, batch, rows, outputs.get(name)) for name, of in truth.items()}
 
 
 def by_index(labels: Any, index: Any) -> Any:
-    """A Series in the order of the rows, where it names the same rows in another order; anything
-    else as it is, by position."""
+    """A Series with the same index values in another order is put in the order of the rows.
+    Anything else is returned unchanged and is matched by position."""
     own: Any = getattr(labels, "index", None)
     if index is None or not hasattr(labels, "reindex") or own.equals(index):
         return labels
@@ -63,7 +64,7 @@ def _labels(of: Any, batch: RowBatch, rows: int, field: Field | None) -> list[An
     if field is not None and field.labels is not None and known and not known & {*field.labels}:
         raise ValueError(
             f"the true labels {sorted(map(str, known))[:5]} and those of {field.name!r} "
-            f"{list(field.labels)[:5]} have none in common; give one the names of the other: "
+            f"{list(field.labels)[:5]} have none in common; translate the true labels: "
             "truth=df['…'].map({…: …})"
         )
     return spelled

@@ -1,4 +1,4 @@
-"""Any input shape in, an iterator of rows out; bad input is refused before a call is made."""
+"""Any input shape in, an iterator of rows out. Bad input is refused before a call is made."""
 
 from __future__ import annotations
 
@@ -13,29 +13,38 @@ _SHOWN = 5
 
 
 class Listener(Protocol):
-    """Where the rows depend on what becomes of those before.
+    """Receives the run's events, where later rows depend on the results of earlier rows.
 
     Attributes:
-        least: rows there are at least; None where that is not known.
+        least: the least possible number of rows; None if it is not known.
     """
 
     least: int | None
 
     def hear(self, event: Event) -> None:
-        """See what happened; on the loop's thread, so be quick."""
+        """Take an event. Called on the event loop's thread, so it must be quick."""
 
     def close(self) -> None:
-        """The run is being given up: keep nobody waiting. From any thread."""
+        """The run is abandoned: wake every waiting thread. May be called from any thread."""
 
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Rows to run. `total` counts rows times samples, None for a stream; `table` and `index`
-    are the input's own, to be carried along; `names` are the inputs in order, `columns` their
-    values by position, where all are at hand. Rows that come `in_parts` are let go part by part,
-    and those never pulled are not named. `positions` counts input rows, None where they are not at
-    hand. A `listener` is told of the run's events, and decides by
-    them which rows come."""
+    """Rows to run.
+
+    Attributes:
+        rows: the rows; each is pulled once.
+        total: the number of rows times samples; None for a stream.
+        names: the inputs, in order.
+        table, index: the input's table and index, which are copied to the result.
+        blocking: whether pulling a row may wait.
+        repeat: samples per row.
+        columns: the inputs' values by position, if all rows are in memory.
+        in_parts: whether the rows come in chunks, each dropped from memory once it is written;
+            rows that were never pulled are not in the result.
+        positions: the number of input rows; None if they are not all in memory.
+        listener: receives the run's events and decides from them which rows follow.
+    """
 
     rows: Iterator[Row]
     total: int | None
@@ -51,7 +60,7 @@ class RowBatch:
 
     @property
     def names_rest(self) -> bool:
-        """Whether rows that are never pulled have a place in the result."""
+        """Whether rows that were never pulled are in the result."""
         return self.positions is not None and not self.in_parts
 
 
@@ -67,10 +76,10 @@ def expand(
 
     Raises:
         ValueError: unequal lengths, missing or unknown inputs, missing or wrong values.
-        TypeError: a shape that cannot be read.
+        TypeError: a shape that is not supported.
     """
     if columns and not _is_table(data):
-        raise ValueError("columns= names DataFrame columns; rename the inputs instead")
+        raise ValueError("columns= works only with a table; rename the inputs instead")
     if _is_table(data):
         return _from_table(data, inputs, repeat, columns or {})
     if isinstance(data, Mapping):
@@ -101,7 +110,7 @@ def again(
     samples: Sequence[int],
     columns: Mapping[str, str] | None,
 ) -> RowBatch:
-    """The rows of a table once more, the i-th under its number and sample number."""
+    """The rows of a table for another run. The i-th row gets the i-th number and sample number."""
     batch = _from_table(table, inputs, 1, columns or {})
     rows = (
         row._replace(number=number, sample=sample)
@@ -115,7 +124,7 @@ def _is_table(data: Any) -> bool:
 
 
 def _as_list(value: Any) -> list[Any] | None:
-    """A list of a list, tuple, range, Series, array or pyarrow column; None for a scalar."""
+    """A list, tuple, range, Series, array or pyarrow column as a list; None for a scalar."""
     if isinstance(value, str | bytes | Mapping):
         return None
     if isinstance(value, list | tuple | range):
@@ -140,7 +149,7 @@ def _only_input(inputs: Inputs) -> str:
 
 
 def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) -> dict[str, str]:
-    """Which of a table's columns feeds which input. ValueError where one is missing."""
+    """The table column of each input, by input. ValueError if a column is missing."""
     if len(set(names)) < len(names):
         raise ValueError("the DataFrame has columns of the same name")
     if unknown := [n for n in columns if n not in inputs.fields and not inputs.open]:
@@ -154,7 +163,7 @@ def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) ->
     feeding = {n: columns.get(n, n) for n in taken if columns.get(n, n) in names}
     if missing := [n for n in inputs.required if n not in feeding]:
         raise ValueError(
-            f"the table has no column for {missing}; it has {names}: say which one it is with "
+            f"the table has no column for {missing}; it has {names}: name the column with "
             f"columns={{{missing[0]!r}: …}}"
         )
     return feeding
@@ -169,8 +178,8 @@ def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, s
 def part_of(
     values: Mapping[str, list[Any]], length: int, inputs: Inputs, repeat: int, first: int
 ) -> Iterator[Row]:
-    """The rows of a part of a table that begins at position `first`. ValueError names those that
-    have a missing or a wrong value."""
+    """The rows of a table's chunk that begins at position `first`. A ValueError names the rows
+    that have a missing or a wrong value."""
     batch = _from_columns(values, length, inputs, 1, first=first)
     rows = (row.inputs for row in batch.rows)
     return _samples(rows, repeat, first)
@@ -204,7 +213,7 @@ def _from_mapping(data: Mapping[str, Any], inputs: Inputs, repeat: int) -> RowBa
 
 
 def _is_one_value(values: list[Any], field: Field | None) -> bool:
-    """Whether a list is one row's value: its field is a list and its items are none."""
+    """Whether a list is one row's value: the field is a list, and no item is itself a list."""
     return bool(
         field and field.is_listlike and not any(isinstance(v, list | tuple) for v in values)
     )

@@ -1,4 +1,4 @@
-"""A frame brought up to date with the rows that ran again."""
+"""Updates a result frame with the rows that ran again."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SUMS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost
 
 
 def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
-    """Put the rows of `again` in their places `at` of `df`, which is changed.
+    """Write the rows of `again` into `df`, in place, at the positions `at`.
 
-    Attempts, tokens and cost are those of both runs, because both were billed; everything else
-    is the later run's. A row it did not ask keeps what it had.
+    Attempts, tokens and cost are summed over both runs, because both were billed. All other values
+    are those of the later run. A row that the later run did not ask keeps its old values.
     """
     asked = np.asarray((again["attempts"] > 0) | again["status"].isin(["ok", "failed"]))
     before, about = metrics_of(df), dict(df.attrs.get("pardspy", {}))
-    if about.get("order") != order_of(df):  # rows came, went or moved: the places are not theirs
+    if about.get("order") != order_of(df):  # rows were added, removed or moved: places are wrong
         about["rows_by_source"] = {}
     later = again.attrs["pardspy"]
     again, taken = again[asked], [place for place, ran in zip(at, asked, strict=True) if ran]
@@ -54,7 +54,7 @@ def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
 
 
 def _added(old: pd.Series, new: pd.Series) -> pd.Series:
-    """Sums; what one of the two did not report is what the other did."""
+    """Sums; if only one of the two runs reported a value, that value."""
     return (old + new).fillna(new).fillna(old)
 
 
@@ -71,7 +71,8 @@ def _placed(old: pd.Series | None, rows: int, at: list[int], new: pd.Series) -> 
 
 
 def _cast(old: pd.Series, new: pd.Series) -> pd.Series:
-    """The old values as the new ones' type (they may be a csv's), where nothing is lost by it."""
+    """The old values in the new values' type, unless a value is lost. Old values from a csv have
+    other types."""
     try:
         if isinstance(new.dtype, pd.DatetimeTZDtype):
             cast = pd.to_datetime(old, utc=True, format="ISO8601").astype(new.dtype)
@@ -85,9 +86,9 @@ def _cast(old: pd.Series, new: pd.Series) -> pd.Series:
 def _brought_up_to_date(
     about: dict[str, Any], later: dict[str, Any], taken: list[int], asked: Any
 ) -> dict[str, Any]:
-    """What made which rows, now."""
+    """The run's metadata, with the sources of the rows after the retry."""
     by_source = {source: places(of) for source, of in about.get("rows_by_source", {}).items()}
-    number = np.cumsum(asked) - 1  # of a row of the later run among those it asked
+    number = np.cumsum(asked) - 1  # by row of the later run: its number among the asked rows
     for source, of in later["rows_by_source"].items():
         new = [taken[number[place]] for place in places(of) if asked[place]]
         by_source[source] = sorted([*by_source.get(source, []), *new])
@@ -102,7 +103,7 @@ def _brought_up_to_date(
 
 
 def _of_rows(df: pd.DataFrame) -> ParallelMetrics:
-    """The figures that rows alone tell."""
+    """The metrics computed from the rows alone, without `attrs`."""
     bare = df.copy(deep=False)
     bare.attrs = {}
     return metrics_of(bare)
@@ -123,7 +124,8 @@ def _both(before: ParallelMetrics, rows: ParallelMetrics, later: dict[str, Any])
 
 
 def _judged(before: Any, later: Any) -> dict[str, tuple[int, int]] | None:
-    """Right answers and all that were compared, of both runs: a row is answered in one of them."""
+    """Right answers and compared answers, summed over both runs. No row counts twice, because each
+    row is answered in one run only."""
     if before is None and later is None:
         return None
     names = dict.fromkeys([*(before or {}), *(later or {})])
@@ -132,7 +134,7 @@ def _judged(before: Any, later: Any) -> dict[str, tuple[int, int]] | None:
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Ascending numbers in short: `0-11,13`."""
+    """Ascending numbers as ranges: `0-11,13`."""
     parts: list[list[int]] = []
     for n in numbers:
         if parts and n == parts[-1][1] + 1:
@@ -143,7 +145,7 @@ def spans(numbers: Sequence[int]) -> str:
 
 
 def places(spans: str) -> list[int]:
-    """The numbers that `spans` put in short."""
+    """The numbers that `spans` wrote as ranges."""
     found: list[int] = []
     for part in filter(None, spans.split(",")):
         first, _, last = part.partition("-")

@@ -1,5 +1,5 @@
-"""A parquet file whose columns may turn out otherwise on the way: it is written in segments of one
-schema each, which in the end are one file."""
+"""A parquet file whose schema may change while rows arrive. Each schema gets a segment; at the end
+the segments become one file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ROWS_AT_A_TIME = 20_000
 
 
 def to_arrow(df: pd.DataFrame, outputs: Mapping[str, Field], *, index: bool = False) -> pa.Table:
-    """A frame as a table, with its index if that says something. A column of mixed values, or of
-    such as no file can hold, becomes text."""
+    """A frame as a table; with `index=True` also its index, unless that is a plain range. A column
+    of mixed values, or of values that no file can hold, becomes text."""
     import pyarrow as pa
 
     keep = None if index else False
@@ -39,7 +39,8 @@ def to_arrow(df: pd.DataFrame, outputs: Mapping[str, Field], *, index: bool = Fa
 
 
 def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
-    """Both tables' columns; an own one replaces a carried one of its name, in its place."""
+    """The columns of both tables. A column of `own` replaces the column of the same name in
+    `carried`, at the same position."""
     columns = dict(zip(carried.column_names, carried.columns, strict=True))
     fields = {f.name: f for f in carried.schema}
     columns |= dict(zip(own.column_names, own.columns, strict=True))
@@ -51,7 +52,7 @@ def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
 
 
 class ParquetSegments:
-    """Writes tables to `path`, whose names and types may differ from one to the next."""
+    """Writes tables to `path`. Column names and types may differ from table to table."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -69,7 +70,7 @@ class ParquetSegments:
         """Append the rows of a table."""
         import pyarrow.parquet as pq
 
-        if self._folder is None:  # beside the target, so that it can be moved there
+        if self._folder is None:  # beside the target, so that the file can be moved there
             self._folder = tempfile.TemporaryDirectory(
                 prefix=f".{self._path.name}.", suffix=".part", dir=self._path.parent
             )
@@ -87,13 +88,13 @@ class ParquetSegments:
             self._writer = None
 
     def close(self, about: Mapping[str, Any], *, complete: bool) -> Path:
-        """Make one file of all, and return its path: the target, or beside it if the rows are not
-        complete."""
+        """Join the segments into one file and return its path. If the rows are not complete, the
+        file is beside the target."""
         import pyarrow.parquet as pq
 
         self._end_segment()
         assert self._folder is not None
-        attrs = json.dumps({"pardspy": about}, default=str).encode()  # where pandas looks for them
+        attrs = json.dumps({"pardspy": about}, default=str).encode()  # the key where pandas looks
         schema = one_schema(self._schemas)
         schema = schema.with_metadata({**(schema.metadata or {}), b"PANDAS_ATTRS": attrs})
         whole = Path(self._folder.name) / "whole.parquet"
@@ -116,15 +117,15 @@ class ParquetSegments:
                 yield pa.Table.from_batches([batch])
 
     def drop(self) -> None:
-        """Leave nothing behind but the target."""
+        """Remove the temporary files; the target stays."""
         self._end_segment()
         if self._folder is not None:
             self._folder.cleanup()
 
 
 def one_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """The columns of all, in their order, each of a type that holds what any of them holds: a
-    number where all are numbers, else text."""
+    """The columns of all schemas, in order. A column has a type that holds the values of every
+    schema: a number type if all its types are numbers, else text."""
     import pyarrow as pa
 
     names: list[str] = []
@@ -174,7 +175,7 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
         column = table.column(field.name)
         try:
             columns.append(column.cast(field.type))
-        except pa.ArrowException:  # lists, structs and the like, as text
+        except pa.ArrowException:  # lists, structs and similar values become text
             spelled = [
                 v if v is None or isinstance(v, str) else json.dumps(v, default=str)
                 for v in column.to_pylist()
@@ -184,16 +185,17 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _pandas(*schemas: pa.Schema, names: set[str] | None = None) -> dict[bytes, bytes]:
-    """What pandas needs to know to read columns back as they were; of each the first schema's."""
+    """The metadata that pandas needs to restore the columns. For each column the first schema that
+    has it counts."""
     known: dict[str, Any] = {}
     head: dict[str, Any] = {}
     index: list[str] = []
     for schema in schemas:
-        told = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
-        head = head or told
-        levels = [n for n in told.get("index_columns", ()) if isinstance(n, str)]
+        stored = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        head = head or stored
+        levels = [n for n in stored.get("index_columns", ()) if isinstance(n, str)]
         index = index or [n for n in levels if n in schema.names]
-        for column in told.get("columns", ()):
+        for column in stored.get("columns", ()):
             name = column["field_name"]
             if name in schema.names and (names is None or name in names):
                 known.setdefault(name, column)

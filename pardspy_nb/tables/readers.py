@@ -1,4 +1,5 @@
-"""A path or another library's table, read as a frame; names that a run would write over."""
+"""Reads a path or another library's table as a frame; refuses columns that a run would
+overwrite."""
 
 from __future__ import annotations
 
@@ -18,12 +19,12 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 
 def as_table(data: Any) -> Any:
-    """A DataFrame of a file's path or of another library's table; anything else as it is.
+    """A file's path or another library's table as a DataFrame; anything else unchanged.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or not a .csv, .parquet or .jsonl.
     """
-    if hasattr(data, "to_delayed") and hasattr(data, "columns"):  # of Dask
+    if hasattr(data, "to_delayed") and hasattr(data, "columns"):  # a Dask DataFrame
         return data.compute()
     if isinstance(data, str | Path) and Path(data).is_dir():
         return pd.read_parquet(data)
@@ -32,7 +33,7 @@ def as_table(data: Any) -> Any:
         if reader is None:
             raise ValueError(
                 f"cannot read {str(data)!r}: a path ends in {', '.join(_READERS)}; "
-                "one input goes as {'name': value}"
+                "pass a single input as {'name': value}"
             )
         return reader(data)
     arrow = not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__")
@@ -42,7 +43,7 @@ def as_table(data: Any) -> Any:
 
 
 def read_parts(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataFrame]:
-    """A .csv or .jsonl in frames of so many rows; the columns in `texts` are read as text."""
+    """A .csv or .jsonl file in frames of `rows` rows; the columns in `texts` are read as text."""
     kinds = dict.fromkeys(texts, "str")
     try:
         if path.suffix.lower() == ".csv":
@@ -51,17 +52,21 @@ def read_parts(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataF
             yield from pd.read_csv(path, chunksize=rows, dtype=kinds)
         else:
             yield from pd.read_json(path, lines=True, chunksize=rows, dtype=kinds or None)
-    except ValueError as error:  # pandas' errors of parsing and of decoding are such
+    except ValueError as error:  # pandas' errors of parsing and decoding are ValueErrors
         raise ValueError(f"cannot read {str(path)!r}: {error}") from error
 
 
 def check_columns(table: Any, outputs: Iterable[str]) -> None:
-    """Refuse a table whose columns the run would write over."""
+    """Refuse a table with columns that the run would overwrite.
+
+    Raises:
+        ValueError: it has such columns.
+    """
     check_names(getattr(table, "columns", ()), outputs)
 
 
 def check_names(columns: Iterable[Any], outputs: Iterable[str]) -> None:
-    """The same, of the names alone."""
+    """As `check_columns`, for the column names alone."""
     taken = {*RESERVED, *outputs}
     if clash := [str(name) for name in columns if name in taken]:
         raise ValueError(

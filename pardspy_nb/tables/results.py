@@ -1,5 +1,5 @@
-"""The settled rows of a run, kept by column: a row takes a tenth of what its events would, and
-the frame's columns are nearly there."""
+"""The settled rows of a run, stored by column. A row takes a tenth of the memory of its events,
+and the frame's columns are quick to build."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NAN = float("nan")
 
 
 class Result(NamedTuple):
-    """One settled row. `outputs` is None unless it is ok; `latency_ms` is nan without an
-    attempt."""
+    """One settled row. `outputs` is None unless the status is "ok"; `latency_ms` is nan if there
+    was no attempt."""
 
     number: int
     inputs: dict[str, Any]
@@ -30,19 +30,20 @@ class Result(NamedTuple):
 
 
 class Results:
-    """Columns of settled rows, in order of completion; all have one length.
+    """Columns of settled rows, in order of completion. All columns have the same length.
 
     Attributes:
         numbers, positions, samples, attempts: as in `Row` and `RowFinished`.
-        codes: places in `STATUSES`.
+        codes: the statuses, as positions in `STATUSES`.
         latency_ms, queued_ms, waited_ms, started_at: as in `RowFinished`, nan for None.
-        outputs: by name; `ABSENT` where a row has none of that name.
-        usages, models, reasons: None where nothing was reported.
-        errors, origins, repairs: by place in the columns, where there is one.
-        inputs: None where the batch has them in `columns`.
+        outputs: by name; `ABSENT` if a row has no output of that name.
+        usages, models, reasons: None if nothing was reported.
+        errors, origins, repairs: by place in the columns; only rows that have one.
+        inputs: each row's inputs; None if the batch has them in `columns`.
 
     Args:
-        columns: the batch's inputs by name and position; None for a stream, whose are kept.
+        columns: the batch's inputs by name and position; None for a stream, whose inputs are
+            kept in `inputs`.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any]] | None = None) -> None:
@@ -64,7 +65,7 @@ class Results:
         return len(self.codes)
 
     def add(self, event: RowFinished) -> None:
-        """Enter one row."""
+        """Add one settled row."""
         row, status, answer, error, attempts, latency, queued, waited, started, usage = event
         place = len(self.codes)
         number, position, sample, inputs, _ = row
@@ -82,7 +83,7 @@ class Results:
             self.errors[place] = error
         if self.inputs is not None:
             self.inputs.append(inputs)
-        self.codes.append(_CODES[status])  # last: a row that counts is whole, for all threads
+        self.codes.append(_CODES[status])  # last, so that other threads see only complete rows
 
     def _add_answer(self, place: int, answer: Answer | None) -> None:
         if answer is None:
@@ -108,7 +109,7 @@ class Results:
                     column.append(ABSENT)
 
     def order(self) -> list[int]:
-        """The places, by the rows' numbers."""
+        """The places, sorted by row number."""
         return sorted(range(len(self)), key=self.numbers.__getitem__)
 
     def is_ok(self, place: int) -> bool:
@@ -120,8 +121,8 @@ class Results:
         status = STATUSES[self.codes[place]]
         outputs = None
         if status == "ok":
-            here = {name: column[place] for name, column in self.outputs.items()}
-            outputs = {name: value for name, value in here.items() if value is not ABSENT}
+            values = {name: column[place] for name, column in self.outputs.items()}
+            outputs = {name: value for name, value in values.items() if value is not ABSENT}
         return Result(
             self.numbers[place],
             self._inputs_at(place),
@@ -134,7 +135,7 @@ class Results:
         )
 
     def inputs_of(self, name: str, places: Sequence[int]) -> list[Any]:
-        """One input of the rows at these places; None where a row has none of that name."""
+        """One input of the rows at these places; None if a row has no input of that name."""
         if self.inputs is not None:
             return [self.inputs[place].get(name) for place in places]
         assert self._columns is not None

@@ -1,4 +1,4 @@
-"""Any input, read as rows."""
+"""Reads any supported input as rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_rows(
 
     Args:
         data: what the user passed.
-        inputs: what the module takes.
+        inputs: the inputs that the module takes.
         outputs: the columns that the run will write.
 
     Raises:

@@ -1,8 +1,9 @@
 """Samples of a row until their vote is decided.
 
-A row starts with as many samples as could decide it at best, all at once. From then on it gets
-the fewest that could, so none is asked that cannot matter: once the leading label's lead is more
-than the samples left, no further one changes the vote.
+A row starts with the smallest number of samples that can decide its vote, all at once. While the
+vote is open, the row gets the smallest number of further samples that can decide it. So no sample
+is asked that cannot matter: once the lead of the first label exceeds the samples left, no further
+sample changes the vote.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def needed(counts: Counter[Any], left: int) -> int:
 
 
 def _two(counts: Counter[Any]) -> tuple[int, int]:
-    """The votes of the two labels that lead."""
+    """The numbers of votes for the two leading labels."""
     best = [n for _, n in counts.most_common(2)]
     return best[0] if best else 0, best[1] if len(best) > 1 else 0
 
 
 class _Open:
-    """A row whose vote is open."""
+    """A row whose vote is not decided yet."""
 
     __slots__ = ("asked", "counts", "row", "settled")
 
@@ -48,12 +49,14 @@ class _Open:
 
 
 class SamplesUntilDecided:
-    """The samples of a batch's rows, as they turn out to be needed. An iterator that may wait;
-    it is told of the run's events from another thread.
+    """The samples of a batch's rows, as many as each vote needs. This iterator may wait for
+    results; it receives the run's events from another thread.
 
     Args:
-        rows: one a position.
-        positions: how many there are, None for a stream.
+        rows: one row per position.
+        most: samples per row at most.
+        output: the output that is voted on.
+        positions: the number of positions, None for a stream.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class SamplesUntilDecided:
                     self._changed.wait()
                 if self._next:
                     return self._next.popleft()
-            row = next(self._rows, None)  # a stream may wait: not while others are kept out
+            row = next(self._rows, None)  # outside the lock, because a stream may wait
             with self._changed:
                 if row is None:
                     self._exhausted = True
@@ -94,7 +97,7 @@ class SamplesUntilDecided:
         row.asked += more
 
     def hear(self, event: Event) -> None:
-        """See what came of a sample; at the end of the run wait for nothing more."""
+        """Count a settled sample; when the run has ended, stop waiting."""
         if isinstance(event, RowFinished):
             with self._changed:
                 self._count(event)
@@ -103,7 +106,7 @@ class SamplesUntilDecided:
             self.close()
 
     def close(self) -> None:
-        """Wait for nothing more."""
+        """Stop waiting for results: no further samples are added."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -128,7 +131,7 @@ class SamplesUntilDecided:
 
 
 def until_decided(batch: RowBatch, rule: UntilDecided, outputs: Mapping[str, Field]) -> RowBatch:
-    """A batch whose rows have as many samples as they need."""
+    """A batch whose rows have as many samples as their votes need."""
     output = output_voted_on(rule, outputs)
     if batch.total == 0:
         return replace(batch, repeat=rule.most)
@@ -149,7 +152,7 @@ def output_voted_on(rule: UntilDecided, outputs: Mapping[str, Field]) -> str:
     if rule.of is None and len(classes) != 1:
         raise ValueError(
             f"which output decides? The module has the class outputs {classes}: "
-            "repeat=pn.UntilDecided(of='…')"
+            "pass repeat=pn.UntilDecided(of='…')"
         )
     if rule.of is not None and outputs and rule.of not in outputs:
         raise ValueError(f"repeat: there is no output {rule.of!r}; there are {list(outputs)}")

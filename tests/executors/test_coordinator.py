@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 import pickle
 from typing import Any
 
+import pytest
 from support.simulated_cluster import World, simulate
 
 from pardspy_nb.core.errors import InvalidOutputError, RateLimitError

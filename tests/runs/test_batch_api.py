@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path

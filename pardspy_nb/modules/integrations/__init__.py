@@ -1,4 +1,4 @@
-"""Modules of other libraries: DSPy and LangChain. Neither is imported here."""
+"""Modules of other libraries: DSPy and LangChain. This package imports neither."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ from .langchain import from_runnable
 
 
 def adapt(module: Any) -> Foreign | None:
-    """What a module of another library is here; None if it is none of theirs."""
+    """The adapted form of a module of DSPy or LangChain; None for any other object."""
     dspy = sys.modules.get("dspy")
     if dspy is not None and isinstance(module, dspy.Module):
         return DspyModule(dspy, module).adapted()

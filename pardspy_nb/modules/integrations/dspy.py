@@ -1,4 +1,4 @@
-"""Modules of DSPy, as they are. DSPy is not imported: whoever has such a module has done so."""
+"""Adapts modules of DSPy. A user who has such a module has already imported DSPy."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ _HOPELESS = (
 
 
 class DspyModule:
-    """A `dspy.Module`, in the settings of whoever runs it (they are context variables, which
-    attempts inherit). Its LMs do not try again by themselves, so that each attempt is
-    counted; predictors with LMs of their own are copied for that, with their module."""
+    """A `dspy.Module`, run with the DSPy settings of the caller.
+
+    The settings are context variables, which attempts inherit. The LMs do not retry by themselves,
+    so that each attempt is counted. If predictors have their own LMs, the module is copied with its
+    predictors, and the copies get LMs without retries.
+    """
 
     def __init__(self, dspy: Any, module: Any) -> None:
         self._dspy, self._module, self._run_as = dspy, module, module
@@ -35,14 +38,14 @@ class DspyModule:
             for predictor in self._run_as.predictors():
                 if getattr(predictor, "lm", None) is not None:
                     predictor.lm = _without_retries(predictor.lm)
-        self._quiet: dict[int, tuple[Any, Any]] = {}  # LMs of the settings, and their copies
+        self._quiet: dict[int, tuple[Any, Any]] = {}  # LMs of the settings, with copies
         lms = [p.lm for p in own] or [dspy.settings.lm]
         self._lms = [lm for lm in lms if lm is not None]
 
     def adapted(self) -> Foreign:
-        """The module, described."""
+        """The module in its adapted form."""
         inputs, is_open, outputs = self._fields()
-        only_sync = self._dspy.BaseLM.aforward  # what an LM has that does not speak async
+        only_sync = self._dspy.BaseLM.aforward  # the method of LMs without async
         is_async = _has_its_async(type(self._module)) and not any(
             getattr(type(lm), "aforward", None) is only_sync for lm in self._lms
         )
@@ -61,7 +64,7 @@ class DspyModule:
         import inspect
 
         signature = getattr(self._module, "signature", None)
-        forward = inspect.signature(type(self._module).forward)  # DSPy warns of the instance's
+        forward = inspect.signature(type(self._module).forward)  # the class's, as DSPy warns
         parameters = list(forward.parameters.values())[1:]
         passes_on = all(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
         predictors = self._module.predictors()
@@ -99,8 +102,10 @@ class DspyModule:
 
 
 def _has_its_async(kind: type) -> bool:
-    """Whether the `aforward` of a class is of one with its `forward`: a subclass may have
-    overridden only one of them."""
+    """Whether the `aforward` of a class belongs to its `forward`.
+
+    A subclass may have overridden only one of the two.
+    """
     for base in kind.__mro__:
         if "aforward" in vars(base) or "forward" in vars(base):
             return "aforward" in vars(base)
@@ -108,8 +113,11 @@ def _has_its_async(kind: type) -> bool:
 
 
 class _Counted:
-    """A scope in which DSPy's calls are counted: tokens that its tracker is told of, and costs by
-    our table. An answer out of DSPy's own cache uses nothing."""
+    """A scope that counts DSPy's calls.
+
+    Tokens come from DSPy's usage tracker, costs from the price table of this package. An answer
+    from DSPy's own cache uses nothing.
+    """
 
     def __init__(self, dspy: Any, changes: dict[str, Any]) -> None:
         from dspy.utils.usage_tracker import UsageTracker
@@ -147,14 +155,14 @@ def _without_retries(lm: Any) -> Any:
 def _of(fields: Mapping[str, Any]) -> dict[str, Field]:
     made = {}
     for name, info in fields.items():
-        told = (info.json_schema_extra or {}).get("desc", "")
-        words = "" if told == f"${{{name}}}" else told  # DSPy's own placeholder
-        made[name] = typed_field(name, info.annotation, words)
+        given = (info.json_schema_extra or {}).get("desc", "")
+        description = "" if given == f"${{{name}}}" else given  # DSPy's own placeholder
+        made[name] = typed_field(name, info.annotation, description)
     return made
 
 
 def _explain(error: Any) -> None:
-    """Tell the engine what a DSPy error means for the next attempt."""
+    """Set the attributes of a DSPy error that decide whether and when the engine retries."""
     kind, status = type(error).__name__, getattr(error, "status", None)
     if not hasattr(error, "provider_code") or hasattr(error, "retryable"):
         return

@@ -1,4 +1,4 @@
-"""What a module of another library is here, and what its calls used."""
+"""The adapted form of another library's module, and the usage of its calls."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...signatures.fields import Field
 
 @dataclass(frozen=True)
 class Foreign:
-    """Another library's module, made ready.
+    """Another library's module, made ready for the engine.
 
     Attributes:
-        inputs: by name; `open` if it takes any other name too.
-        outputs: those it declares.
-        is_async: whether `ask` is.
-        ask: makes one attempt at a row's inputs; returns an `Answer`. What it used is recorded
-            (see `usage`), also where it fails.
+        inputs: by name; `open` if the module takes any other name too.
+        outputs: the outputs that the module declares.
+        is_async: whether `ask` is async.
+        ask: makes one attempt at a row's inputs and returns an `Answer`. The usage is recorded (see
+            `core.usage.record`), also if the attempt fails.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Foreign:
 
 
 def typed_field(name: str, kind: Any, description: str = "", *, optional: bool = False) -> Field:
-    """A field of this type; of any where ours knows no such type."""
+    """A field of this type; of type `Any` if `Field` does not support the type."""
     try:
         return Field(name, kind, description, optional)
     except TypeError:
@@ -47,7 +47,7 @@ def _rate(model: str) -> Rate | None:
 
 
 def usage_of(model: str, prompt: Any, completion: Any, total: Any, cached: Any) -> Usage:
-    """The usage of one call from reported tokens, at the price table's prices."""
+    """The usage of one call from its reported tokens, with prices from the price table."""
     known = isinstance(prompt, int) and isinstance(completion, int)
     rate = _rate(model) if known else None
     cached = cached if isinstance(cached, int) else 0

@@ -1,4 +1,4 @@
-"""Runnables of LangChain, as they are. LangChain is not imported: whoever has one has done so."""
+"""Adapts runnables of LangChain. A user who has a runnable has already imported LangChain."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from .external import Foreign, typed_field, usage_of
 
 
 def from_runnable(runnable: Any) -> Foreign:
-    """A runnable as a module."""
+    """A runnable in its adapted form."""
     schema = runnable.get_input_jsonschema()
     properties = schema.get("properties")
-    if properties is not None and set(properties) == {"root"}:  # what it calls one bare value
+    if properties is not None and set(properties) == {
+        "root"
+    }:  # LangChain's name for one bare value
         properties, schema = None, {"type": "any"}
     is_open = properties is None and "anyOf" not in schema and "type" not in schema
     names = list(properties or ([] if is_open else ["input"]))
     needed = schema.get("required", names)
     inputs = {n: Field(n, Any, optional=n not in needed) for n in names}
-    bare = properties is None and not is_open  # it takes one value, and no dict
+    bare = properties is None and not is_open  # the runnable takes one value, not a dict
     made = getattr(runnable, "OutputType", None)
     declared = getattr(made, "model_fields", None) or {}
     outputs = {n: typed_field(n, info.annotation) for n, info in declared.items()}
 
-    def given_to(inputs: Mapping[str, Any]) -> Any:
+    def argument_of(inputs: Mapping[str, Any]) -> Any:
         return inputs["input"] if bare else dict(inputs)
 
     def ask(inputs: Mapping[str, Any]) -> Answer:
         with _Metered() as meter:
-            return meter.answer(runnable.invoke(given_to(inputs), config=meter.config))
+            return meter.answer(runnable.invoke(argument_of(inputs), config=meter.config))
 
     async def ask_async(inputs: Mapping[str, Any]) -> Answer:
         with _Metered() as meter:
-            return meter.answer(await runnable.ainvoke(given_to(inputs), config=meter.config))
+            return meter.answer(await runnable.ainvoke(argument_of(inputs), config=meter.config))
 
-    # in threads where that can be: LangChain shares one async client between event loops, and
-    # what one loop leaves behind breaks the calls of the next
+    # calls run in threads if possible: LangChain shares one async client between event loops, and
+    # the connections of one loop break the calls of the next
     is_async = _is_only_async(runnable)
     return Foreign(
         type(runnable).__name__,
@@ -61,7 +63,7 @@ def _is_only_async(runnable: Any) -> bool:
 
 
 class _Metered:
-    """A scope that records what LangChain's callbacks tell of usage."""
+    """A scope that records the usage which LangChain's callbacks report."""
 
     def __init__(self) -> None:
         from langchain_core.callbacks import UsageMetadataCallbackHandler
@@ -86,15 +88,18 @@ class _Metered:
             )
 
     def answer(self, result: Any) -> Answer:
-        """A runnable's result."""
+        """The answer in a runnable's result."""
         model = next(iter(self._counter.usage_metadata), None)
-        told = getattr(result, "response_metadata", {})
-        return Answer(_values(result), model=model, finish_reason=told.get("finish_reason"))
+        metadata = getattr(result, "response_metadata", {})
+        return Answer(_values(result), model=model, finish_reason=metadata.get("finish_reason"))
 
 
 def _values(result: Any) -> dict[str, Any]:
-    """A runnable's result as outputs: a dict or pydantic object by its names, a message by its
-    text, anything else as `output`."""
+    """A runnable's result as outputs.
+
+    A dict or a pydantic object gives its values by name. A message gives its text as `output`, and
+    so does anything else.
+    """
     if isinstance(result, Mapping):
         return dict(result)
     fields = getattr(type(result), "model_fields", None)

@@ -1,1 +1,1 @@
-"""Where settled rows go, and how a run ended."""
+"""Collects a run's settled rows in a destination, and tells how the run ended."""

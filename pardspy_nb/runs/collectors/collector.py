@@ -1,4 +1,4 @@
-"""What a run has produced so far: its progress, its rows, and its end."""
+"""Collects what a run has produced so far: its progress, its rows and its end."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ..plan import RunPlan
 from .endings import error_class, explain
 
 Control = Callable[[Callable[[RunControls], None]], None]
-_MAX_ERRORS = 1000  # kept of rows that are not kept themselves
+_MAX_ERRORS = 1000  # kept if the rows themselves are not kept
 
 
 class Destination(Protocol):
-    """Where settled rows go.
+    """The place where settled rows go.
 
     Attributes:
         results: the rows that are kept in this process.
-        keeps_rows: whether that is all of them.
-        error: what kept rows from being written, None if nothing did.
+        keeps_rows: whether all rows are kept in this process.
+        error: the error that stopped the writing of rows, None if there was none.
     """
 
     results: Results
@@ -41,42 +41,42 @@ class Destination(Protocol):
     def keeps_rows(self) -> bool: ...
 
     def prepare(self, control: Control) -> None:
-        """Begin; called once, before the first row. `control` changes the run's settings."""
+        """Get ready; called once, before the first row. `control` changes the run's settings."""
 
     def add(self, event: RowFinished) -> None:
         """Take a settled row."""
 
     def is_settled(self) -> Callable[[int], bool]:
-        """Whether the row of a number has been taken, as things stand now."""
+        """A function that tells whether the row of a number has been taken by now."""
 
     def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
-        """The run is over. `about` says what is known of it, `is_whole` whether every row is
-        done."""
+        """Finish, because the run is over. `about` is the run's metadata; `is_whole` tells whether
+        every row is done."""
 
     def result(self, df: Any) -> Any:
-        """What the user gets for the run's frame. ParallelError if it cannot be made."""
+        """The user's result, made from the run's frame. ParallelError if it cannot be made."""
 
     @property
     def location(self) -> str:
-        """What holds the rows, empty for the frame."""
+        """The name of the place that holds the rows, empty for the frame."""
 
     def kept(self, remembers: bool) -> str:
-        """Where the rows of a run that ended early are, in words."""
+        """A phrase that tells where the rows of a run that ended early are."""
 
 
 class Collector:
     """Adds up the events of one run.
 
     Args:
-        plan: what the run is to do.
-        max_workers: rows in flight, to begin with.
-        destination: where settled rows go.
+        plan: the plan of the run.
+        max_workers: the number of rows in flight at the start.
+        destination: the place where settled rows go.
         remembers: tells whether answers are kept in a store.
 
     Attributes:
-        run: the run's id, which its frame bears, too.
+        run: the run's id, which is also in the metadata of its frame.
         progress: the accumulated state.
-        end: the last event, once it has come.
+        end: the event that ended the run; None before.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Collector:
         return self._destination.results
 
     def prepare(self, control: Control) -> None:
-        """Begin; called once, before the first event."""
+        """Get ready; called once, before the first event."""
         self._destination.prepare(control)
 
     def add(self, events: Iterable[Event]) -> None:
-        """Enter what happened."""
+        """Add events."""
         for event in events:
             self.progress.add(event)
             if isinstance(event, RowFinished):
@@ -128,7 +128,7 @@ class Collector:
             self._first_errors.append(event.error)
 
     def add_missing(self, ends: Iterable[Event]) -> None:
-        """Enter the ends of those rows that have none yet, and of the run if it has none."""
+        """Add those closing events whose row is not settled, or whose run has not ended."""
         is_settled = self._destination.is_settled()
         for event in ends:
             if isinstance(event, RowFinished):
@@ -138,7 +138,7 @@ class Collector:
             self.add([event] if is_new else [])
 
     def finish(self) -> None:
-        """The run is over: let the destination finish what it holds."""
+        """Close the destination, because the run is over."""
         reason = None if self.end is None else self.end.reason
         about = self._about(
             outputs=list(self._plan.module.outputs),
@@ -148,8 +148,8 @@ class Collector:
         self._destination.close(about, is_whole=reason == "done" and not self.progress.not_run)
 
     def frame(self, *, selected: bool = False) -> Any:
-        """The settled rows that are kept here, with their status; or those that the options ask
-        for."""
+        """The settled rows that are kept in this process, with their status; with `selected` only
+        the rows that the options ask for."""
         results, options = self.results, self._plan.options
         places = results.order()
         if selected and (options.only_successful or not options.return_all):
@@ -166,7 +166,7 @@ class Collector:
         return df
 
     def _about(self, **more: Any) -> dict[str, Any]:
-        """What the run's result says of the run."""
+        """The run's metadata, which its result carries."""
         return provenance(
             self._plan.module,
             self._plan.options,
@@ -181,7 +181,7 @@ class Collector:
         )
 
     def _sources_of(self, places: list[int]) -> dict[str, Any]:
-        """What made which answers, by the places of rows in the frame."""
+        """The sources of the answers (module and model), by the rows' places in the frame."""
         results, by_source = self.results, dict[str, list[int]]()
         sources = self._plan.sources
         for row, place in enumerate(places):
@@ -195,11 +195,11 @@ class Collector:
         }
 
     def result(self, df: Any) -> Any:
-        """What the user gets for the run's frame. ParallelError if it cannot be made."""
+        """The user's result, made from the run's frame. ParallelError if it cannot be made."""
         return self._destination.result(df)
 
     def summary(self, df: Any) -> Summary:
-        """The run at a glance; `df` is its frame."""
+        """The run's summary; `df` is its frame."""
         summary = summarize(df)
         if self._destination.keeps_rows:
             return summary
@@ -212,7 +212,7 @@ class Collector:
         )
 
     def stopped_by(self) -> ParallelError | None:
-        """The error that ended the run early, None if it was not an error."""
+        """The error that ended the run early; None if the run did not end with an error."""
         if (error := self._destination.error) is not None:
             return self.explained(error_class("target"), error)
         if self.end is None or (kind := error_class(self.end.reason)) is None:
@@ -224,8 +224,8 @@ class Collector:
     def explained(
         self, kind: type[ParallelError] | None, cause: BaseException | None
     ) -> ParallelError:
-        """A `ParallelError` of this run: what happened, to how many rows, and what to do. It
-        carries every row, whatever the result would have left out."""
+        """A `ParallelError` of this run. The text tells what happened, to how many rows, and where
+        the rows are. The error carries every row, also those that the result would leave out."""
         errors = self._errors()
         text = explain(
             kind or ParallelError,
@@ -238,7 +238,7 @@ class Collector:
         return (kind or ParallelError)(text, df=self.frame(), errors=errors)
 
     def _errors(self) -> list[BaseException]:
-        """The errors of the failed rows; in order, where the rows are kept here."""
+        """The errors of the failed rows; in row order if this process keeps the rows."""
         if not self._destination.keeps_rows:
             return self._first_errors
         return [r.error for r in self.results if r.status == "failed" and r.error is not None]

@@ -1,4 +1,4 @@
-"""How a run ended, as an error and in words."""
+"""The end of a run, as an error and in words."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MAX_SHOWN = 3  # distinct errors
 
 
 def error_class(reason: str) -> type[ParallelError] | None:
-    """The error for a run that ended for this reason (see `events.RunFinished`); None where that
-    is no error."""
+    """The error class for a run that ended for this reason (see `events.RunFinished`); None if
+    this reason is not an error."""
     return _ERRORS.get(reason)
 
 
@@ -37,8 +37,8 @@ def explain(
     max_failures: float | None,
     kept: str,
 ) -> str:
-    """What happened, to how many rows, the first distinct errors, and where the rows are."""
-    limit = f" ({max_failures}; None goes on whatever fails)" if kind is TooManyFailures else ""
+    """A text: what happened, to how many rows, the first distinct errors, where the rows are."""
+    limit = f" ({max_failures}; None goes on after any number)" if kind is TooManyFailures else ""
     shown = [cause, *errors] if cause is not None and cause not in errors else errors
     distinct = list(dict.fromkeys(f"{type(e).__name__}: {message_of(e)}" for e in shown))
     p = progress

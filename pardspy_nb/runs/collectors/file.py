@@ -1,4 +1,4 @@
-"""Settled rows to a parquet file, chunk by chunk."""
+"""Writes settled rows to a parquet file, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FileDestination:
-    """Writes settled rows to a file, chunk by chunk, and lets them go (see
+    """Writes settled rows to a file, chunk by chunk, and then drops them from memory (see
     `collector.Destination`)."""
 
     keeps_rows = False
@@ -29,7 +29,7 @@ class FileDestination:
         self._chunks, self._path, self._module = chunks, path, module
         self._written_to = path
         self._segments = ParquetSegments(path)
-        self._next = self._rows = 0  # the chunk to be written next; rows written
+        self._next = self._rows = 0  # the next chunk to write; rows written
         self.results = Results()
         self.error: BaseException | None = None
 
@@ -61,7 +61,7 @@ class FileDestination:
         self._rows += len(chunk.results)
         try:
             self._segments.write(self._table(chunk))
-        except Exception as error:  # a full disk
+        except Exception as error:  # for example a full disk
             self.error = error
             self._control(methodcaller("stop", "target", error, now=False))
 

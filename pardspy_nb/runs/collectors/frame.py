@@ -1,4 +1,4 @@
-"""Settled rows kept in this process, to become the run's frame."""
+"""Keeps settled rows in this process; they become the run's frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .collector import Control
 
 
 class FrameDestination:
-    """Keeps settled rows (see `collector.Destination`)."""
+    """Keeps settled rows in memory (see `collector.Destination`)."""
 
     keeps_rows = True
     location = ""
@@ -44,7 +44,7 @@ class FrameDestination:
             return convert(df, self._kind)
         except Exception as error:
             raise ParallelError(
-                f"the rows are done, and in this error's .df; they could not be made a "
+                "the rows are done, and are in this error's .df; they could not be converted to a "
                 f"{self._kind} table: {type(error).__name__}: {error}",
                 df=df,
             ) from error

@@ -17,7 +17,8 @@ from .words import kept_elsewhere
 
 
 class PartitionDestination:
-    """Rows stay on the workers, or in the files that they write (see `collector.Destination`)."""
+    """Rows stay on the workers, or in files that the workers write (see
+    `collector.Destination`)."""
 
     keeps_rows = False
 
@@ -37,8 +38,8 @@ class PartitionDestination:
         """See `collector.Destination`."""
 
     def is_settled(self) -> Callable[[int], bool]:
-        """See `collector.Destination`. Of a run that is given up, what was not reported is not
-        known."""
+        """See `collector.Destination`. After an abandoned run, rows that no worker reported are
+        unknown, so no row gets a closing event."""
         return lambda number: True
 
     def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
@@ -52,13 +53,13 @@ class PartitionDestination:
             self.error = error
 
     def _move(self, work: Path, target: Path, about: dict[str, Any], is_whole: bool) -> Path:
-        """The folder under its name, or beside it if rows are missing."""
+        """Move the folder to its final name, or to `NAME.partial` if rows are missing."""
         written = sorted(work.glob("part-*.parquet"))
         lengths = self._partitions.lengths
         if is_whole and len(written) < sum(map(bool, lengths)):
             raise FileNotFoundError(
-                f"{len(written)} of {len(lengths)} parts are in {str(work)!r}: is it on a file "
-                "system that all workers share?"
+                f"{len(written)} of {len(lengths)} partitions are in {str(work)!r}: is this folder "
+                "on a file system that all workers share?"
             )
         if not written:
             import pyarrow.parquet as pq

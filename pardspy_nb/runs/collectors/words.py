@@ -1,4 +1,4 @@
-"""Words that destinations outside this process have in common."""
+"""Phrases that the destinations outside this process share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from __future__ import annotations
 def kept_elsewhere(
     location: object, target: object, error: BaseException | None, remembers: bool
 ) -> str:
-    """Where the rows are that a run did not keep in memory."""
+    """A phrase that tells where the rows are that a run did not keep in memory."""
     if error is None:
         return f"rows that are settled are in {location}"
-    again = "; what was answered is remembered" if remembers else ""
+    again = "; the answers are remembered" if remembers else ""
     return f"{target} was not written{again}"
