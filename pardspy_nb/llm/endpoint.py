@@ -86,9 +86,7 @@ class Endpoint:
     def _key(self) -> str:
         key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip() or None
         if key is not None and not (key.isascii() and key.isprintable()):
-            raise errors.AuthenticationError(
-                "the API key holds characters that no key can have"
-            )
+            raise errors.AuthenticationError("the API key holds characters that no key can have")
         if key is None and self.is_openai:
             raise errors.AuthenticationError(
                 "no API key: set OPENAI_API_KEY, pass LM(api_key=…), or use the embedded model "
