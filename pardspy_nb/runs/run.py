@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..core.errors import ParallelError, PardspyError
+from ..core.errors import ParallelError, PardspyError, StoreError
 from ..core.metrics import ParallelMetrics
 from ..core.options import Options
 from ..display import notebook
@@ -203,13 +203,16 @@ class Run:
         global _last
         self._wait_mode = wait_mode
         self._collector.prepare(self._thread.control)
+        before, _last = _last, self
         try:
             self._thread.start()
+        except StoreError:  # it never began
+            _last = before
+            raise
         except KeyboardInterrupt:  # the thread may still have begun, with rows in flight
             self.cancel()
             if not self._thread.begun.wait(_GRACE_S):
                 raise
-        _last = self
         register(self._collector.run, self._plan.module, self.options)
         _open_runs.add(self)
         if not self.is_empty:

@@ -39,7 +39,7 @@ def columns_for(fields: Mapping[str, Field]) -> dict[str, Field]:
                 found[added] = Field(added, kind, optional=True)
     if not found:
         raise ValueError(
-            "confidence is that of class outputs, and the signature has none: add one with "
+            "confidence needs class outputs, and the signature has none: add one with "
             "add_class_output(name, labels)"
         )
     if clash := [name for name in found if name in fields]:

@@ -40,10 +40,10 @@ def test_equal_models_share_a_server_and_any_gguf_file_works(signature: pn.Signa
     assert lm.concurrency == 2
     predict = pn.Predict(pn.Signature.from_string("a -> b: Literal['x','y']"), lm)
     assert predict(a="hello").b in ("x", "y")
-    before = len(server._servers)
+    before = len(server.servers)
     again = pn.LM(f"local:{path}", threads=1, slots=2)
     assert pn.Predict(pn.Signature.from_string("a -> b: Literal['x','y']"), again)(a="z").b
-    assert len(server._servers) == before
+    assert len(server.servers) == before
 
 
 def test_a_wrong_key_is_refused_and_only_loopback_listens(signature: pn.Signature) -> None:
@@ -59,9 +59,9 @@ def test_a_wrong_key_is_refused_and_only_loopback_listens(signature: pn.Signatur
 
 def test_killing_the_parent_leaves_no_server_behind(tmp_path: Path) -> None:
     program = (
-        "import asyncio, time; from pardspy_nb.local import LocalModel, serve, server;"
+        "import asyncio, time; from pardspy_nb.llm.local import LocalModel, serve, server;"
         f"asyncio.run(serve(LocalModel.named({SMOL!r})));"
-        "print([s._process.pid for s in server._servers.values()][0], flush=True);"
+        "print([s._process.pid for s in server.servers.values()][0], flush=True);"
         "time.sleep(600)"
     )
     parent = subprocess.Popen(

@@ -97,8 +97,8 @@ class _Metered:
 def _values(result: Any) -> dict[str, Any]:
     """A runnable's result as outputs.
 
-    A dict or a pydantic object gives its values by name. A message gives its text as `output`, and
-    so does anything else.
+    A dict or a pydantic object gives its values by name. A message gives its text as `output`. Any
+    other value is the `output` itself.
     """
     if isinstance(result, Mapping):
         return dict(result)
