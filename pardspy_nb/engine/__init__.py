@@ -1,1 +1,1 @@
-"""The engine: rows and a callable in, events out. Queue, retries, limits, hedging."""
+"""The engine: it takes rows and a callable, and emits events. Queue, retries, limits, hedging."""

@@ -1,9 +1,10 @@
-"""`max_workers="auto"`: how many rows in flight an endpoint bears, found out while the run goes on.
+"""`max_workers="auto"`: the run measures how many rows in flight an endpoint can serve.
 
-As congestion control does it (TCP's slow start and congestion avoidance, RFC 5681; Inspect AI
-has the like for models): the number doubles each round trip while nothing speaks against it. A
-429 cuts it, once for all that were sent before the cut; 5xx, timeouts and broken connections hold
-it where it is for a while; and where more rows in flight only make each slower it goes back.
+The limit follows congestion control (TCP's slow start and congestion avoidance, RFC 5681; Inspect
+AI does the same for models). The limit doubles each round trip while no sign of trouble appears.
+A 429 cuts the limit once for all attempts that were sent before the cut. 5xx, timeouts and broken
+connections hold the limit for a while. The limit returns to its previous value where more rows in
+flight only make each row slower.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from typing import Literal, NamedTuple
 from ..core.events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
 from .policies import is_overloaded, is_rate_limited
 
-MOST = 512  # sockets are limited, too: more is for the user to ask for
-_CUT = 0.9  # of the rows that were let in
-_CHECKED_FROM = 16  # fewer rows in flight tell too little about throughput
-_WORTH = 1.2  # times the throughput that twice as many in flight have to bring (2 at best)
-_QUICKER = 0.7  # times the latency at which a saturated endpoint is saturated no more
-_PATIENCE, _MOST_PATIENT = 20, 320  # round trips before one more is tried after a 429
+MOST = 512  # sockets are limited, too; only an explicit `max_workers` may be higher
+_CUT = 0.9  # a cut leaves this share of the rows that were let in
+_CHECKED_FROM = 16  # throughput is not measured with fewer rows in flight: the noise is too high
+_WORTH = 1.2  # the least gain in throughput that justifies twice the rows in flight (2 at best)
+_QUICKER = 0.7  # below this share of its old latency an endpoint is no longer saturated
+_PATIENCE, _MOST_PATIENT = 20, 320  # round trips before one more row is tried after a 429
 _MOST_PATIENT_S = 120.0
-_CALM_S, _CALM_ROUNDS = 1.0, 2.0  # without growth after trouble: seconds, and round trips
-_LATEST = 64  # latencies
-_COHORT = 32  # attempts at least, whose latencies tell a throughput
-_SETTLED = 0.9  # of a cohort: its slowest are not waited for
-_ASKED_TWICE = 2  # times that more rows in flight must not have been worth it
+_CALM_S, _CALM_ROUNDS = 1.0, 2.0  # no growth for so long after trouble: seconds, round trips
+_LATEST = 64  # latencies that are kept
+_COHORT = 32  # the least number of attempts from which a throughput is measured
+_SETTLED = 0.9  # this share of a cohort is enough: the slowest attempts are not waited for
+_TRIES = 2  # the limit holds after so many increases that brought too little throughput
 
 
 class _Start(NamedTuple):
-    """An attempt's beginning: when, whether all workers were busy, and which cohort it is of."""
+    """The start of an attempt: its time, whether all workers were busy, and its cohort."""
 
     at: float
     all_busy: bool
@@ -40,39 +41,42 @@ class _Start(NamedTuple):
 
 
 class _Cohort:
-    """The first attempts begun at one number of rows in flight. All of them count, else quick
-    ones would come first and make the number look better."""
+    """The first attempts begun at one number of rows in flight.
+
+    All of these attempts count: quick attempts end first, and would alone make the number look
+    better than it is.
+    """
 
     def __init__(self, name: int, size: int) -> None:
         self.name, self._open, self._size = name, size, size
         self._latencies_s: list[float] = []
 
     def takes(self) -> bool:
-        """Whether one more attempt belongs to it."""
+        """Add one more attempt to the cohort; False if the cohort is complete."""
         if self._open == 0:
             return False
         self._open -= 1
         return True
 
     def add(self, latency_s: float | None) -> None:
-        """One of its attempts is over; None if it told nothing."""
+        """One attempt of the cohort is over. `latency_s` is None if the attempt did not succeed."""
         if latency_s is None:
             self._size -= 1
         else:
             self._latencies_s.append(latency_s)
 
     def usual_s(self) -> float | None:
-        """The mean of the quickest 90 %, once so many are over."""
+        """The mean latency of the quickest 90 % of the attempts, None until so many are over."""
         if self._open or len(self._latencies_s) < max(1.0, _SETTLED * self._size):
             return None
         return fmean(sorted(self._latencies_s)[: max(1, int(_SETTLED * self._size))])
 
 
 class AdaptiveConcurrency:
-    """Sees a run's events, and says how many rows should be in flight.
+    """Derives from a run's events how many rows should be in flight.
 
     Attributes:
-        limit: that number, from 1 to `most`.
+        limit: the number of rows that should be in flight, from 1 to `most`.
     """
 
     def __init__(self, start: int, most: int = MOST) -> None:
@@ -82,15 +86,15 @@ class AdaptiveConcurrency:
         self._began: dict[int, list[_Start]] = {}  # attempts under way, by row number
         self._cut_at = self._calm_until = -1.0
         self._successes = 0  # with all workers busy, since the limit last changed
-        self._ceiling = 0  # rows that were let in when others were refused
-        self._crowd = 0  # rows in flight when that began
+        self._ceiling = 0  # rows that were let in while other rows were refused
+        self._crowd = 0  # rows in flight when the refusals began
         self._patience = _PATIENCE
         self._latest_s: deque[float] = deque(maxlen=_LATEST)
-        self._goal = _CHECKED_FROM  # where throughput is looked at next
-        self._cohort: _Cohort | None = None  # there
+        self._goal = _CHECKED_FROM  # the limit at which throughput is measured next
+        self._cohort: _Cohort | None = None  # the attempts measured at `_goal`
         self._cohorts = self._not_worth = 0
-        self._throughput = 0.0  # at the goal before, rows a second
-        self._held_s = 0.0  # the latency when it began to hold
+        self._throughput = 0.0  # rows a second at the previous goal
+        self._held_s = 0.0  # the latency when the limit began to hold
 
     def observe(
         self,
@@ -98,8 +102,11 @@ class AdaptiveConcurrency:
         loop: asyncio.AbstractEventLoop,
         follow: Callable[[AdaptiveConcurrency], None],
     ) -> None:
-        """Take an event in, and have `follow` called where the limit has changed: a lower one
-        holds at once, because where refusals cost no time a worker meets many in one turn."""
+        """Take an event in, and have `follow` called if the limit has changed.
+
+        A lower limit holds at once: where refusals cost no time, one worker could meet many of
+        them in one turn of the loop.
+        """
         before = self.limit
         if self.see(event, loop.time()):
             if self.limit < before:
@@ -108,7 +115,7 @@ class AdaptiveConcurrency:
                 loop.call_soon(follow, self)
 
     def see(self, event: Event, now: float) -> bool:
-        """Take an event in; whether the limit has changed. `now` is monotonic, in seconds."""
+        """Take an event in. Returns whether the limit has changed. `now` is monotonic seconds."""
         limit = self.limit
         if isinstance(event, RowStarted):
             self._in_flight += 1
@@ -133,10 +140,10 @@ class AdaptiveConcurrency:
         return self.limit != limit
 
     def _ended(self, number: int, latency_s: float | None = None) -> _Start | None:
-        """An attempt is over; it succeeded if it has a latency."""
+        """An attempt is over; it succeeded if `latency_s` is given."""
         started = self._began.get(number)
         if started is None:
-            return None  # it was not under way: cancelled while it waited for its next attempt
+            return None  # no attempt was under way: the row was cancelled before its retry
         self._in_flight -= 1
         start = started.pop(0)
         if not started:
@@ -145,7 +152,7 @@ class AdaptiveConcurrency:
             self._cohort.add(latency_s)
         return start
 
-    # -- what speaks against more ---------------------------------------------------------------
+    # -- signs that fewer rows should be in flight ----------------------------------------------
 
     def _failed(self, error: BaseException | None, start: _Start | None, now: float) -> None:
         if error is None or start is None:
@@ -156,9 +163,12 @@ class AdaptiveConcurrency:
             self._calm_until = now + max(_CALM_S, _CALM_ROUNDS * self._usual_s())
 
     def _refused(self, began: float, now: float) -> None:
-        """A 429. One round trip's refusals are one episode: the first cuts, the others only tell
-        how many are let in. If those are few it was not their number (a limit a minute, a bad
-        moment), and the way back up is as quick as the first."""
+        """Handle a 429. All refusals of one round trip are one episode.
+
+        The first refusal cuts the limit. The other refusals only show how many rows are let in.
+        If few rows are let in, their number was not the cause (but a limit a minute, or a bad
+        moment), and the limit may rise again as quickly as at first.
+        """
         let_in = max(1, self._in_flight)
         if began > self._cut_at and now >= self._cut_at + self._usual_s():
             self._episode(let_in, now)
@@ -169,7 +179,7 @@ class AdaptiveConcurrency:
         if self._mode == "probing" and self.limit > self._ceiling:
             self._patience = min(2 * max(self._patience, _PATIENCE), _MOST_PATIENT)
         crowd = min(self.limit, let_in + 1)
-        # while it recovers, what it recovers to is given up by and by
+        # a cut during a recovery lowers the target of the recovery only a little
         recovering = self._mode == "probing" and self.limit < self._crowd // 2
         self._crowd = max(crowd, int(_CUT * self._crowd)) if recovering else crowd
         self._cut_at, self._mode, self._cohort = now, "probing", None
@@ -178,7 +188,7 @@ class AdaptiveConcurrency:
     def _usual_s(self) -> float:
         return median(self._latest_s) if self._latest_s else 0.0
 
-    # -- what speaks for more -------------------------------------------------------------------
+    # -- signs that more rows may be in flight --------------------------------------------------
 
     def _succeeded(self, start: _Start, latency_s: float, now: float) -> None:
         self._latest_s.append(latency_s)
@@ -208,15 +218,20 @@ class AdaptiveConcurrency:
             self._throughput, self._goal = throughput, 2 * self._goal
             return
         self._goal //= 2
-        self.limit, self._throughput = self._goal, 0.0  # where it was, to be measured anew
+        self.limit, self._throughput = self._goal, 0.0  # the previous limit, measured again
         self._not_worth += 1
-        if self._not_worth == _ASKED_TWICE:
+        if self._not_worth == _TRIES:
             self._mode, self._held_s, self._not_worth = "holding", usual_s / 2, 0
 
     def _probe(self) -> None:
-        """One more: for each success up to half of where 429s began, each round trip up to where
-        rows were let in, then with patience. Where nobody knows what is let in, and there are
-        twice as many by now, it was but a bad moment."""
+        """Raise the limit by one, in three phases.
+
+        Up to half of the rows in flight at which 429s began, each success raises the limit. Up to
+        the number of rows that were let in, each round trip raises the limit. Beyond that number
+        the limit rises only after several round trips (`_patience`). If the number of rows let in
+        is unknown, and twice the rows are in flight by now, the 429s came from a bad moment, and
+        the limit doubles again.
+        """
         if self.limit < self._crowd // 2:
             self.limit += 1
             return
@@ -226,6 +241,6 @@ class AdaptiveConcurrency:
         patient = min(self._patience, max(1.0, _MOST_PATIENT_S / max(self._usual_s(), 1e-3)))
         rounds = 1 if self.limit < self._ceiling else patient
         if self._successes >= rounds * self.limit:
-            if self.limit > self._ceiling:  # the last one was let in: there may be room for many
+            if self.limit > self._ceiling:  # the last increase was let in: more may be
                 self._patience = max(1, self._patience // 4)
             self.limit += self.limit < self._most

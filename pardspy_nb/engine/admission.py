@@ -1,4 +1,4 @@
-"""Admission of attempts: one starts once no limiter makes it wait."""
+"""Admission of attempts: an attempt starts once no limiter makes it wait."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from .protocols import UNTIL_ONE_LEAVES, Limiter
 
 
 class Admission:
-    """The limiters of one run, and whether they let attempts in now.
+    """Asks the limiters of one run whether an attempt may start now.
 
     Args:
-        limiters: asked in order.
-        call_later: the loop's.
+        limiters: the limiters, which are asked in order.
+        call_later: the loop's `call_later`.
         opened: called when an attempt may be let in again.
 
     Attributes:
-        is_closed: a row was made to wait, and nothing has changed since.
+        is_closed: whether a limiter made a row wait, and no limiter may have changed its answer
+            since.
     """
 
     def __init__(
@@ -32,8 +33,14 @@ class Admission:
         self._times_closed = 0  # a timer of an earlier closing has no effect
 
     def admit(self, row: Row, now: float, *, closes: bool = True) -> bool:
-        """Whether an attempt at this row starts now. If not, and if `closes`, no other row is
-        let in before it may be. Errors of the limiters are passed on."""
+        """Whether an attempt at this row starts now.
+
+        If the attempt must wait and `closes` is true, no other row is let in before this wait is
+        over. Errors of the limiters are passed on.
+
+        Raises:
+            RuntimeError: a limiter waits for an attempt to leave, but no attempt is under way.
+        """
         wait_s = 0.0
         for limiter in self._limiters:
             wait_s = max(wait_s, limiter.wait_s(row, now))
@@ -43,7 +50,7 @@ class Admission:
                 limiter.enter(row, now)
             return True
         if wait_s == UNTIL_ONE_LEAVES and not self._inside:
-            raise RuntimeError("a limiter waits for an attempt to leave, and there is none")
+            raise RuntimeError("a limiter waits for an attempt to leave, but none is under way")
         if closes:
             self.is_closed = True
             self._times_closed += 1
@@ -59,7 +66,7 @@ class Admission:
         self.open()
 
     def open(self) -> None:
-        """A limiter may let rows in again."""
+        """Allow attempts again: a limiter may have changed its answer."""
         self._open(self._times_closed)
 
     def _open(self, times_closed: int) -> None:

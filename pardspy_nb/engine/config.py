@@ -13,14 +13,15 @@ class EngineConfig:
 
     Attributes:
         total: the number of rows, or None if unknown.
-        max_workers: attempts under way, to begin with.
+        max_workers: the most attempts under way; may change during the run.
         retry: which failed attempts are tried again, and when.
         failure: how many rows may fail.
         timeout_s: wall clock for one attempt, or None.
         lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
-        blocking_source: pull rows in a thread, because the iterator may wait.
-        hedge: when a row under way is asked a second time; not for rows in lanes.
-        most_ahead: how many rows may be read beyond the oldest one that is not released.
+        blocking_source: whether rows are pulled in a thread, because the iterator may wait.
+        hedge: when a row under way is asked a second time; None for never. Not with `lanes`.
+        most_ahead: how many rows may be read beyond the oldest row that is not released; None for
+            any number.
     """
 
     total: int | None

@@ -1,4 +1,4 @@
-"""How a run is controlled while it goes on."""
+"""The controls of a run: settings that may change while the run goes on."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from ..core.events import SettingsChanged
 class RunControls:
     """The settings of a run under way. An engine holds one, and so does a cluster's coordinator.
 
-    All methods but `stop_taking` are for the thread of the run's loop; they may be called before
+    Call all methods but `stop_taking` on the thread of the run's loop. They may be called before
     the run begins.
 
     Args:
-        max_workers: rows in flight, to begin with.
+        max_workers: the most rows in flight, when the run begins.
         changed: called after each change of a setting.
         cancel: called to cancel the rows in flight.
-        released: called with a row's number; all rows below it are finished.
+        released: called with a row's number when all rows with lower numbers are finished.
 
     Attributes:
-        max_workers: rows in flight at most.
+        max_workers: the most rows in flight.
         is_paused: whether no row may start until `resume`.
-        drops_stragglers: whether rows are cancelled that take much longer than the others.
-        stop_reason: why the run stops, None while it does not; `stop_error` is the error behind it.
+        drops_stragglers: whether rows that take much longer than the others are cancelled.
+        stop_reason: why the run stops, None while it goes on.
+        stop_error: the error that stopped the run, None without one.
         cancels: whether a stop has cancelled the rows in flight.
     """
 
@@ -48,28 +49,28 @@ class RunControls:
         return self.stop_reason is not None or self._takes_nothing or self.is_paused
 
     def set_workers(self, n: int) -> None:
-        """Change the number of rows in flight; surplus rows in flight finish first."""
+        """Change the most rows in flight. Surplus rows in flight are not cancelled: they finish."""
         self.max_workers = n
         self._changed()
 
     def pause(self) -> None:
-        """Start nothing new; rows in flight finish."""
+        """Start no new rows; rows in flight finish."""
         self.is_paused = True
         self._changed()
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Start new rows again after `pause`."""
         self.is_paused = False
         self._changed()
 
     def drop_stragglers(self) -> None:
-        """From now on cancel rows that are under way for much longer than the others took."""
+        """From now on, cancel rows that take much longer than the finished rows took."""
         if not self.drops_stragglers:
             self.drops_stragglers = True
             self._changed()
 
     def stop(self, reason: str, error: BaseException | None = None, *, now: bool) -> None:
-        """Start nothing new, and cancel what is in flight if `now`. The first reason counts."""
+        """Start no new rows; with `now`, cancel rows in flight, too. The first reason counts."""
         if self.stop_reason is None:
             self.stop_reason, self.stop_error = reason, error
         if now:
@@ -78,16 +79,19 @@ class RunControls:
         self._changed()
 
     def release(self, number: int) -> None:
-        """All rows below this number are finished, so that later ones may be pulled."""
+        """Allow later rows to be pulled: all rows below this number are finished."""
         self._released(number)
 
     def stop_taking(self) -> None:
-        """Start nothing new. From any thread: a module that blocks the loop also keeps the other
-        controls waiting, and must not be called again before they take effect."""
+        """Start no new rows. May be called from any thread.
+
+        A module that blocks the loop also delays the other controls. The module must not be called
+        again before these controls take effect.
+        """
         self._takes_nothing = True
 
     def event(self) -> SettingsChanged:
-        """The settings as they are now."""
+        """The event that reports the current settings."""
         return SettingsChanged(
             self.max_workers, self.is_paused, self.drops_stragglers, self.stop_reason
         )

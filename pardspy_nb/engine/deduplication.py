@@ -1,4 +1,4 @@
-"""Rows that need no attempt: their answer is remembered, or an equal row is under way."""
+"""Rows that need no attempt: the cache has their answer, or an equal row is under way."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from ..core.events import Answer, Row, Status
 from .protocols import Cache
 from .row_task import RowTask
 
-MAX_FOLLOWERS = 10_000  # rows that wait for an equal one, before no new ones are pulled
+MAX_FOLLOWERS = 10_000  # with so many rows waiting for an equal row, no new rows are pulled
 Settle = Callable[[RowTask, Status, Answer | None], None]
 
 
 class Deduplicator:
-    """What an engine spares, by way of a `Cache`.
+    """Finds the rows that need no attempt.
 
     Args:
+        cache: the answers that are known.
         settle: settles a row.
     """
 
@@ -28,15 +29,15 @@ class Deduplicator:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many rows wait for others that no new ones should come."""
+        """Whether too many rows wait for equal rows, so that no new rows should be pulled."""
         return self._following >= MAX_FOLLOWERS
 
     def followers(self) -> list[RowTask]:
-        """The rows that wait for an equal one. From any thread."""
+        """The rows that wait for an equal row. May be called from any thread."""
         return [f for leader in list(self._leaders.values()) for f in leader.followers]
 
     def next_to_ask(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows among these that would not wait for an equal one."""
+        """Those of the given rows that would not wait for an equal row."""
         found: dict[object, Row] = {}
         for row in rows:
             key = self._cache.key(row)
@@ -45,8 +46,11 @@ class Deduplicator:
         return list(found.values())
 
     def needs_no_attempt(self, row_task: RowTask) -> bool:
-        """Whether a row needs no attempt: its answer is remembered, and the row is settled; or an
-        equal row is under way, and the row waits for it. Errors of the cache are passed on."""
+        """Whether a row needs no attempt.
+
+        If the cache has the row's answer, the row is settled. If an equal row is under way, the
+        row waits for the outcome of that row. Errors of the cache are passed on.
+        """
         if row_task.attempts or row_task.was_looked_up:
             return False
         key = row_task.key = self._cache.key(row_task.row)
@@ -63,14 +67,17 @@ class Deduplicator:
         return True
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
-        """Remember a new answer. Errors of the cache are passed on. A cancellation is not: the
-        answer is here and paid for, so it counts, and it is being written."""
+        """Put a new answer into the cache. Errors of the cache are passed on.
+
+        A cancellation is ignored: the answer has arrived and is paid for, so it counts, and the
+        cache is writing it already.
+        """
         with contextlib.suppress(asyncio.CancelledError):
             await self._cache.put(row_task.row, row_task.key, row_task.billed(answer))
 
     def share(self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool) -> None:
-        """Settle the rows that waited for this one. While the run is `ending`, they are `not_run`
-        unless this row has an answer or failed."""
+        """Settle the rows that waited for this row. While the run is `ending`, the waiting rows
+        are `not_run` unless this row has an answer or failed."""
         if row_task.key is None or self._leaders.get(row_task.key) is not row_task:
             return
         del self._leaders[row_task.key]

@@ -1,7 +1,7 @@
-"""The engine: rows and a callable in, events out. It knows no model, no table, no display.
+"""The engine takes rows and a callable, and emits events. It knows no model, table or display.
 
-Worker coroutines on one event loop pull rows as they become free. There is no task or future
-per waiting row, and a row that waits for its next attempt holds no worker.
+Worker coroutines on one event loop pull a row whenever they are free. A waiting row has no task
+and no future, and a row that waits for its next attempt holds no worker.
 """
 
 from __future__ import annotations
@@ -33,26 +33,25 @@ from .row_task import Attempt, RowTask
 from .stragglers import Stragglers
 
 AskRow = Callable[[Row], Awaitable[Answer]]
-_SWEEP_S = 0.05  # between looks for rows that take too long
-_MAX_SETTLED_A_TURN = (
-    100  # rows settled without an attempt before the loop may see to something else
-)
+_SWEEP_S = 0.05  # seconds between two searches for rows that take too long
+# rows that may be settled without an attempt before the loop gets time for other work
+_MAX_SETTLED_A_TURN = 100
 
 
 class Engine:
-    """One run. Make it and `await run()` on a loop of `clock`; control it from that loop.
+    """One run. Create it and `await run()` on a loop of `clock`; control it from that loop.
 
     Args:
         rows: the rows, in order; pulled as workers become free.
         ask: makes one attempt at a row. Raises to fail; an error's `retryable`,
             `retry_after_s`, `fatal` and `usage` attributes are honoured.
         emit: receives each event, on the loop's thread; must be quick and must not raise.
-        cache: answers that need not be asked for again. Rows of an equal key are asked once: those
-            that come while one is under way wait for it and share its outcome.
-        limiters: are asked before each attempt.
+        cache: the answers that are known. Rows with equal keys are asked once: a row that comes
+            while an equal row is under way waits, and shares the outcome of that row.
+        limiters: decide, before each attempt, when the attempt may start.
 
     Attributes:
-        controls: the run's settings, which may be changed while it goes on.
+        controls: the run's settings, which may change while the run goes on.
     """
 
     def __init__(
@@ -82,13 +81,13 @@ class Engine:
         self._admission: Admission | None = None
         self._stragglers = Stragglers(config.hedge)
         self._released = 0
-        self._in_hand: RowTask | None = None  # out of the queue, and not yet a worker's
+        self._in_hand: RowTask | None = None  # taken from the queue, not yet given to a worker
         self._queue: RowQueue | None = None  # while the run lasts
-        self._tasks: dict[asyncio.Task[None], RowTask] = {}  # and the row each is at
+        self._tasks: dict[asyncio.Task[None], RowTask] = {}  # workers, each with its current row
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_running = False
         self._running = self._max_in_flight = 0
-        self._pulled = 0  # rows
+        self._pulled = 0  # rows pulled from the source
 
     @property
     def in_flight(self) -> int:
@@ -114,18 +113,18 @@ class Engine:
         self._fill()
 
     def next_to_ask(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows among these that would not wait for an equal one."""
+        """Those of the given rows that would not wait for an equal row."""
         return list(rows) if self._deduplicator is None else self._deduplicator.next_to_ask(rows)
 
     def wake(self) -> None:
-        """Look again: the source has rows, or a limiter lets rows through."""
+        """Look for work again: the source has new rows, or a limiter may let rows in."""
         if self._admission is not None:
             self._admission.open()
         self._fill()
 
     def abandoned_events(self) -> list[Event]:
-        """The last events of the rows pulled and of the run, if they ended now. Only for who
-        gives up a blocked loop, from another thread."""
+        """The closing events of the open rows and of the run, as if they ended now. Only for a
+        caller on another thread that gives up a blocked loop."""
         held = [] if self._queue is None else self._queue.close()
         followers = [] if self._deduplicator is None else self._deduplicator.followers()
         in_hand = filter(None, [self._in_hand])
@@ -140,7 +139,7 @@ class Engine:
     # -- the run ------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Run to the end; every row pulled ends in exactly one `RowFinished`."""
+        """Run to the end. Every pulled row ends with exactly one `RowFinished`."""
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
         self._utc0 = self._clock.utc_s() - self._start
@@ -166,7 +165,7 @@ class Engine:
         self._emit(end)
 
     def _fill(self) -> None:
-        """Start workers while there is work for them; notice the end."""
+        """Start workers while there is work for them, and end the run when no work is left."""
         while len(self._tasks) < self.controls.max_workers and (row_task := self._take()):
             task = self._loop.create_task(
                 self._work(row_task, is_duplicate=bool(row_task.in_flight))
@@ -183,7 +182,7 @@ class Engine:
             self._idle.set()
 
     def _take(self) -> RowTask | None:
-        """The next row to make an attempt at; rows that need none are settled on the way."""
+        """The next row that needs an attempt. Rows before it that need none are settled."""
         for _ in range(_MAX_SETTLED_A_TURN):
             is_closed = self._admission is not None and self._admission.is_closed
             if is_closed or self.controls.is_held or not self._is_running or self._queue is None:
@@ -224,7 +223,7 @@ class Engine:
 
     def _admitted(self, row_task: RowTask, admission: Admission) -> bool:
         """Whether an attempt may start now. If not, the row goes back to the queue, and no attempt
-        starts before the limiters let one through. A hedged duplicate never blocks others: it is
+        starts before the limiters let one in. A hedged duplicate never blocks other rows: it is
         skipped, and may be tried later."""
         now = self._loop.time()
         is_duplicate = bool(row_task.in_flight)
@@ -257,14 +256,14 @@ class Engine:
     def _worker_left(self, task: asyncio.Task[None]) -> None:
         row_task = self._tasks.pop(task)
         error = None if task.cancelled() else task.exception()
-        if task.cancelled() or error is not None:  # between two attempts, or by itself
+        if task.cancelled() or error is not None:  # cancelled between attempts, or an engine error
             if row_task.admitted > len(row_task.in_flight):
                 self._leave_limiters(row_task, error)
             if not (row_task.settled or row_task.in_flight):
                 self._outcomes.cut_short(row_task)
             self._leave_lane(row_task)
         if error is not None:
-            # an error of the engine itself must not hang the run
+            # without a stop, an error of the engine itself would hang the run
             self.controls.stop("crashed", error, now=True)
         self._fill()
 
@@ -291,9 +290,8 @@ class Engine:
         task = asyncio.current_task()
         assert task is not None
         if is_duplicate and row_task is not None and not row_task.may_be_duplicated:
-            self._leave_limiters(
-                row_task, None
-            )  # its first attempt has ended since this task was made
+            # the first attempt has ended since this task was made
+            self._leave_limiters(row_task, None)
             row_task = self._take()
         while row_task is not None:
             self._tasks[task] = row_task
@@ -303,7 +301,7 @@ class Engine:
             finally:
                 self._leave_lane(row_task)
             if (row_task.dropped or attempt.lost) and task.cancelling():
-                task.uncancel()  # the attempt was cancelled, its worker goes on
+                task.uncancel()  # only the attempt was cancelled; the worker goes on
             row_task = self._take() if len(self._tasks) <= self.controls.max_workers else None
 
     def _begin(self, row_task: RowTask, task: asyncio.Task[None]) -> Attempt:
@@ -362,7 +360,7 @@ class Engine:
         row_task.won, row_task.error, row_task.latency_s = True, None, now - attempt.began
         row_task.bill(answer.usage)
         for other in row_task.in_flight:
-            # what a request that is broken off was billed is never told: taken to be as much
+            # no endpoint reports the bill of a cancelled request; it is taken to be the same
             row_task.bill(answer.usage)
             other.lost = True
             other.task.cancel()
@@ -375,7 +373,7 @@ class Engine:
         self._outcomes.settle(row_task, "ok", answer)
 
     def _failed(self, row_task: RowTask, attempt: Attempt) -> None:
-        """Decide what a failed attempt means: another one, a failed row, the end of the run."""
+        """Decide what follows a failed attempt: a retry, a failed row, or the end of the run."""
         error = row_task.error
         assert error is not None
         now = row_task.failed_at = self._loop.time()

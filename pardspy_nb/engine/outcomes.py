@@ -1,4 +1,4 @@
-"""How rows end: settling them, and what a failed row means for the run."""
+"""How rows end: rows are settled here, and too many failed rows stop the run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ class Outcomes:
 
     Args:
         emit: receives each row's `RowFinished`.
-        failure: how many rows may fail.
-        total: the number of rows, None if it is not known.
-        controls: stopped when too many rows have failed.
-        settled: called after each row with its status, its answer, and whether the run is stopping.
+        failure: decides how many rows may fail.
+        total: the number of rows, None if unknown.
+        controls: the run's controls, which stop the run when too many rows have failed.
+        settled: called for each settled row with its status, its answer, and whether the run is
+            stopping.
 
     Attributes:
         n_settled: rows that have ended.
@@ -38,7 +39,7 @@ class Outcomes:
         self.n_settled = self.n_failed = 0
 
     def settle(self, row_task: RowTask, status: Status, answer: Answer | None = None) -> None:
-        """End a row; nothing happens if it has ended already."""
+        """End a row. Nothing happens if the row has ended already."""
         if row_task.settled:
             return
         self.n_settled += 1
@@ -50,7 +51,7 @@ class Outcomes:
         self._after(row_task, status, answer, self._controls.stop_reason is not None)
 
     def fail(self, row_task: RowTask) -> None:
-        """End a row with its error, and the run with it if that is one too many."""
+        """End a row with its error. The run stops, too, if this failure is one too many."""
         if row_task.settled:
             return
         self.settle(row_task, "failed")
@@ -70,6 +71,7 @@ def status_if_cut_short(row_task: RowTask) -> Status:
 
 
 def abandoned(row_tasks: Iterable[RowTask]) -> list[Event]:
-    """The last events of rows that are given up. From any thread; the rows are not changed."""
+    """The closing events of rows that are given up. The rows are not changed, so this function may
+    be called from any thread."""
     left = [r for r in dict.fromkeys(row_tasks) if not r.settled]
     return [r.finished(status_if_cut_short(r)) for r in left]

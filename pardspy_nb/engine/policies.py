@@ -1,4 +1,4 @@
-"""Decisions without side effects: which errors to try again, when, and when to give up."""
+"""Decisions without side effects: which errors are retried, when, and when to give up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ _RETRYABLE_STATUS = frozenset({408, 409, 429})
 def is_retryable(error: BaseException) -> bool:
     """Whether another attempt may succeed.
 
-    An error that says so itself (`retryable`) is believed; errors of HTTP clients used inside
-    plain functions are judged by their `status_code`; else timeouts and broken connections.
+    An error's own `retryable` attribute decides, if there is one. Errors of HTTP clients that are
+    used inside plain functions are judged by their `status_code`. Of all other errors only timeouts
+    and broken connections are retryable.
     """
     own = getattr(error, "retryable", None)
     if own is not None:
@@ -25,7 +26,7 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def is_rate_limited(error: BaseException) -> bool:
-    """Whether an endpoint refused a request because there are too many (429)."""
+    """Whether an endpoint refused a request because there were too many requests (429)."""
     own = getattr(error, "rate_limited", None)
     return bool(own) if own is not None else getattr(error, "status_code", None) == 429
 
@@ -42,7 +43,7 @@ def is_overloaded(error: BaseException) -> bool:
 
 
 def explain(error: Exception, timeout_s: float | None) -> Exception:
-    """The error, or one with words for a wall clock that struck."""
+    """The error; a timeout without a message gets one that names `timeout_s`."""
     if isinstance(error, TimeoutError) and not error.args and timeout_s is not None:
         explained = TimeoutError(f"no answer within {timeout_s:g} s")
         explained.__cause__ = error
@@ -56,9 +57,10 @@ class RetryPolicy:
 
     The n-th wait is `base_s * 2**(n-1)`, at most `cap_s`, times a random factor in [0.5, 1].
 
-    An outage (an error's `outage`: nothing could be sent) is not the row's doing: while it has
-    lasted less than `outage_s`, as a machine's sleep or a broken line may, such attempts do not
-    count, and their waits are at most `outage_cap_s`. `max_attempts=1` tries nothing again.
+    The row is not to blame for an outage (an error with `outage` set: nothing could be sent), such
+    as a machine that sleeps or a broken line. While an outage has lasted less than `outage_s`, its
+    attempts do not count, and their waits are at most `outage_cap_s`. `max_attempts=1` retries
+    nothing.
     """
 
     max_attempts: int = 4
@@ -69,34 +71,36 @@ class RetryPolicy:
     rand: Callable[[], float] = field(default=random.random)
 
     def sits_out(self, out_s: float | None) -> bool:
-        """Whether a row that has met nothing but an outage for `out_s` (None: met none) waits
-        for its end."""
+        """Whether a row waits for the end of an outage. `out_s` is how long the row has met nothing
+        but the outage, in seconds; None if the row met no outage."""
         return out_s is not None and out_s < self.outage_s and self.max_attempts > 1
 
     def wait_s(
         self, attempt: int, error: BaseException, out_s: float | None = None
     ) -> float | None:
-        """Seconds to wait after failed attempt number `attempt`, None to give the row up."""
+        """Seconds to wait after failed attempt number `attempt`; None to give up the row."""
         sitting_out = self.sits_out(out_s)
         if not sitting_out and (attempt >= self.max_attempts or not is_retryable(error)):
             return None
         cap_s = min(self.cap_s, self.outage_cap_s) if sitting_out else self.cap_s
         backoff: float = min(cap_s, self.base_s * 2 ** min(attempt - 1, 30))
         backoff *= 0.5 + 0.5 * self.rand()
-        asked: object = getattr(error, "retry_after_s", None)  # a foreign error's may be anything
+        asked: object = getattr(error, "retry_after_s", None)  # any library may set it
         if isinstance(asked, int | float) and 0 <= asked < float("inf"):
             return float(asked)
         return backoff
 
 
-# With a stream the number of rows is unknown: a share is then judged from this many rows on.
+# A stream has no known number of rows: a share is judged only once so many rows are settled.
 _MIN_ROWS_FOR_SHARE = 100
 
 
 @dataclass(frozen=True)
 class FailurePolicy:
     """How many failed rows a run tolerates: a count, a share in (0, 1), or any number (None).
-    `least` is how many rows there are at least, where their number is not known."""
+
+    `least` is the least number of rows to expect, where the number of rows is not known.
+    """
 
     max_failures: float | None = 0
     fail_fast: bool = False
@@ -117,8 +121,12 @@ class FailurePolicy:
     def ending(
         self, error: BaseException | None, failures: int, done: int, total: int | None
     ) -> tuple[str, bool] | None:
-        """Whether a row that failed with `error` ends the run: the reason (see `RunFinished`), and
-        whether what is in flight is cancelled. None if the run goes on."""
+        """Whether a row that failed with `error` ends the run.
+
+        Returns:
+            The reason (see `RunFinished`), and whether the rows in flight are cancelled. None if
+            the run goes on.
+        """
         if self.fail_fast:
             return "fail_fast", True
         if getattr(error, "fatal", False):
@@ -128,19 +136,22 @@ class FailurePolicy:
 
 @dataclass(frozen=True)
 class HedgePolicy:
-    """When a second request for a row under way is sent: once the first has taken longer than
-    the `quantile` of those that succeeded (nearest rank; of `min_seen` at least), and while
-    duplicates are at most `share` of the rows tried (Dean and Barroso, "The Tail at Scale", 2013,
-    "hedged requests"). Some of the usual rows are beyond any quantile; so that these do not use up
-    the share, it takes the longer, up to twice as long, the more of it is used."""
+    """When a second request for a row under way is sent (Dean and Barroso, "The Tail at Scale",
+    2013, "hedged requests").
+
+    The first request must have taken longer than the `quantile` of the successful requests (nearest
+    rank; at least `min_seen` of them). Duplicates are at most `share` of the rows tried. Some usual
+    rows lie beyond any quantile. So that these rows do not use up the share, the wait for a
+    duplicate grows with the used part of the share, up to twice as long.
+    """
 
     quantile: float
     share: float = 0.05
     min_seen: int = 20
 
     def after_s(self, latencies_s: Collection[float], duplicates: int, rows: int) -> float | None:
-        """Seconds after which one more duplicate may be sent, with so many among so many rows.
-        None if it may not, or while too few latencies are known."""
+        """Seconds after which one more duplicate may be sent, given the `duplicates` so far and
+        the `rows` tried. None if no more may be sent, or while too few latencies are known."""
         if len(latencies_s) < self.min_seen or duplicates + 1 > self.share * rows:
             return None
         ordered = sorted(latencies_s)
@@ -149,8 +160,8 @@ class HedgePolicy:
 
 
 def straggler_after_s(durations_s: Collection[float]) -> float | None:
-    """Seconds under way after which a row is a straggler: twice the 90th percentile of rows
-    that succeeded (nearest rank). None while there are none to compare with."""
+    """Seconds after which a row under way is a straggler: twice the 90th percentile of the rows
+    that succeeded (nearest rank). None while no row has succeeded."""
     if not durations_s:
         return None
     ordered = sorted(durations_s)

@@ -1,4 +1,4 @@
-"""One request ahead of the others, where it is not known yet what form the endpoint takes."""
+"""A probe: one request goes first while the response format of the endpoint is unknown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 from ..core.events import Answer, Row
 
-_MOST_S = 0.5  # a request in a wrong form is refused at once; one that is answered takes longer
+_MOST_S = 0.5  # an endpoint refuses a wrong format at once; an answer takes longer
 
 
 class Probe:
-    """A limiter (see `protocols.Limiter`) that lets one attempt through at a time, until one was
-    answered, or half a second has passed.
+    """A limiter (see `protocols.Limiter`) that lets in one attempt at a time, until an attempt was
+    answered or half a second has passed.
 
     Args:
-        is_known: whether nothing needs to be found out any more.
+        is_known: returns whether the response format of all endpoints is known, so that no probe is
+            needed.
     """
 
     def __init__(self, is_known: Callable[[], bool]) -> None:

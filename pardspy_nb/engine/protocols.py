@@ -1,5 +1,5 @@
-"""What an engine may be given beside its rows (a cache of answers, limiters of attempts), and
-what it offers itself."""
+"""The interfaces around an engine: a cache of answers and limiters, which an engine may be given,
+and the runner, which an engine is."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 from ..core.events import Answer, Event, Row
 from .controls import RunControls
 
-UNTIL_ONE_LEAVES = math.inf  # a wait that only the end of another attempt can end
+UNTIL_ONE_LEAVES = math.inf  # a wait that ends only when another attempt ends
 
 
 class Runner(Protocol):
-    """What runs rows: an engine, or the coordinator of many.
+    """Runs rows: an engine, or the coordinator of many engines.
 
     Attributes:
         controls: the run's settings.
@@ -23,45 +23,48 @@ class Runner(Protocol):
     def controls(self) -> RunControls: ...
 
     async def run(self) -> None:
-        """Run to the end; every row pulled ends in exactly one `RowFinished`."""
+        """Run to the end. Every pulled row ends with exactly one `RowFinished`."""
 
     def abandoned_events(self) -> list[Event]:
-        """The last events of the rows pulled and of the run, if they ended now. From another
-        thread, for who gives up on it."""
+        """The closing events of the open rows and of the run, as if they ended now. For a caller
+        on another thread that gives up the run."""
 
 
 class Cache(Protocol):
-    """Answers that need not be asked for again. All methods but `put` must be quick. If one raises,
-    the run stops rather than pay twice."""
+    """The answers that are known. All methods but `put` must be quick. If a method raises, the run
+    stops rather than pay twice."""
 
     def key(self, row: Row) -> bytes | None:
-        """What decides a row's answer: rows of equal keys have one. None if that is not known."""
+        """The key of a row's answer: rows with equal keys have the same answer. None if unknown."""
 
     def get(self, row: Row, key: bytes | None) -> Answer | None:
-        """The remembered answer, or None."""
+        """The stored answer, or None."""
 
     def copy_for(self, row: Row, answer: Answer) -> Answer:
-        """An answer just given to a row of an equal key, as that of `row`."""
+        """A copy, for `row`, of an answer that a row with an equal key just got."""
 
     async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
-        """Keep a new answer, with the usage of all attempts; the row is settled once this
+        """Store a new answer, with the usage of all attempts. The row is settled once this method
         returns."""
 
 
 class Limiter(Protocol):
     """Decides when an attempt may start. `now` is the loop's time, in seconds.
 
-    An attempt starts once no limiter makes it wait; then each limiter is told that the attempt
-    entered, and when it is over. Rows behind one that waits do not overtake it.
+    An attempt starts once no limiter makes it wait. Then `enter` of each limiter is called, and
+    `leave` when the attempt is over. A row that waits is not overtaken by the rows behind it.
     """
 
     def wait_s(self, row: Row, now: float) -> float:
-        """Seconds until an attempt at this row may start, 0 for now; at the latest then, and
-        whenever an attempt has left, it is asked again. `UNTIL_ONE_LEAVES` is for when there is
-        an attempt to leave. Raises to end the run, for the error's `reason` if it has one."""
+        """Seconds until an attempt at this row may start; 0 if it may start now.
+
+        The limiter is asked again after this time at the latest, and whenever an attempt has left.
+        `UNTIL_ONE_LEAVES` is allowed only while an attempt is under way. An exception ends the
+        run; the exception's `reason`, if there is one, is the run's reason.
+        """
 
     def enter(self, row: Row, now: float) -> None:
-        """An attempt starts. It counts from here on, not from when it is under way."""
+        """An attempt starts. The attempt counts from this call on, even before it is under way."""
 
     def leave(self, row: Row, outcome: Answer | BaseException | None, now: float) -> None:
-        """An attempt that entered is over; None if it did not begin."""
+        """An attempt that entered is over. `outcome` is None if the attempt did not begin."""

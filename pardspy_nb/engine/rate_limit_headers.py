@@ -1,4 +1,4 @@
-"""What an endpoint's response headers say of its limits."""
+"""Reads the rate limits of an endpoint from its response headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-_HEADERS = (  # (limit, remaining, time until all is there again)
+_HEADERS = (  # (limit, remaining, time until the whole limit is available again)
     "x-ratelimit-limit-{}",
     "x-ratelimit-remaining-{}",
     "x-ratelimit-reset-{}",
@@ -18,18 +18,19 @@ _MINUTE_S, _LONGER_S = 60.0, 600.0
 
 
 class Limits(NamedTuple):
-    """Requests and tokens a minute; None where there is no limit, or it is not known."""
+    """Requests and tokens a minute; None where there is no limit, or the limit is unknown."""
 
     rpm: float | None
     tpm: float | None
 
 
 def limits_of(headers: Mapping[str, str]) -> Limits | None:
-    """The limits a minute in the headers of OpenAI and those who follow it
-    (`x-ratelimit-limit-requests`, `-tokens`; OpenAI guide "Rate limits"), None without any.
+    """The limits a minute in the headers of OpenAI and of compatible endpoints
+    (`x-ratelimit-limit-requests`, `-tokens`; OpenAI guide "Rate limits"). None without any limit.
 
-    Some count requests by the day under the same names. The rest that remains and the time until
-    all is there again tell the period; limits of more than a minute are left to the endpoint.
+    Some endpoints count requests by the day under the same names. The remaining amount and the
+    time until the whole limit is available again show the period. Limits for more than a minute
+    are left to the endpoint.
     """
     found = Limits(_per_minute(headers, "requests"), _per_minute(headers, "tokens"))
     return None if found == (None, None) else found
@@ -47,8 +48,8 @@ def _per_minute(headers: Mapping[str, str], what: str) -> float | None:
     if not (math.isfinite(most) and most > 0):
         return None
     reset_s = None if reset is None else seconds_of(reset)
-    # all of it comes back in one period, so what is used comes back in its share of one; where
-    # periods begin at fixed times a reset says less, but is at most one of them away
+    # the whole limit comes back in one period, so the used share comes back in the same share of
+    # a period; where periods begin at fixed times, the reset is at most one period away
     if reset_s is not None and used > 0:
         is_longer = reset_s > _MINUTE_S and reset_s * most / used > _LONGER_S
         return None if is_longer else most
@@ -56,7 +57,8 @@ def _per_minute(headers: Mapping[str, str], what: str) -> float | None:
 
 
 def seconds_of(text: str) -> float | None:
-    """A time such as `6m0s`, `120ms`, `1.5s` or plain seconds; None if it is none."""
+    """The seconds of a text such as `6m0s`, `120ms`, `1.5s` or plain seconds; None if the text is
+    no time."""
     try:
         return float(text)
     except ValueError:

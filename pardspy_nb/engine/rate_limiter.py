@@ -1,9 +1,10 @@
-"""`rpm`, `tpm` and `Retry-After`: when the next request may go, for the whole run.
+"""`rpm`, `tpm` and `Retry-After`: when the next request of the run may be sent.
 
-Two token buckets (RFC 2697 calls the idea a single-rate meter): each fills at its limit and holds
-at most half a second's worth, so that in any window of t seconds at most the limit's share of t
-and half a second's worth of requests start; the other half is left for what a network adds. What
-is let through is taken at once, so it does not matter how many ask at the same time.
+The limiter has two token buckets (RFC 2697 calls the idea a single-rate meter). Each bucket fills
+at its limit, and holds at most half a second's worth. So in any window of t seconds at most the
+limit's share of t, and half a second's worth, of requests start. The other half of a second is left
+for delays that the network adds. An attempt that is let in takes its tokens at once, so the number
+of attempts that ask at the same time does not matter.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from .protocols import UNTIL_ONE_LEAVES
 from .rate_limit_headers import Limits, limits_of
 from .token_bucket import TokenBucket
 
-_UNTOLD_TOKENS = 256  # of an answer, where an endpoint reports no usage
-_REMEMBERED = 200  # answers, whose longest is expected next
+_DEFAULT_ANSWER_TOKENS = 256  # of an answer, where an endpoint reports no usage
+_REMEMBERED = 200  # the next answer is expected to be as long as the longest of so many
 
 
 class RateLimiter:
     """A limiter (see `protocols.Limiter`) that keeps to limits a minute and to `Retry-After`.
 
     Args:
-        rpm, tpm: requests and tokens a minute; None for what the endpoint's headers say, if
-            they do (`hear`).
-        size: a row's length, of whatever unit; tokens are expected in proportion.
+        rpm, tpm: requests and tokens a minute; None to use the limits in the endpoint's headers, if
+            there are any (see `hear`).
+        size: returns a row's length, in any unit; its tokens are expected in proportion.
     """
 
     def __init__(self, rpm: float | None, tpm: float | None, size: Callable[[Row], float]) -> None:
@@ -41,19 +42,20 @@ class RateLimiter:
         self._sent = 0
         self._expected: dict[int, list[float]] = {}  # tokens of attempts under way, by row number
         self._have_left = False  # whether any attempt is over
-        self._next = 0.0  # expected of the attempt last asked for
-        self._sizes = self._prompts = 0.0  # of answers seen: their sum
+        self._next = 0.0  # tokens expected of the attempt that `wait_s` was last asked for
+        self._sizes = self._prompts = 0.0  # sums over the answers seen: row sizes, prompt tokens
         self._completions: deque[int] = deque(maxlen=_REMEMBERED)
 
     def hear(self, headers: Mapping[str, str]) -> None:
-        """Take note of an answer's headers; limits the user gave stand. From any thread."""
+        """Read the limits in an answer's headers; limits that the user gave are not replaced. May
+        be called from any thread."""
         if self._given.rpm is None or self._given.tpm is None:
             heard = limits_of(headers)
             if heard is not None:
                 self.learn(heard)
 
     def learn(self, limits: Limits) -> None:
-        """Keep to what an endpoint said, where the user gave no limits. From any thread."""
+        """Use the limits of an endpoint where the user gave none. May be called from any thread."""
         if limits != self._heard:
             self._heard, self._is_set = limits, False
 
@@ -66,7 +68,7 @@ class RateLimiter:
             wait_s = max(wait_s, self._requests.wait_s(1, now))
         if self._tokens is not None:
             if not self._have_left and self._expected:
-                return UNTIL_ONE_LEAVES  # the first answer tells what a row takes
+                return UNTIL_ONE_LEAVES  # the first answer shows how many tokens a row takes
             self._next = self._expect(row)
             wait_s = max(wait_s, self._tokens.wait_s(self._next, now))
         return wait_s
@@ -90,7 +92,7 @@ class RateLimiter:
                 self._held_until = max(self._held_until, now + asked_s)
         self._have_left = True
         if self._tokens is None and self._completions:
-            return  # the first answer tells what a row takes, should a limit be heard of
+            return  # one answer is enough to know what a row takes, if headers report a limit later
         usage = getattr(outcome, "usage", None)
         prompt = getattr(usage, "prompt_tokens", None)
         completion = getattr(usage, "completion_tokens", None)
@@ -111,16 +113,16 @@ class RateLimiter:
         self._completions.append(completion)
 
     def _expect(self, row: Row) -> float:
-        """Tokens that a row is expected to take: a prompt in proportion to its size, and the
-        longest of the latest answers."""
-        if not self._completions:  # nobody tells: a token is some four characters of English
-            return self._size(row) / 4 + _UNTOLD_TOKENS if self._have_left else 0.0
-        # the longest of few may be short: after one answer three times as much is allowed for
+        """The tokens that a row is expected to take: a prompt in proportion to the row's size, and
+        an answer as long as the longest of the latest answers."""
+        if not self._completions:  # no usage is known: a token is about four characters of English
+            return self._size(row) / 4 + _DEFAULT_ANSWER_TOKENS if self._have_left else 0.0
+        # the longest of few answers may be short: after the first, three times its length counts
         longest = max(self._completions) * (1 + 2 / len(self._completions))
         return self._size(row) * self._prompts / max(1.0, self._sizes) + longest
 
     def _set(self, now: float) -> None:
-        """Make the buckets for the limits as they are now."""
+        """Make the buckets for the current limits."""
         self._is_set = True
         if self._began is None:
             self._began = now
@@ -129,15 +131,15 @@ class RateLimiter:
         if rpm is not None:
             self._requests = self._bucket(self._requests, rpm, self._sent, now)
         if tpm is not None:
-            told = max(1, len(self._completions))
-            mean = (self._prompts + sum(self._completions)) / told
+            n_answers = max(1, len(self._completions))
+            mean = (self._prompts + sum(self._completions)) / n_answers
             self._tokens = self._bucket(self._tokens, tpm, self._sent * mean, now)
 
     def _bucket(
         self, bucket: TokenBucket | None, per_minute: float, sent: float, now: float
     ) -> TokenBucket:
-        """The bucket for a limit. Of a limit first heard of now, what was sent before counts, up
-        to a minute's worth."""
+        """The bucket for a limit. For a new limit, the requests or tokens sent before count, too,
+        up to a minute's worth."""
         if bucket is not None:
             bucket.change(per_minute, now)
             return bucket

@@ -1,7 +1,7 @@
-"""Which row starts next: retries that are due first, then new rows from the source.
+"""The queue decides which row starts next: due retries first, then new rows from the source.
 
-Nothing here grows with the number of rows already done: a row that waits for its next attempt
-is one entry in a heap, a new row is pulled only when a worker is free for it.
+The memory of the queue does not grow with the number of finished rows. A row that waits for its
+next attempt is one entry in a heap. A new row is pulled only when a worker is free for it.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ..core.threads import DaemonPool
 from .row_task import RowTask
 
 _END = object()
-NOT_YET: Any = object()  # what a source gives that has no row now and may have one later
+NOT_YET: Any = object()  # a source gives this if it has no row now, but may have one later
 _PARKED_PER_LANE = 4  # rows pulled ahead while their lane is busy
 
 
 class RowQueue:
-    """Rows that wait. Used on the thread of `loop` only.
+    """The rows that wait. Use it on the thread of `loop` only.
 
     Args:
-        rows: the source, in order; it may give `NOT_YET`, and have rows by the next `wake`.
+        rows: the source, in order; it may give `NOT_YET` and have rows at the next `wake`.
         lanes: rows whose numbers are equal modulo `lanes` never run at the same time.
-        blocking: pull rows in a thread, because the iterator may wait.
-        wake: called when `take` may have something again.
-        broke: called with the error of a source that breaks.
+        blocking: whether rows are pulled in a thread, because the iterator may wait.
+        wake: called when `take` may return a row again.
+        broke: called with the error if the source raises one.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class RowQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no row will come any more."""
+        """Whether the queue holds no row, and the source has none left."""
         return self._exhausted and not (self._due or self._parked or self._buffer)
 
     def __len__(self) -> int:
-        """Rows held here: pulled, and not running."""
+        """The number of rows that are pulled but not under way."""
         return len(self._due) + len(self._parked) + len(self._buffer)
 
     def take(self, *, fresh: bool = True) -> RowTask | None:
-        """The next row that may start now; without `fresh`, only one that was pulled before. A
-        row with attempts in flight is to be asked a second time."""
+        """The next row that may start now, or None. Without `fresh`, no new row is pulled from the
+        source. A returned row with attempts in flight is to be asked a second time."""
         while self._duplicates:
             row_task = self._duplicates.popleft()
             if row_task.may_be_duplicated:
@@ -102,21 +102,21 @@ class RowQueue:
         self.arm()
 
     def duplicate(self, row_task: RowTask) -> None:
-        """Let a row under way be asked a second time, next of all."""
+        """Let a row under way be asked a second time, before all other rows."""
         self._duplicates.append(row_task)
 
     def give_back(self, row_task: RowTask) -> None:
-        """Take back a row that may not start yet; it is the next one."""
+        """Take back a row that may not start yet; it becomes the next row."""
         self.leave(row_task)
         self._parked.appendleft(row_task)
 
     def leave(self, row_task: RowTask) -> None:
-        """A row's attempt is over: its lane is free."""
+        """Free the lane of a row whose attempt is over."""
         if self._lanes:
             self._busy_lanes.discard(self._lane(row_task.row))
 
     def arm(self) -> None:
-        """Wake when the earliest retry is due, unless it already is (a worker will take it)."""
+        """Set a timer for the earliest retry, unless the retry is due (a worker will take it)."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -124,7 +124,7 @@ class RowQueue:
             self._timer = self._loop.call_at(self._due[0][0], self._wake)
 
     def began_before(self, when: float) -> list[RowTask]:
-        """Take out the rows that wait for a retry and first started before `when`."""
+        """Remove and return the rows that wait for a retry and first started before `when`."""
         late = [entry[2] for entry in self._due if entry[2].began <= when]
         if late:
             self._due = [entry for entry in self._due if entry[2].began > when]
@@ -132,11 +132,11 @@ class RowQueue:
         return late
 
     def close(self) -> list[RowTask]:
-        """Pull nothing more; what is still held."""
+        """Pull no more rows. Returns the rows that the queue still holds."""
         if self._timer:
             self._timer.cancel()
         if self._feed:
-            self._feed.cancel()  # a source that waits is left waiting in its thread
+            self._feed.cancel()  # a blocked source stays blocked in its thread
         if self._feeder:
             self._feeder.close()
         retries = [row_task for _, _, row_task in sorted(self._due)]
@@ -153,7 +153,7 @@ class RowQueue:
         return row_task
 
     def _pull(self) -> Row | None:
-        """The source's next row; None when it has ended, broken or is still waiting."""
+        """The source's next row; None if the source has ended, has failed or has no row yet."""
         if self._buffer:
             return self._buffer.popleft()
         if self._feeder is None:
@@ -165,7 +165,7 @@ class RowQueue:
     def _next(self) -> Any:
         try:
             return next(self._rows, _END)
-        except BaseException as error:  # the user's iterator broke: keep what is done, tell why
+        except BaseException as error:  # the user's iterator failed: the run reports it
             return error
 
     def _accept(self, item: Any) -> Row | None:

@@ -20,7 +20,7 @@ class Attempt:
 
 
 class RowTask:
-    """A row under way: what must survive from one attempt to the next."""
+    """A row under way: the state that lasts from one attempt to the next."""
 
     __slots__ = (
         "admitted",
@@ -50,10 +50,10 @@ class RowTask:
 
     def __init__(self, row: Row) -> None:
         self.row = row
-        self.key: bytes | None = None  # rows of equal keys share an outcome
+        self.key: bytes | None = None  # rows with equal keys share an outcome
         self.followers: list[RowTask] = []
         self.in_flight: list[Attempt] = []  # one, or two if the row was hedged
-        self.attempts = self.outages = self.duplicates = 0  # outages: attempts that met one
+        self.attempts = self.outages = self.duplicates = 0  # outages: attempts that met an outage
         self.admitted = 0  # attempts that the limiters let in and that have not left
         self.out_since: float | None = None
         self.dropped = self.settled = self.won = self.was_looked_up = self.is_hedged = False
@@ -61,25 +61,25 @@ class RowTask:
         self.usage: Any = None
         self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
         self.started_at: float | None = None
-        self.held_at: float | None = None  # since when a limiter makes it wait
+        self.held_at: float | None = None  # when a limiter first made the row wait
 
     @property
     def next_row(self) -> Row:
-        """The row as its next attempt gets it, with what the last one failed with."""
+        """The row for the next attempt, with the error of the last attempt."""
         return self.row if self.error is None else self.row._replace(before=self.error)
 
     @property
     def may_be_duplicated(self) -> bool:
-        """Whether its first attempt is still worth a second."""
+        """Whether a second attempt beside the first is still useful."""
         return bool(self.in_flight) and not (self.won or self.dropped or self.settled)
 
     def bill(self, usage: Any) -> None:
-        """Add what one attempt was billed; None is an attempt that reported nothing."""
+        """Add the billed usage of one attempt; None if the attempt reported no usage."""
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
 
     def wait_s(self, retry: RetryPolicy, error: BaseException, now: float) -> float | None:
-        """Seconds from `now`, when an attempt has failed, to the next; None if there is none."""
+        """Seconds from `now`, when an attempt failed, to the retry; None for no retry."""
         if not getattr(error, "outage", False):
             self.out_since = None
         elif self.out_since is None:
@@ -91,7 +91,7 @@ class RowTask:
         return retry.wait_s(self.attempts - self.outages - self.duplicates, error)
 
     def finished(self, status: Status, answer: Answer | None = None) -> RowFinished:
-        """The event of its end."""
+        """The event that reports the end of the row."""
         tried = self.attempts > 0
         return RowFinished(
             self.row,

@@ -9,11 +9,11 @@ from .policies import HedgePolicy, straggler_after_s
 from .row_queue import RowQueue
 from .row_task import RowTask
 
-_KNOWN_TIMES = 1000  # the latest rows, against which others are judged
+_KNOWN_TIMES = 1000  # the rows under way are compared with so many of the latest rows
 
 
 class Stragglers:
-    """Knows how long rows took, and which of those under way take too long.
+    """Records how long rows took, and finds the rows under way that take too long.
 
     Args:
         hedge: when a row is asked a second time, None for never.
@@ -22,8 +22,8 @@ class Stragglers:
     def __init__(self, hedge: HedgePolicy | None) -> None:
         self._hedge = hedge
         self._durations_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of rows that succeeded
-        self._latencies_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of their last attempts
-        self._rows = self._duplicates = 0  # tried; duplicates among their attempts
+        self._latencies_s: deque[float] = deque(maxlen=_KNOWN_TIMES)  # of these rows' last attempts
+        self._rows = self._duplicates = 0  # rows tried; duplicate attempts sent for them
 
     @property
     def may_hedge(self) -> bool:
@@ -31,11 +31,11 @@ class Stragglers:
         return self._hedge is not None
 
     def began(self) -> None:
-        """One more row is tried."""
+        """Count one more row as tried."""
         self._rows += 1
 
     def succeeded(self, duration_s: float, latency_s: float) -> None:
-        """A row took this long, and its last attempt that long."""
+        """Record a successful row: its whole duration, and the latency of its last attempt."""
         self._durations_s.append(duration_s)
         self._latencies_s.append(latency_s)
 
@@ -58,9 +58,9 @@ class Stragglers:
         return queue.began_before(began_before)
 
     def hedge(self, row_tasks: Iterable[RowTask], queue: RowQueue, now: float) -> None:
-        """Send a duplicate of each attempt that takes too long."""
+        """Queue a duplicate for each attempt that takes too long, the oldest first."""
         alone = [f for f in row_tasks if not f.is_hedged and len(f.in_flight) == 1]
-        for row_task in sorted(alone, key=lambda f: f.in_flight[0].began):  # the oldest first
+        for row_task in sorted(alone, key=lambda f: f.in_flight[0].began):
             after_s = self._after_s()
             if after_s is None or row_task.in_flight[0].began >= now - after_s:
                 return
@@ -74,6 +74,6 @@ class Stragglers:
         return self._hedge.after_s(self._latencies_s, self._duplicates, self._rows)
 
     def postpone_duplicate(self, row_task: RowTask) -> None:
-        """The row's duplicate could not be sent now; it may be sent later."""
+        """Undo the hedging of a row: its duplicate could not be sent now, but may be sent later."""
         row_task.is_hedged = False
         self._duplicates -= 1

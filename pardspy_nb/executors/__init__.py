@@ -1,1 +1,1 @@
-"""Where attempts are made: in this process, or on a cluster."""
+"""Executors make the attempts of a run: in this process, or on a cluster."""

@@ -1,4 +1,4 @@
-"""Where attempts are made: what executors have in common."""
+"""The executor interface: an executor decides where attempts are made."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..tables.inputs import RowBatch
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What an executor is to run.
+    """The work that an executor runs.
 
     Attributes:
-        max_workers: rows in flight, to begin with.
-        most_ahead: how many rows may be read beyond the oldest one that is not released; None
+        max_workers: the most rows in flight, when the run begins.
+        most_ahead: how many rows may be read beyond the oldest row that is not released; None
             for any number.
     """
 
@@ -43,12 +43,12 @@ class Work:
 
 
 class Executor(Protocol):
-    """Where attempts are made."""
+    """Makes the attempts of a run, in this process or elsewhere."""
 
     async def prepare(self) -> None:
-        """Have ready what attempts need; nothing is paid."""
+        """Make everything ready that attempts need. Nothing is paid for this."""
 
     def engine(
         self, rows: Iterator[Row], emit: Callable[[Event], None], cache: AnswerCache | None
     ) -> AbstractAsyncContextManager[Runner]:
-        """What runs these rows, on the running loop."""
+        """A runner of these rows, on the running loop."""

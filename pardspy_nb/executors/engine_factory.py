@@ -1,4 +1,4 @@
-"""An engine for a module and its options."""
+"""Builds the engine for a module and its options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..modules.module import Module
 
 
 async def prepare(module: Module) -> None:
-    """Have a module's models ready; an embedded one may have to be started first."""
+    """Make a module's models ready; an embedded model may have to be started first."""
     for lm in module.lms:
         if (make_ready := getattr(lm, "prepare", None)) is not None:
             await make_ready()
@@ -31,11 +31,11 @@ async def prepare(module: Module) -> None:
 
 @asynccontextmanager
 async def calling(module: Module, options: Options, on_headers: OnHeaders) -> AsyncIterator[Caller]:
-    """What makes attempts on the running loop; its connections are closed afterwards.
+    """A caller, which makes attempts on the running loop. Its connections are closed afterwards.
 
     Args:
-        on_headers: is shown the headers of responses, if all attempts ask one model: rate limits
-            are those of one model.
+        on_headers: called with the headers of responses, but only if all attempts ask one model,
+            because rate limits apply to one model.
     """
     limit_usd = options.max_cost_usd
     max_answer_tokens = None if limit_usd is None else answer_tokens(module, limit_usd)
@@ -52,7 +52,7 @@ async def calling(module: Module, options: Options, on_headers: OnHeaders) -> As
 
 
 def engine_config(module: Module, options: Options, **more: Any) -> EngineConfig:
-    """How an engine runs this module with these options; `more` is what they do not say."""
+    """How an engine runs this module with these options; `more` sets the remaining fields."""
     return EngineConfig(
         retry=RetryPolicy(options.max_attempts),
         timeout_s=options.timeout_s or module.timeout_s,
@@ -72,7 +72,7 @@ def make_engine(
     cache: Cache | None,
     limiters: Sequence[Limiter],
 ) -> Engine:
-    """An engine that asks a module."""
+    """An engine whose attempts call a module. A probe is added to the limiters."""
     lms = [lm for lm in module.lms if isinstance(lm, LM)]
     probe = Probe(lambda: all(lm.is_known for lm in lms))
     return Engine(

@@ -1,4 +1,4 @@
-"""This process as the place where attempts are made."""
+"""The executor that makes attempts in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of remembered answers: what it holds, forgetting it, and taking it elsewhere."""
+"""The store of remembered answers: show what it holds, clear it, and export it."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ __all__ = ["StoreInfo", "clear", "export", "info"]
 
 
 def __getattr__(name: str) -> Any:
-    # SQLite is loaded when a store is used, and not with the package
+    # SQLite is loaded when a store is used, not when the package is imported
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(".maintenance", __name__), name)

@@ -1,4 +1,4 @@
-"""Remembered answers to a file, a chunk at a time."""
+"""Writes remembered answers to a file, one chunk at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-_CHUNK = 10_000
+_CHUNK = 10_000  # rows that are in memory at a time
 _ANSWER = (
     "input",
     "answer",
@@ -29,11 +29,18 @@ COLUMNS = (*_ANSWER, "requested_model", *_SOURCE)
 
 
 def write(path: Path, answers: Iterable[tuple[Any, ...]]) -> int:
-    """Write answers (the fields of `Kept`, then the source's JSON); how many there were."""
+    """Write answers (the fields of `Kept`, then the source's JSON) to a file.
+
+    Returns:
+        How many answers were written.
+
+    Raises:
+        ValueError: the path has an unknown ending.
+    """
     writers = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise ValueError(f"cannot write {str(path)!r}: a path ends in {', '.join(writers)}")
+        raise ValueError(f"cannot write {str(path)!r}: the path must end in {', '.join(writers)}")
     return writer(path, map(_record, answers))
 
 
@@ -47,7 +54,7 @@ def _record(answer: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """With what is nested as JSON text, for formats of plain columns."""
+    """The record with nested values as JSON text, for formats that have only plain columns."""
     nested = {n: json.dumps(v) for n, v in record.items() if isinstance(v, dict | list)}
     return record | nested
 

@@ -1,4 +1,4 @@
-"""What a run need not ask again: answers out of a store, and those of equal rows of the run."""
+"""Answers that a run need not ask for again: from a store, or from equal rows of the run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ from .keys import AnswerCodec, recipes_of
 if TYPE_CHECKING:
     from .sqlite import Kept, Store
 
-_FREE = Usage()  # nothing was asked, nothing is paid
+_FREE = Usage()  # no request was sent, and nothing was paid
 _UNKNOWN = Usage(None, None, None, None)
-_KEPT_OF_A_STREAM = 10_000  # answers that a stream without a store has at hand for equal rows
+_KEPT_OF_A_STREAM = 10_000  # answers that a stream without a store keeps for equal rows
 
 
-class _Met:
-    """What is known of a row under way: its key (None where its inputs have no words), its words,
-    and the answer found when it was `sought`."""
+class _Lookup:
+    """The look-up of a row under way.
+
+    Attributes:
+        key: the row's key, None if the inputs cannot be written as text.
+        words: the inputs as text, as far as they decide the answer.
+        sought: whether the store was searched in advance.
+        kept: the stored answer that was found in advance, or None.
+    """
 
     __slots__ = ("kept", "key", "sought", "words")
 
@@ -40,12 +46,13 @@ class _Met:
 
 
 class AnswerCache:
-    """The answers of one module, for one run. For one event loop's thread.
+    """The answers of one module, for one run. Use it on one event loop's thread only.
 
     Args:
         store: where answers are kept; None keeps them for the run only.
-        dedupe: whether equal rows of the run have one answer; else the k-th of them has its own.
-        sources: what makes the answers now; what made the remembered ones is added.
+        dedupe: whether equal rows of the run share one answer. Otherwise the k-th of several equal
+            rows has an answer of its own.
+        sources: the sources of new answers; the sources of the remembered answers are added.
         total: the number of rows, None for a stream.
     """
 
@@ -61,13 +68,13 @@ class AnswerCache:
     ) -> None:
         self.store, self._sources = store, sources
         self._recipes = recipes_of(module, cache_key)
-        self._in_words = bool(module.predicts)  # whether an answer's text is all of it
+        self._in_words = bool(module.predicts)  # whether an answer's text holds the whole answer
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
-        self._met: dict[int, _Met] = {}  # by the numbers of rows
-        self._since: set[bytes] = set()  # keys put since the last look-up
+        self._met: dict[int, _Lookup] = {}  # by row number
+        self._since: set[bytes] = set()  # keys put since the last `prefetch`
         self._looks_ahead = False
         self._trouble: StoreError | None = None
-        # ordered, because a plain dict is slow to give up its first key again and again
+        # an OrderedDict, because removing the first key of a plain dict again and again is slow
         self._at_hand: OrderedDict[bytes, Answer | tuple[Any, ...]] = OrderedDict()
         self._most_at_hand = _KEPT_OF_A_STREAM if total is None else None
         if store is not None:
@@ -75,7 +82,7 @@ class AnswerCache:
                 store.declare(name, json.dumps(about))
 
     def prefetch(self, rows: Iterable[Row]) -> None:
-        """Look for the answers of rows that come next, all at once, which is much quicker."""
+        """Look up the answers of the next rows all at once, which is much quicker."""
         self._looks_ahead = True
         met = {row.number: self._meet(row) for row in rows}
         self._met |= met
@@ -90,19 +97,19 @@ class AnswerCache:
         for m in met.values():
             m.kept, m.sought = found.get(m.key) if m.key is not None else None, True
 
-    def _meet(self, row: Row) -> _Met:
-        """A row's words and key, for the first time: equal ones are counted."""
-        recipe = self._recipes[row.number % len(self._recipes)]
+    def _meet(self, row: Row) -> _Lookup:
+        """Make the words and the key of a new row. Equal rows are counted on the way."""
+        codec = self._recipes[row.number % len(self._recipes)]
         try:
-            words = recipe.words(row.inputs)
-        except Exception:  # the attempt will tell
-            return _Met(None, "")
-        key = _hash(recipe, words, row.sample, 0)
+            words = codec.words(row.inputs)
+        except Exception:  # the attempt will raise the error
+            return _Lookup(None, "")
+        key = _hash(codec, words, row.sample, 0)
         if self._seen is None:
-            return _Met(key, words)
+            return _Lookup(key, words)
         earlier = self._seen[key]
         self._seen[key] += 1
-        return _Met(_hash(recipe, words, row.sample, earlier), words)
+        return _Lookup(_hash(codec, words, row.sample, earlier), words)
 
     def key(self, row: Row) -> bytes | None:
         """See `protocols.Cache`."""
@@ -112,7 +119,11 @@ class AnswerCache:
         return met.key
 
     def get(self, row: Row, key: bytes | None) -> Answer | None:
-        """See `protocols.Cache`. StoreError if the store cannot be read."""
+        """See `protocols.Cache`.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         if self._trouble is not None:
             raise self._trouble
         if key is None:
@@ -130,8 +141,8 @@ class AnswerCache:
 
     def _answer(self, row: Row, kept: Kept) -> Answer | None:
         try:
-            recipe = self._recipes[row.number % len(self._recipes)]
-            outputs, repaired = recipe.read(kept.text, kept.finish_reason)
+            codec = self._recipes[row.number % len(self._recipes)]
+            outputs, repaired = codec.read(kept.text, kept.finish_reason)
         except (InvalidOutputError, ValueError):  # the rules for answers have changed since
             return None
         if kept.source not in self._sources.known and self.store is not None:
@@ -157,7 +168,11 @@ class AnswerCache:
         return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
     async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
-        """See `protocols.Cache`. StoreError if the answer cannot be written."""
+        """See `protocols.Cache`.
+
+        Raises:
+            StoreError: the answer cannot be written.
+        """
         met = self._met.pop(row.number, None)
         if key is None or met is None:
             return
@@ -166,7 +181,7 @@ class AnswerCache:
                 self._keep_at_hand(key, row, answer)
             return
         text = self._recipes[row.number % len(self._recipes)].write(answer)
-        if text is None or _text(text) != text:  # half a surrogate pair, which no file takes
+        if text is None or _text(text) != text:  # half a surrogate pair: no file accepts it
             return
         from .sqlite import Kept
 
@@ -186,11 +201,11 @@ class AnswerCache:
         )
         await self.store.put(key, kept)
         if self._looks_ahead:
-            self._since.add(key)  # what was looked up before does not know
+            self._since.add(key)  # rows prefetched before do not have this answer
 
     def _keep_at_hand(self, key: bytes, row: Row, answer: Answer) -> None:
         if self._in_words and answer.text is not None:
-            # nothing in it that Python's garbage collector would look through again and again
+            # a tuple of plain values, so that the garbage collector need not scan it repeatedly
             usage = answer.usage or _UNKNOWN
             used = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
             figures = *used, usage.cost_usd, usage.latency_ms
@@ -210,8 +225,8 @@ class AnswerCache:
         if isinstance(at_hand, Answer):
             return self.copy_for(row, at_hand)
         text, finish_reason, model, at, figures = at_hand
-        recipe = self._recipes[row.number % len(self._recipes)]
-        outputs, repaired = recipe.read(text, finish_reason)
+        codec = self._recipes[row.number % len(self._recipes)]
+        outputs, repaired = codec.read(text, finish_reason)
         origin = Origin(Usage(*figures), self._sources.of(row.number), at)
         return Answer(outputs, _FREE, model, finish_reason, text, origin, repaired)
 
@@ -221,21 +236,21 @@ class AnswerCache:
             self.store.close()
 
 
-def _hash(recipe: AnswerCodec, words: str, sample: int, earlier: int) -> bytes:
-    full = recipe.base.copy()
-    # numbers first: words may hold anything
+def _hash(codec: AnswerCodec, words: str, sample: int, earlier: int) -> bytes:
+    full = codec.base.copy()
+    # the numbers come first, because words may hold anything
     full.update(b"%d %d " % (sample, earlier) + words.encode("utf-8", "surrogatepass"))
     digest: bytes = full.digest()
     return digest[:16]
 
 
 def _own(value: Any) -> Any:
-    """A row's own copy of what it shares, where it could be changed."""
+    """A row's own copy of a shared value, if the value can be changed."""
     return value if isinstance(value, str | int | float | None) else copy.deepcopy(value)
 
 
 def _text(value: Any) -> str | None:
-    """What an endpoint says may be anything; a file takes text."""
+    """The value as text that a file accepts; an endpoint may return a value of any type."""
     if value is None or (type(value) is str and value.isascii()):
         return value
     return str(value).encode("utf-8", "replace").decode()
@@ -252,12 +267,12 @@ def _real(value: float | None) -> float | None:
 def open_cache(
     options: Options, module: Module, sources: Sources, *, total: int | None
 ) -> AnswerCache | None:
-    """The memory for the options `store`, `dedupe` and `cache_key`; None where nothing can be
+    """The cache for the options `store`, `dedupe` and `cache_key`; None where no answer can be
     remembered or shared.
 
     Raises:
-        StoreError: a path was given and cannot be used. Without the default store a run only
-            warns.
+        StoreError: a path was given and cannot be used. If the default store cannot be used, the
+            run only warns.
     """
     if not (module.predicts or options.cache_key is not None):
         return None
@@ -277,7 +292,7 @@ def _open_store(given: Any) -> Store | None:
     if given is not True:
         try:
             path = Path(given).expanduser()
-        except RuntimeError as error:  # ~ of nobody
+        except RuntimeError as error:  # "~name" of an unknown user
             raise StoreError(f"store={given!r}: {error}") from error
         return Store(path)
     try:

@@ -1,4 +1,4 @@
-"""What decides a row's answer, and how an answer is written down to be read again."""
+"""The cache keys of rows, and the text form in which answers are stored and read again."""
 
 from __future__ import annotations
 
@@ -22,25 +22,31 @@ class AnswerCodec(Protocol):
     """How the answers of one module are keyed, written and read.
 
     Attributes:
-        base: a sha256 of all that decides the answers beside a row's inputs.
+        base: a sha256 of everything, except a row's inputs, that decides the answers.
     """
 
     base: Any
 
     def words(self, inputs: Mapping[str, Any]) -> str:
-        """The inputs, as far as they decide the answer."""
+        """The inputs as text, as far as they decide the answer."""
 
     def write(self, answer: Answer) -> str | None:
-        """The answer as text, None if that cannot be."""
+        """The answer as text; None if the answer has no text form."""
 
     def read(self, text: str, finish_reason: str | None) -> tuple[dict[str, Any], str | None]:
-        """The outputs, and what had to be done to the text to read them. ValueError or
-        `InvalidOutputError` if it does not fit any more."""
+        """The outputs, and how the text was repaired to read them (None: not at all).
+
+        Raises:
+            ValueError, InvalidOutputError: the text no longer fits the module.
+        """
 
 
 def recipes_of(module: Module, cache_key: str | None) -> list[AnswerCodec]:
-    """The recipes of a module (row i: i modulo their number); none where something unknown may
-    decide the answers, and the user does not vouch for it with a `cache_key`."""
+    """The codecs of a module. Row i uses the codec at i modulo their number.
+
+    The list is empty where something unknown may decide the answers, and the user does not vouch
+    for the module with a `cache_key`.
+    """
     if module.predicts:
         predicts = module.predicts
         made = {id(p): _Prompt(p, cache_key) for p in predicts}
@@ -52,7 +58,7 @@ def recipes_of(module: Module, cache_key: str | None) -> list[AnswerCodec]:
 
 
 class _Prompt:
-    """Of a `Predict` whose prompt alone decides: the answer is kept in the model's own text."""
+    """The codec of a `Predict`, whose prompt decides the answer. The model's own text is stored."""
 
     def __init__(self, predict: Predict, cache_key: str | None) -> None:
         fixed = [*predict.fixed, *([cache_key] if cache_key is not None else [])]
@@ -64,7 +70,7 @@ class _Prompt:
 
 
 class _Vouched:
-    """Of any module the user vouches for: the outputs are kept as JSON."""
+    """The codec of any module that the user vouches for. The outputs are stored as JSON."""
 
     def __init__(self, module: Module, one: Any, cache_key: str) -> None:
         self._outputs = module.outputs
@@ -84,7 +90,7 @@ class _Vouched:
             self._warned = True
             warnings.warn(
                 f"rows are not remembered: output {odd!r} is a {type(outputs[odd]).__name__}, "
-                "which JSON does not give back as it was; return strings, numbers, lists and dicts",
+                "which JSON cannot restore unchanged; return strings, numbers, lists and dicts",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -95,7 +101,7 @@ class _Vouched:
             return value
         try:
             return self._outputs[name].adapter.dump_python(value, mode="json", warnings=False)
-        except ValueError:  # pydantic's: not of the declared type
+        except ValueError:  # pydantic: the value is not of the declared type
             return value
 
     def read(self, text: str, finish_reason: str | None) -> tuple[dict[str, Any], str | None]:
@@ -109,13 +115,13 @@ class _Vouched:
 
 
 def _name(module: Module, one: Any) -> list[Any]:
-    """What tells one of several modules from the others: functions by which they are, others
-    by model, parameters and prompt."""
+    """The name that distinguishes one of several modules. A `Predict` is known by its model,
+    parameters and prompt; any other module by its name, model and position."""
     name = getattr(one, "__qualname__", type(one).__qualname__)
     model = getattr(one, "lm", None)
     lm = getattr(model, "cache_identity", None)
     if isinstance(one, Predict):
-        # a custom model that cannot say which it is, by what it is called
+        # a custom model without a `cache_identity` is known by its class and its name
         called = [type(model).__qualname__, str(getattr(model, "model", ""))]
         return [name, *([] if lm else called), *one.fixed]
     which = next(i for i, other in enumerate(module.each) if other is one)
@@ -123,7 +129,7 @@ def _name(module: Module, one: Any) -> list[Any]:
 
 
 def _tagged(value: Any) -> Any:
-    """An input as JSON that is the same in each process, and differs for different inputs."""
+    """An input as JSON, the same in every process, and different for different inputs."""
     if value is None or isinstance(value, str | bool | int | float):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, list):
@@ -142,11 +148,11 @@ def _tagged(value: Any) -> Any:
     for method in ("model_dump", "tolist", "item"):  # pydantic, numpy
         if hasattr(value, method):
             return {f"\0{kind}": _tagged(getattr(value, method)())}
-    raise TypeError(f"a {kind} has no words")
+    raise TypeError(f"a {kind} cannot be part of a cache key")
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON gives a value back as it was."""
+    """Whether JSON restores a value unchanged."""
     if value is None or type(value) in (str, int, float, bool):
         return True
     if type(value) is list:

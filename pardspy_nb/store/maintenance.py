@@ -1,4 +1,4 @@
-"""The store, as users see it: what is remembered, forgetting it, and taking it elsewhere."""
+"""The store as users see it: show the remembered answers, clear them, and export them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ class StoreInfo:
     """What a store holds.
 
     Attributes:
-        path: the file; `bytes` its size with what is not yet moved into it.
-        answers: remembered rows; `by_model` counts them.
-        tokens, cost_usd: what they had used and cost (where that was known).
-        oldest, newest: when the first and the last were given (UTC), None without any.
+        path: the file.
+        bytes: the size of the file, with the data that is not yet moved into the file.
+        answers: the number of remembered answers.
+        tokens, cost_usd: what the answers used and cost when they were made, where that is known.
+        oldest, newest: when the first and the last answer were made (UTC), None without any.
+        by_model: the number of remembered answers of each model.
     """
 
     path: Path
@@ -52,7 +54,7 @@ def _path(store: str | Path | None) -> Path:
 
 
 def _open(store: str | Path | None) -> Store | None:
-    """The store, None where there is no file (and none is made)."""
+    """The store; None if there is no file. No file is made."""
     path = _path(store)
     if not path.exists():
         return None
@@ -60,10 +62,10 @@ def _open(store: str | Path | None) -> Store | None:
 
 
 def info(store: str | Path | None = None) -> StoreInfo:
-    """What is remembered in `store`, None for the default one.
+    """What a store holds; `store=None` is the default store.
 
     Raises:
-        StoreError: the file is no store, or cannot be read.
+        StoreError: the file is not a store, or cannot be read.
     """
     path = _path(store)
     opened = _open(store)
@@ -99,10 +101,10 @@ def clear(
     """Forget remembered answers: all, those of one model, or those older than so many days.
 
     Returns:
-        How many there were.
+        How many answers were removed.
 
     Raises:
-        StoreError: the file is no store, or cannot be written.
+        StoreError: the file is not a store, or cannot be written.
     """
     opened = _open(store)
     if opened is None:
@@ -115,15 +117,17 @@ def clear(
 
 
 def export(path: str | Path, store: str | Path | None = None) -> int:
-    """Write every remembered answer to a .parquet, .jsonl or .csv, with what made it: the row's
-    words, the answer, tokens, cost, latency, time, and the signature, prompt hash, model,
-    endpoint, parameters, price table and package versions. In bounded memory.
+    """Write every remembered answer and its source to a .parquet, .jsonl or .csv file.
+
+    The columns are the row's words, the answer, tokens, cost, latency, time, and the signature,
+    prompt hash, model, endpoint, parameters, price table and package versions. The memory needed
+    does not grow with the number of answers.
 
     Returns:
-        How many there are.
+        How many answers were written.
 
     Raises:
-        ValueError: another ending.
+        ValueError: the path has another ending.
         StoreError: the store cannot be read.
         ImportError: a .parquet needs pyarrow.
     """

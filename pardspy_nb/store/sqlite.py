@@ -1,8 +1,8 @@
 """One SQLite file of remembered answers, one row an answer. The only importer of sqlite3.
 
-A writer thread commits whatever has arrived since its last commit, so many rows share one; a row
-counts as completed once it is committed. In WAL mode a commit survives the end of the process,
-and kernels and processes can share the file.
+A writer thread commits all answers that have arrived since its last commit, so many answers share
+one commit. An answer counts as stored once it is committed. In WAL mode a commit survives the end
+of the process, and several kernels and processes can share the file.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from ..core.errors import StoreError
 
 VERSION = 2
 _APPLICATION = 0x70617264  # marks our files: "pard"
-_BUSY_S = 30.0  # another process may be writing
-_GATHER_S = 0.001  # how long a commit waits for more rows
+_BUSY_S = 30.0  # how long to wait while another process writes
+_GATHER_S = 0.001  # how long a commit waits for more answers
 _MOST_KEYS = 500  # in one query
-_WAL_PAGES = 4000  # of 4 kB, before they are moved into the file
+_WAL_PAGES = 4000  # pages of 4 kB, before they are moved into the file
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _COLUMNS = (
     "words, text, model, finish_reason, prompt_tokens, completion_tokens, total_tokens, "
     "cost_usd, latency_ms, source, at_utc_s"
 )
-# answers lie in order of arrival: keys are random, and would scatter each commit over the file
+# rows are stored in order of arrival: the random keys would scatter each commit over the file
 _SCHEMA = (
     """CREATE TABLE answers (
         id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, words TEXT, text TEXT NOT NULL,
@@ -52,10 +52,10 @@ class Kept(NamedTuple):
     """One remembered answer.
 
     Attributes:
-        words: the row's own part of the prompt.
-        text: the model's own text.
-        source: what made it (see `provenance`).
-        at_utc_s: when, in seconds since the epoch.
+        words: the row's inputs as text, as far as they decide the answer.
+        text: the model's own text, or the outputs as JSON.
+        source: the id of the source that made the answer (see `provenance`).
+        at_utc_s: when the answer was stored, in seconds since the epoch.
     """
 
     words: str
@@ -75,31 +75,33 @@ _Job = tuple[bytes, Kept, "asyncio.Future[None]"]
 
 
 def default_path() -> Path:
-    """`PARDSPY_STORE`, else a file in the user's cache folder."""
+    """The path in `PARDSPY_STORE`, else a file in the user's cache folder."""
     named = os.environ.get("PARDSPY_STORE")
     if named:
         return Path(named).expanduser()
-    # each format has its file, so that two versions of the package do not fight over one
+    # each format has its own file, so that two versions of the package do not share one
     return Path(platformdirs.user_cache_dir("pardspy_nb")) / f"answers-{VERSION}.sqlite"
 
 
 def open_default() -> Store:
-    """The default store; ours whatever is in it, unless the user named the file."""
+    """Open the default store. A damaged file there may be set aside whatever it holds, unless the
+    user named the file."""
     return Store(default_path(), default=not os.environ.get("PARDSPY_STORE"))
 
 
 class Store:
-    """An open store. `get` and `put` are for one event loop's thread.
+    """An open store. Call `get` and `put` on one event loop's thread.
 
-    A file of ours that turns out to be damaged is set aside: renamed, with a warning or in the
-    error. An answer whose text does not fit its checksum counts as not remembered.
+    A damaged store file is set aside: it is renamed, and a warning or the error says so. An answer
+    whose text does not match its checksum counts as not remembered.
 
     Args:
-        path: the file; made where there is none.
-        default: it is the default file, and ours whatever is in it.
+        path: the file; made if it does not exist.
+        default: whether this is the package's own default file, which is set aside when damaged,
+            whatever it holds.
 
     Raises:
-        StoreError: the file cannot be opened, is not ours, or was made by another version.
+        StoreError: the file cannot be opened, is not a store, or has the format of another version.
     """
 
     def __init__(self, path: Path, *, default: bool = False) -> None:
@@ -113,7 +115,7 @@ class Store:
         self._db = self._open()
 
     def get(self, key: bytes) -> Kept | None:
-        """The answer remembered under this key."""
+        """The answer remembered under this key, or None."""
         found = self._read(_GET, (key,))
         return _whole(key, found[0]) if found else None
 
@@ -130,7 +132,7 @@ class Store:
         return found
 
     def answers(self) -> Iterator[tuple[Any, ...]]:
-        """Every answer with what made it: the fields of `Kept`, then the source's JSON."""
+        """Every answer with its source: the fields of `Kept`, then the source's JSON."""
         columns = ", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))
         query = f"SELECT {columns}, s.about FROM answers a LEFT JOIN sources s ON s.id = a.source"
         try:
@@ -139,12 +141,12 @@ class Store:
             raise self._explained("read", error) from error
 
     def about(self, source: str) -> str | None:
-        """What is known of a source: JSON."""
+        """The description of a source as JSON, None if the source is unknown."""
         found = self._read("SELECT about FROM sources WHERE id = ?", (source,))
         return str(found[0][0]) if found else None
 
     def figures(self) -> list[tuple[Any, ...]]:
-        """By model: (model, answers, total tokens, USD, first and last answer's time)."""
+        """For each model: (model, answers, total tokens, USD, times of first and last answer)."""
         query = (
             "SELECT model, count(*), sum(total_tokens), sum(cost_usd), min(at_utc_s), "
             "max(at_utc_s) FROM answers GROUP BY model ORDER BY count(*) DESC"
@@ -152,7 +154,7 @@ class Store:
         return self._read(query, ())
 
     def declare(self, source: str, about: str) -> None:
-        """Tell what a source is, before the first answer of it is put."""
+        """Describe a source, before its first answer is put."""
         self._sources[source] = about
 
     async def put(self, key: bytes, kept: Kept) -> None:
@@ -165,7 +167,7 @@ class Store:
         await done
 
     def remove(self, *, model: str | None = None, before_utc_s: float | None = None) -> int:
-        """Forget the answers of this model and from before this time; how many there were."""
+        """Forget the answers of this model and from before this time. Returns how many."""
         terms = {"model = ?": model, "at_utc_s < ?": before_utc_s}
         given = {term: value for term, value in terms.items() if value is not None}
         where = f" WHERE {' AND '.join(given)}" if given else ""
@@ -178,7 +180,7 @@ class Store:
         return count
 
     def close(self) -> None:
-        """Write what is still to be written, and close."""
+        """Write the answers that are still to be written, and close the store."""
         if self._writer is not None:
             self._jobs.put(None)
             self._writer.join()
@@ -196,8 +198,8 @@ class Store:
                 raise self._explained("open", error) from error
             aside = self._set_aside()
         warnings.warn(
-            f"the store {self.path} is damaged; it was set aside as {aside.name}, and a new one "
-            "is begun: rows remembered there will be asked again",
+            f"the store {self.path} is damaged; it was set aside as {aside.name}, and a new "
+            "store is begun: rows remembered in the damaged file will be asked again",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -209,7 +211,7 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # prompts are private
-        if not self.path.stat().st_mode & 0o222:  # root may write all the same, and should not
+        if not self.path.stat().st_mode & 0o222:  # root could write, but must not
             raise PermissionError("the file is read-only")
         db = sqlite3.connect(
             self.path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
@@ -226,7 +228,7 @@ class Store:
     def _check_version(self, db: sqlite3.Connection) -> None:
         if _number(db, "user_version") == VERSION and _number(db, "application_id") == _APPLICATION:
             return
-        db.execute("BEGIN IMMEDIATE")  # another may be making the tables just now
+        db.execute("BEGIN IMMEDIATE")  # another process may be making the tables just now
         with contextlib.ExitStack() as undo:
             undo.callback(db.rollback)
             if not self._has_tables(db):
@@ -238,7 +240,11 @@ class Store:
             undo.pop_all()
 
     def _has_tables(self, db: sqlite3.Connection) -> bool:
-        """False for an empty file. StoreError for any file that is no store of this version."""
+        """Whether the file is a store; False for an empty file.
+
+        Raises:
+            StoreError: the file is not a store of this version.
+        """
         version = _number(db, "user_version")
         if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return False
@@ -262,7 +268,7 @@ class Store:
             raise self._explained("read", error) from error
 
     def _set_aside(self) -> Path:
-        """Rename the damaged file; once, whichever thread finds the damage."""
+        """Rename the damaged file. This is done once, whichever thread finds the damage."""
         with self._lock:
             if self._aside is None:
                 stamp = (
@@ -278,7 +284,7 @@ class Store:
         if _is_damage(error) and (self._default or _is_ours(self.path) or self._aside):
             return StoreError(
                 f"the store {self.path} is damaged ({error}); it was set aside as "
-                f"{self._set_aside().name}: run the same call again to begin a new one"
+                f"{self._set_aside().name}: run the same call again to begin a new store"
             )
         return StoreError(
             f"cannot {doing} the store {self.path} ({error}): check the disk and the file, pass "
@@ -298,7 +304,7 @@ class Store:
                     self._commit(db, jobs)
             except StoreError as error:
                 failure = error
-            except Exception as error:  # whatever it is, somebody waits for this answer
+            except Exception as error:  # any error must be reported, because callers wait in `put`
                 failure = self._explained("write", error)
             if jobs:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
@@ -311,7 +317,7 @@ class Store:
     def _commit(self, db: sqlite3.Connection, jobs: list[_Job]) -> None:
         db.execute("BEGIN IMMEDIATE")
         try:
-            if self._sources:  # each time, because another may have cleared the store
+            if self._sources:  # each time, because another process may have cleared the store
                 db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", self._sources.items())
             db.executemany(_PUT, [(key, *kept, _checksum(key, kept)) for key, kept, _ in jobs])
             db.execute("COMMIT")
@@ -321,7 +327,7 @@ class Store:
             raise
 
     def _batch(self) -> list[_Job | None]:
-        """All that has arrived; waits for the first, and for a moment for more."""
+        """All jobs that have arrived. Waits for the first job, then a moment for more."""
         batch = [self._jobs.get()]
         if batch[0] is not None:
             time.sleep(_GATHER_S)
@@ -336,12 +342,12 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
 
 
 def _checksum(key: bytes, kept: Kept) -> int:
-    """Of a row's key and answer: SQLite does not notice a byte that changed within a value."""
+    """A checksum of a key and its answer: SQLite does not notice a changed byte within a value."""
     return zlib.crc32(kept.text.encode("utf-8", "surrogatepass"), zlib.crc32(key))
 
 
 def _whole(key: bytes, found: Sequence[Any]) -> Kept | None:
-    """The fields of an answer and its checksum as an answer, None if it is damaged."""
+    """The answer of some fields and a checksum; None if the answer is damaged."""
     kept = Kept(*found[:-1])
     return kept if _checksum(key, kept) == found[-1] else None
 
@@ -351,7 +357,8 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file, whole or damaged, bears our mark (SQLite file format, section 1.3)."""
+    """Whether a file, whole or damaged, has our application id in its header (SQLite file format,
+    section 1.3)."""
     try:
         with path.open("rb") as file:
             header = file.read(72)
@@ -361,8 +368,11 @@ def _is_ours(path: Path) -> bool:
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    """Switching needs the file alone, and SQLite does not wait for that by itself. Where the
-    file system cannot do it, SQLite stays with what it has, which is as safe and slower."""
+    """Switch to WAL mode.
+
+    The switch needs exclusive use of the file, and SQLite does not wait for that by itself. Where
+    the file system cannot support WAL, SQLite keeps its old mode, which is as safe, but slower.
+    """
     until = time.monotonic() + _BUSY_S
     while True:
         try:

@@ -12,12 +12,13 @@ class CoordinatorConfig:
     """How a coordinator runs its rows.
 
     Attributes:
-        total: the number of rows, None if it is not known.
-        max_workers: attempts under way, at all workers together.
+        total: the number of rows, None if unknown.
+        max_workers: the most attempts under way, at all workers together.
         failure: how many rows may fail.
         rpm, tpm, max_cost_usd: limits of all workers together.
-        remembers: whether answers are remembered here, and not by the workers.
-        may_hedge: workers may ask a row twice, and need room for that at the end, too.
+        remembers: whether the coordinator's cache stores the answers, and not the workers.
+        may_hedge: whether workers may ask a row twice; then a worker needs room for two attempts at
+            each of the last rows.
     """
 
     total: int | None

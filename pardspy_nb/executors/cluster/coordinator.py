@@ -1,8 +1,8 @@
-"""A run over many worker processes: each has an engine of its own, and this coordinates them.
+"""A run over many worker processes: each worker has an engine, and the coordinator directs them.
 
-Rows go out in work items as workers have room, and events come back. The rows in flight are shared
-out among the workers and rebalanced, attempts under a limit are let in one by one, and failures and
-costs add up here, so all limits are the run's. Rows of a worker that dies go to the others.
+The coordinator sends work items to workers that have room, and receives their events. It splits the
+rows in flight among the workers, lets attempts in one by one where limits apply, and adds up
+failures and costs, so all limits hold for the whole run. Rows of a dead worker go to other workers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .timers import Timers
 from .work_queue import WorkItem, WorkQueue
 from .worker_state import WorkerState
 
-BEAT_S = 2.0  # between commands to workers that get no others
+BEAT_S = 2.0  # seconds between commands to workers that would get no other command
 _RESHARE_S = 0.02
-_CANCEL_S = 0.4  # how long workers have to report what became of their rows
-_NOBODY_S = 60.0  # without any worker before a run is given up
+_CANCEL_S = 0.4  # how long workers have to report the outcome of their rows
+_NOBODY_S = 60.0  # how long a run waits for any worker before it gives up
 
 
 class Coordinator:
-    """Runs a queue's rows at the workers of a link: a `protocols.Runner`."""
+    """Runs a queue's rows on the workers of a link. It is a `protocols.Runner`."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Coordinator:
             source, link, self._workers, self._shares, self._quarantine, self._cannot_send
         )
         self._reported = ReportedEvents(emit, self._limits, self._outcomes, self)
-        self._writes: set[asyncio.Task[None]] = set()  # answers being remembered
+        self._writes: set[asyncio.Task[None]] = set()  # answers being written to the cache
         self._is_running = False
         self._most_workers = config.max_workers
 
@@ -138,7 +138,7 @@ class Coordinator:
         self._timers.later("beat", BEAT_S, self._beat)
 
     def _expect_workers(self, error: BaseException | None = None) -> None:
-        """Give up if there is no worker for too long."""
+        """Give up the run if there is no worker for too long."""
         if error is not None and not self._workers:
             self._give_up(error)
         elif not any(worker.is_ready for worker in self._workers.values()):
@@ -161,7 +161,7 @@ class Coordinator:
             self._idle.set()
 
     def _end_open_rows(self) -> None:
-        """The workers had time to report: rows that are still open end here."""
+        """End the rows that are still open: the workers have had time to report."""
         for worker in self._workers.values():
             for row_task in list(worker.open.values()):
                 self._outcomes.cut_short(row_task)
@@ -172,8 +172,8 @@ class Coordinator:
     # -- workers ------------------------------------------------------------------------------
 
     def worker_joined(self, name: str) -> bool:
-        """A worker may be ready soon. Returns whether it is wanted. It is sent nothing before its
-        first report."""
+        """A worker may be ready soon. Returns whether the run wants this worker. The worker gets
+        no rows before its first report."""
         if not self._is_running or self.controls.stop_reason is not None or self._idle.is_set():
             return False
         self._workers[name] = WorkerState(name)
@@ -183,7 +183,7 @@ class Coordinator:
     def worker_left(
         self, name: str, error: BaseException | None = None, *, died: bool = True
     ) -> None:
-        """A worker is gone: its rows go to others. Unless it died, it ended them first."""
+        """A worker is gone: its rows go to others. One that did not die has ended its rows."""
         worker = self._workers.pop(name, None)
         if worker is None or not self._is_running:
             return
@@ -202,7 +202,7 @@ class Coordinator:
         self._notice_end()
 
     def _lose(self, worker: WorkerState, number: int, row_task: RowTask) -> None:
-        """A row was at a worker that is gone."""
+        """Handle a row that was at a worker that is gone."""
         row_task.bill(worker.spent.get(number))
         error = WorkerLostError(f"the worker {worker.name} died with this row in flight")
         self._limits.leave_all(worker, row_task, error)
@@ -220,7 +220,7 @@ class Coordinator:
             self._outcomes.fail(row_task)
 
     def receive(self, name: str, report: Report) -> None:
-        """A worker reports."""
+        """Handle a report of a worker."""
         worker = self._workers.get(name)
         if worker is None or not self._is_running:
             return
@@ -247,7 +247,7 @@ class Coordinator:
         self._notice_end()
 
     def item_acknowledged(self, name: str, number: int, error: BaseException | None = None) -> None:
-        """A partition is finished, or could not be (`error`)."""
+        """A partition is finished, or failed with `error`."""
         worker = self._workers.get(name)
         item = None if worker is None else worker.items.pop(number, None)
         if worker is None or item is None:
@@ -263,8 +263,8 @@ class Coordinator:
         self._loop.call_soon(self.item_unsendable, name, item, error)
 
     def item_unsendable(self, name: str, item: WorkItem, error: BaseException) -> None:
-        """A work item cannot be sent. Its rows are tried one by one; the row that cannot be sent
-        fails."""
+        """A work item cannot be sent. Its rows are sent one by one, and only the row that cannot be
+        sent fails."""
         worker = self._workers.get(name)
         if worker is None:
             return
@@ -284,10 +284,10 @@ class Coordinator:
         self.feed_all()
         self._notice_end()
 
-    # -- what became of rows --------------------------------------------------------------------
+    # -- the outcomes of rows -------------------------------------------------------------------
 
     def row_succeeded(self, row_task: RowTask, answer: Answer) -> None:
-        """A worker has an answer; the row is settled once the answer is remembered."""
+        """A worker has an answer; the row is settled once the cache has stored the answer."""
         if not self._config.remembers or answer.cached:
             self._outcomes.settle(row_task, "ok", answer)
             return
@@ -307,14 +307,14 @@ class Coordinator:
         self._notice_end()
 
     def row_failed(self, worker: WorkerState, row_task: RowTask) -> None:
-        """A row failed at a worker, for good."""
+        """A row failed at a worker; no attempt follows."""
         worker.failed += 1
         self._outcomes.fail(row_task)
         self._command(worker)
-        self._timers.later("command", _RESHARE_S, self.command_all)  # smaller allowances for all
+        self._timers.later("command", _RESHARE_S, self.command_all)  # all allowances shrink
 
     def row_given_back(self, row_task: RowTask) -> None:
-        """A worker that ends by itself gives a row back, for another."""
+        """A worker that ends by itself gives a row back; another worker gets the row."""
         self._source.give_back([], [row_task])
         self.feed_all()
 
@@ -337,7 +337,7 @@ class Coordinator:
     # -- commands and shares --------------------------------------------------------------------
 
     def command_all(self, *, beat: bool = False) -> None:
-        """Send each worker its command, if it has changed or for a `beat`."""
+        """Send each worker its command, if the command has changed or for a `beat`."""
         for worker in self._workers.values():
             self._command(worker, beat=beat)
 

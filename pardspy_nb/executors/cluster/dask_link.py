@@ -1,7 +1,7 @@
-"""A Dask cluster as a coordinator's workers: one in each worker process (see `worker_tasks`).
+"""The link to the workers on a Dask cluster: one in each worker process (see `worker_tasks`).
 
-Rows reach a worker as tasks; commands and reports go by the scheduler's topics: no connection but
-Dask's own is needed. A run has a client of its own, so what the user's does is left alone.
+Rows reach a worker as tasks. Commands and reports use the scheduler's topics, so no connection
+except Dask's own is needed. A run has its own client, so the user's client is not disturbed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .messages import Command, PartError, dumps, report_from_bytes
 from .work_queue import WorkItem
 from .worker_tasks import CONNECT_S, WorkerSpec, bring_rows, end, host, topic_of
 
-_FAREWELL_S = 5.0  # what a run's end lets its workers finish
-_MOST_KEPT = 2**24  # bytes of reports that the scheduler remembers
-_FIRST = 10  # before the user's own tasks
-_MOMENT_S, _LOOKS = 0.5, 25
-_CLUSTER = "all"  # Dask's own topic, of workers that come and go
+_FAREWELL_S = 5.0  # how long the end of a run waits for its workers to finish
+_MOST_KEPT = 2**24  # bytes of reports that the scheduler may keep
+_FIRST = 10  # the priority of row tasks: before the user's own tasks
+_MOMENT_S, _LOOKS = 0.5, 25  # how long `close` waits, and how often it looks meanwhile
+_CLUSTER = "all"  # Dask's own topic, which reports workers that join and leave
 
 
 class DaskLink:
@@ -32,7 +32,11 @@ class DaskLink:
     Args:
         given: the user's client.
         spec: what the workers run.
-        ship: brings a partition to a worker, as a task that lasts until the partition is finished.
+        ship: brings a partition to a worker, as a task that lasts until the partition is finished;
+            None if work items hold the rows themselves.
+
+    Raises:
+        TypeError: the module cannot be sent to the workers.
     """
 
     def __init__(
@@ -41,14 +45,14 @@ class DaskLink:
         self._given, self._run, self._ship = given, spec.run, ship
         try:
             self._spec = dumps(spec)
-        except Exception as error:  # of any kind: __reduce__ is the user's
+        except Exception as error:  # any error: __reduce__ is the user's code
             raise TypeError(
                 f"{spec.module.name} cannot be sent to the workers: {type(error).__name__}: "
-                f"{error}; make what it holds inside the function, or at its first call"
+                f"{error}; create the objects it holds inside the function, or at its first call"
             ) from error
         self._client: Any = None
         self._listener: LinkListener | None = None
-        self._futures: dict[str, dict[int, Any]] = {}  # items on their way, by worker
+        self._futures: dict[str, dict[int, Any]] = {}  # tasks of the work items sent, by worker
         self._hosts: dict[str, Any] = {}  # the tasks that hold the workers' engines
         self._messages: deque[tuple[str, bytes]] = deque()
         self._sending, self._joined, self._received = False, 0, 0
@@ -56,7 +60,7 @@ class DaskLink:
         self._topic, self._closed, self._is_lost = f"pardspy-{self._run}", False, False
 
     async def connect(self) -> None:
-        """Be connected to the scheduler."""
+        """Connect to the scheduler."""
         await asyncio.to_thread(self._connect)
 
     def _connect(self) -> None:
@@ -84,7 +88,7 @@ class DaskLink:
             self._join(worker)
 
     def _soon(self, action: Callable[..., None], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the run is over, and its loop closed
+        with contextlib.suppress(RuntimeError):  # the run is over and its loop is closed
             self._loop.call_soon_threadsafe(action, *args)
 
     def _on_change(self, event: Any) -> None:
@@ -130,9 +134,8 @@ class DaskLink:
             return
         if future.status == "error":
             self._listener.worker_left(worker, future.exception())
-        elif (
-            future.status == "finished"
-        ):  # no command came for too long; the worker itself is there
+        elif future.status == "finished":
+            # no command came for too long, but the worker process still runs
             self._leave_out(worker, died=False)
             self._join(worker)
 
@@ -174,7 +177,8 @@ class DaskLink:
         if item.is_acknowledged and future.status == "finished" and "PartError" in str(future.type):
             error = future.result()
         if item.is_acknowledged:
-            if error is not None and not isinstance(error, PartError):  # whatever the table is of
+            # the table's own tasks may raise any error
+            if error is not None and not isinstance(error, PartError):
                 error = PartError(
                     "source", f"partition {item.number}: {type(error).__name__}: {error}"
                 )
@@ -209,14 +213,14 @@ class DaskLink:
                     self._sending = False
                     return
                 topic, message = self._messages.popleft()
-            with contextlib.suppress(Exception):  # the scheduler is gone, and with it all workers
+            with contextlib.suppress(Exception):  # the scheduler is gone, and all workers with it
                 if topic:
                     await self._client.scheduler.log_event(topic=topic, msg=message)
                 else:
                     await self._client._run_on_scheduler(_trim, self._run)
 
     async def close(self) -> None:
-        """Let go of all workers. What takes longer than a moment goes on behind the scenes."""
+        """Release all workers. What takes longer than a moment goes on in a background thread."""
         with self._lock:
             self._closed = True
         if self._client is None:
@@ -231,8 +235,8 @@ class DaskLink:
     def _say_farewell(self) -> None:
         from distributed import wait
 
-        tasks = [f for here in self._futures.values() for f in list(here.values())]
-        with contextlib.suppress(Exception), self._client.as_current():  # what is left of a cluster
+        tasks = [f for sent in self._futures.values() for f in list(sent.values())]
+        with contextlib.suppress(Exception), self._client.as_current():  # the cluster may be gone
             self._client.unsubscribe_topic(_CLUSTER)
             self._client.run(end, self._run, on_error="ignore")
             wait([*self._hosts.values(), *tasks], timeout=_FAREWELL_S)
@@ -243,14 +247,14 @@ class DaskLink:
 
 
 def _trim(run: str, dask_scheduler: Any = None) -> None:
-    """The scheduler keeps each topic's latest thousand messages: let go of those of a run."""
+    """Remove a run's messages: the scheduler keeps the latest thousand of each topic."""
     for name, topic in list(dask_scheduler._broker._topics.items()):
         if name.startswith(f"pardspy-{run}"):
             topic.truncate()
 
 
 def _forget(run: str, dask_scheduler: Any = None) -> None:
-    """Leave no topic of a run behind, nor those that Dask keeps of clients of earlier ones."""
+    """Remove the topics of a run, and those that Dask keeps for the clients of earlier runs."""
     for name in list(dask_scheduler._broker._topics):
         ended = name.startswith("Client-pardspy-") and name not in dask_scheduler.clients
         if ended or name.startswith(f"pardspy-{run}"):

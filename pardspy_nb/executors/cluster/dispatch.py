@@ -1,4 +1,4 @@
-"""Which worker is sent which rows, and when."""
+"""The dispatcher decides which worker gets which rows, and when."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from .quarantine import Quarantine
 from .work_queue import WorkItem, WorkQueue
 from .worker_state import RATE_S, WorkerState
 
-_LEAST_AHEAD = 4  # rows at a worker beyond those in flight
+_LEAST_AHEAD = 4  # the fewest rows that wait at a worker, beyond the rows in flight
 
 
 class Dispatcher:
     """Sends the rows of a queue to workers while they have room.
 
     Args:
-        source: the rows.
-        link: brings them to a worker.
-        workers: by name.
+        source: the queue of rows.
+        link: brings work items to a worker.
+        workers: the workers, by name.
         shares: how many rows each worker may have in flight.
-        quarantine: rows that are to be asked alone.
-        unsendable: called, later, with a worker, an item and the error that kept it from being
-            sent.
+        quarantine: the rows that must be asked alone.
+        unsendable: called with a worker, a work item and an error if the item cannot be sent.
     """
 
     def __init__(
@@ -40,11 +39,11 @@ class Dispatcher:
         self._shares, self._quarantine, self._unsendable = shares, quarantine, unsendable
 
     def by_load(self) -> Iterable[WorkerState]:
-        """The workers, those with the fewest rows first."""
+        """The workers, sorted: the worker with the fewest rows comes first."""
         return sorted(self._workers.values(), key=lambda worker: len(worker.open))
 
     def feed(self, worker: WorkerState) -> None:
-        """Send a worker rows if it has room for some."""
+        """Send rows to a worker if the worker has room."""
         room = self._room(worker)
         if room <= 0 or worker.name not in self._workers:
             return
@@ -54,7 +53,7 @@ class Dispatcher:
             worker.add(item)
             try:
                 self._link.send(worker.name, item)
-            except Exception as error:  # inputs of the user's own classes
+            except Exception as error:  # inputs may be of the user's own classes
                 self._unsendable(worker.name, item, error)
 
     def _room(self, worker: WorkerState) -> int:
@@ -67,6 +66,6 @@ class Dispatcher:
         room = share + ahead - n_open
         if (left := self._source.left) is None:
             return room
-        # as guided self-scheduling does (Polychronopoulos and Kuck, 1987): less towards the end
+        # guided self-scheduling (Polychronopoulos and Kuck, 1987): smaller items towards the end
         fair = math.ceil(left / (2 * len(self._workers)))
         return min(room, max(share - n_open, fair))

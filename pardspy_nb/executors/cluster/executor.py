@@ -1,4 +1,4 @@
-"""A cluster as the place where attempts are made: each worker process runs an engine."""
+"""The executor that makes attempts on a cluster: each worker process runs an engine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["ClusterError", "ClusterExecutor"]
 
 
 class ClusterExecutor:
-    """Makes attempts at the workers of a Dask cluster (see `base.Executor`). Rows go there;
-    answers are remembered here.
+    """Makes attempts at the workers of a Dask cluster (see `base.Executor`). Rows are sent to the
+    workers; answers are remembered in this process.
 
     Args:
-        link: the way to the workers; None for one that sends rows.
+        link: the link to the workers; None for a link that sends rows.
     """
 
     def __init__(self, work: Work, link: DaskLink | None = None) -> None:
@@ -61,8 +61,8 @@ async def coordinating(
     emit: Callable[[Event], None],
     cache: AnswerCache | None,
 ) -> AsyncIterator[Coordinator]:
-    """A coordinator for some work; the link is closed afterwards. With a cache, answers are
-    remembered here."""
+    """A coordinator for some work. The link is closed afterwards. With a cache, answers are
+    remembered in this process."""
     options = work.options
     config = CoordinatorConfig(
         total=work.batch.total,

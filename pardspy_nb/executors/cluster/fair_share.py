@@ -1,7 +1,7 @@
-"""How many rows each worker may have in flight, so that all together never exceed the run's number.
+"""How many rows each worker may have in flight; all shares together never exceed the run's limit.
 
-A share that grows waits until others have shrunk: a worker's old share counts until the worker
-confirms the new one. The number is split evenly, and what one worker cannot use goes to the others
+A share grows only after other shares have shrunk: a worker's old share counts until the worker
+confirms the new share. The limit is split evenly, and what one worker cannot use goes to the others
 (max-min fairness: Bertsekas and Gallager, "Data Networks", 1992, section 6.5.2).
 """
 
@@ -15,26 +15,29 @@ class FairShare:
 
     def __init__(self) -> None:
         self._given: dict[str, int] = {}
-        self._in_force: dict[str, int] = {}  # what a worker may still be keeping to
+        self._in_force: dict[str, int] = {}  # the share that a worker may still follow
 
     def of(self, worker: str) -> int:
-        """The share a worker was given."""
+        """The share that a worker was given."""
         return self._given.get(worker, 0)
 
     def leave(self, worker: str) -> None:
-        """A worker is gone, with all that it had under way."""
+        """A worker is gone, and its attempts with it."""
         self._given.pop(worker, None)
         self._in_force.pop(worker, None)
 
     def confirm(self, worker: str, in_force: int) -> bool:
-        """A worker confirms the share that it keeps to; returns whether that frees some."""
+        """A worker confirms the share that it follows. Returns whether this frees a part."""
         if worker not in self._given:
             return False
         before, self._in_force[worker] = self._in_force[worker], max(in_force, self._given[worker])
         return self._in_force[worker] < before
 
     def split(self, n: int, wanted: Mapping[str, int]) -> dict[str, int]:
-        """The shares that change, now that workers want so many."""
+        """Split `n` rows in flight anew. Returns the shares that change.
+
+        `wanted` holds how many rows each worker could have in flight.
+        """
         goal = apportioned(n, wanted)
         changed = {}
         for worker, share in goal.items():
@@ -42,10 +45,10 @@ class FairShare:
                 self._given[worker] = changed[worker] = share
         free = n - sum(self._in_force.values())
         for worker, share in goal.items():
-            here = self._given.setdefault(worker, 0)
+            given = self._given.setdefault(worker, 0)
             used = self._in_force.setdefault(worker, 0)
             more = min(share, used + max(0, free))
-            if more > here:
+            if more > given:
                 self._given[worker] = changed[worker] = more
                 free -= max(0, more - used)
                 self._in_force[worker] = max(used, more)
@@ -53,7 +56,7 @@ class FairShare:
 
 
 def apportioned(n: int, wanted: Mapping[str, int]) -> dict[str, int]:
-    """A number in shares that are even, as far as they are wanted."""
+    """Split `n` into even shares; no worker gets more than `wanted`."""
     shares = dict.fromkeys(wanted, 0)
     left = n
     open_ = [worker for worker, most in wanted.items() if most > 0]

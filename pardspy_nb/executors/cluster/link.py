@@ -1,4 +1,4 @@
-"""The way from a coordinator to its workers."""
+"""The link between a coordinator and its workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ClusterError(PardspyError):
 
 
 class LinkListener(Protocol):
-    """What a link reports to, on the loop's thread. See `coordinator.Coordinator`."""
+    """Receives what a link reports, on the loop's thread. See `coordinator.Coordinator`."""
 
     @property
     def controls(self) -> RunControls: ...
@@ -36,10 +36,10 @@ class LinkListener(Protocol):
 
 
 class Link(Protocol):
-    """The way to the workers. What is sent to one worker arrives in order."""
+    """Carries messages to the workers. Messages to one worker arrive in order."""
 
     def open(self, listener: LinkListener) -> None:
-        """Begin to report workers that join and leave, and what they report."""
+        """Begin to pass on to `listener` the workers that join and leave, and their reports."""
 
     def send(self, worker: str, item: WorkItem) -> None:
         """Bring a work item to a worker."""

@@ -1,4 +1,4 @@
-"""The messages between a run and its workers. Rows go by number; all messages can be pickled."""
+"""The messages between a run and its workers. Messages name rows by number, and can be pickled."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from ...core.events import Event
 from ...core.usage import Bound, Usage
 from ...engine.rate_limit_headers import Limits
 
-Stop = Literal["soft", "now"]  # start nothing new; and cancel what is in flight
+Stop = Literal["soft", "now"]  # soft: start no new rows; now: also cancel the rows in flight
 
 
 class AttemptRequest(NamedTuple):
-    """A worker asks whether an attempt at a row may start. `size` is the row's length (see
-    `RateLimiter`), `bound` the most that the attempt can use, where a budget has to know."""
+    """A worker asks whether an attempt at a row may start.
+
+    `size` is the row's length (see `RateLimiter`). `bound` is the most that the attempt can use;
+    None without a budget.
+    """
 
     number: int
     size: float
@@ -28,8 +31,8 @@ class AttemptRequest(NamedTuple):
 class Report(NamedTuple):
     """What happened at a worker since its last report.
 
-    `in_force` is the share that the worker keeps to by now, `limits` what an endpoint's headers
-    said. `over` marks the last report, with the worker's own error in `crash` if it broke down.
+    `in_force` is the share that the worker follows by now. `limits` are the limits in an endpoint's
+    headers. `over` marks the last report; `crash` is the error if the worker itself failed.
     """
 
     events: Sequence[Event] = ()
@@ -41,14 +44,14 @@ class Report(NamedTuple):
 
 
 class Command(NamedTuple):
-    """How a worker is to go on. The latest command holds.
+    """A command of the coordinator to a worker. The latest command holds.
 
     Attributes:
         share: rows that the worker may have in flight.
-        stop: whether to start nothing new (`"soft"`) and to cancel what is in flight (`"now"`).
-        failure_allowance: rows that may fail there; after more failures the worker starts nothing
-            until a command allows more. None for any number.
-        must_request: whether the worker must request each attempt.
+        stop: `"soft"` to start no new rows, `"now"` to cancel the rows in flight, too.
+        failure_allowance: rows that may fail at the worker; after more failures the worker starts
+            no rows until a command allows more. None for any number.
+        must_request: whether the worker must request each attempt before it starts.
         granted: numbers of rows whose next attempt may start.
     """
 
@@ -62,25 +65,26 @@ class Command(NamedTuple):
 
 
 class RemoteError(AttemptError):
-    """Stands for an error of another process that cannot come over as it is."""
+    """Stands for an error of another process that cannot be sent unchanged."""
 
     def __reduce__(self) -> Any:
         return stand_in, (type(self).__name__, str(self), dict(self.__dict__))
 
 
 class TransferError(AttemptError):
-    """A row's inputs, or its answer, cannot go from one process to another."""
+    """A row's inputs, or its answer, cannot be sent from one process to another."""
 
 
 class Sealed(NamedTuple):
-    """An event that perhaps cannot be loaded elsewhere; `plain` says as much as surely can."""
+    """A pickled event that another process may be unable to load. `plain` is a substitute that
+    every process can load."""
 
     plain: Any
     dumped: bytes
 
 
 class PartError(Exception):
-    """A part of a table could not be run or written; `reason` is the run's (see `RunFinished`)."""
+    """A partition could not be run or written. `reason` is the run's reason (see `RunFinished`)."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(reason, message)
@@ -91,30 +95,30 @@ class PartError(Exception):
 
 
 def dumps(message: Any) -> bytes:
-    """A message as bytes; functions and classes of a notebook are taken along."""
+    """A message as bytes, together with the notebook's functions and classes in it."""
     try:
         dumped = pickle.dumps(message, 5)
-    except Exception:  # of a notebook's own making
+    except Exception:  # it holds objects of the notebook that pickle cannot store
         dumped = b"__main__"
-    if b"__main__" in dumped:  # by name, which the other process does not have
+    if b"__main__" in dumped:  # refers by name to objects that the other process does not have
         dumped = cloudpickle.dumps(message)
     return dumped
 
 
 def loads(dumped: bytes) -> Any:
-    """What `dumps` was given."""
+    """The message that was given to `dumps`."""
     return pickle.loads(dumped)
 
 
 def report_as_bytes(report: Report) -> bytes:
-    """A report that arrives, whatever is in it."""
+    """A report as bytes that another process can always load, whatever the report holds."""
     events = [event if _is_plain(event) else _sealed(event) for event in report.events]
     crash = None if report.crash is None else _sendable(report.crash)
     return dumps(report._replace(events=events, crash=crash))
 
 
 def report_from_bytes(dumped: bytes) -> Report:
-    """What `report_as_bytes` was given, as far as it can be loaded here."""
+    """The report given to `report_as_bytes`; events that cannot be loaded are substituted."""
     report: Report = loads(dumped)
     return report._replace(
         events=[_opened(e) if isinstance(e, Sealed) else e for e in report.events]
@@ -122,14 +126,14 @@ def report_from_bytes(dumped: bytes) -> Report:
 
 
 def stand_in(name: str, words: str, about: Mapping[str, Any]) -> RemoteError:
-    """An error of this name that says what another process's said."""
+    """An error with the class name, message and attributes of another process's error."""
     made: RemoteError = type(name, (RemoteError,), {})(words)
     made.__dict__.update(about)
     return made
 
 
 def _is_plain(event: Any) -> bool:
-    """Whether an event is of nothing that another process might not have."""
+    """Whether an event holds only types that every process has."""
     answer, error = getattr(event, "answer", None), getattr(event, "error", None)
     return (error is None or _is_ours(error)) and (
         answer is None or all(map(_is_plain_value, answer.outputs.values()))
@@ -154,23 +158,23 @@ def _sealed(event: Any) -> Any:
     plain = event._replace(error=error)
     if getattr(event, "answer", None) is not None:
         lost = TransferError(
-            "the answer cannot be sent from the worker, or not be loaded here: "
+            "the answer cannot be sent from the worker, or cannot be loaded in this process: "
             "let the module return text, numbers, lists and dicts"
         )
         plain = plain._replace(status="failed", answer=None, error=lost)
     try:
         return Sealed(plain, cloudpickle.dumps(event))
-    except Exception:  # whatever the user's classes raise
+    except Exception:  # the user's classes may raise any error
         return plain
 
 
 def _opened(sealed: Sealed) -> Any:
     try:
         event = loads(sealed.dumped)
-        error, told = event.error, sealed.plain.error
+        error, substitute = event.error, sealed.plain.error
         same = error is None or (type(error).__name__, str(error)) == (
-            type(told).__name__,
-            str(told),
+            type(substitute).__name__,
+            str(substitute),
         )
         return event if same else sealed.plain
     except Exception:

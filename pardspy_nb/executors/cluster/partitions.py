@@ -1,5 +1,5 @@
-"""A table that need not fit anywhere: workers take its partitions, run them, and keep or write the
-answers. What comes back is what happened to each row, not what is in it."""
+"""Runs a table that need not fit into one process. Workers load its partitions, run them, and keep
+or write the answers. The events of rows come back to the run, the contents of rows do not."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .worker_tasks import WorkerSpec, hosted_here
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ABOUT_FILE = "_pardspy.json"  # readers of a folder leave out what begins with _
+ABOUT_FILE = "_pardspy.json"  # readers of a folder skip names that begin with _
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json"}
 
 
 class Partitions:
-    """A table in partitions on a Dask cluster, and where its answers go.
+    """A table in partitions on a Dask cluster, and the destination of its answers.
 
     Args:
         source: a Dask DataFrame; a path to a .parquet (file or folder), .csv or .jsonl that all
@@ -42,11 +42,14 @@ class Partitions:
         folder: where the answers are written, None if they stay on the workers.
 
     Attributes:
-        batch: what is known of its rows.
-        futures: the partitions' answers, by their numbers.
+        batch: the facts known about the table's rows.
+        lengths: the number of rows of each partition.
+        futures: the answers of the partitions, by partition number.
 
     Raises:
-        FileNotFoundError, ValueError, TypeError: an input that cannot be read.
+        FileNotFoundError, ValueError, TypeError: the input cannot be read.
+        FileNotFoundError: the parent of `folder` does not exist.
+        FileExistsError: `folder` holds something else than an earlier result.
     """
 
     def __init__(self, source: Any, module: Module, options: Options, folder: Path | None) -> None:
@@ -83,15 +86,15 @@ class Partitions:
         return None if self.folder is None else self.folder.with_name(f".{self.folder.name}.part")
 
     def ship(self, run: str, worker: str, item: WorkItem) -> Any:
-        """Have a partition run at a worker: the task's future."""
+        """Start a task that runs a partition at a worker. Returns the task's future."""
         number = item.number
-        part = self._client.compute(self._partitions[number], workers=[worker])
+        partition = self._client.compute(self._partitions[number], workers=[worker])
         self._shipped += 1
         job = self._job(run, number)
         future = self._client.submit(
             run_part,
             dumps(job),
-            part,
+            partition,
             workers=[worker],
             allow_other_workers=False,
             pure=False,
@@ -115,11 +118,11 @@ class Partitions:
 
     @property
     def empty(self) -> pa.Table:
-        """No rows, in the result's columns."""
+        """A table with the result's columns and no rows."""
         return _finished(self._job("", 0), self._meta, lambda rows, keep: None)
 
     def collection(self) -> Any:
-        """The answers as a Dask DataFrame, whose partitions are on the workers."""
+        """The answers as a Dask DataFrame. Its partitions stay on the workers."""
         import dask.dataframe as dd
 
         done = [self.futures[n] for n in sorted(self.futures)]
@@ -130,7 +133,8 @@ class Partitions:
 
 
 class Job(NamedTuple):
-    """One partition to be run."""
+    """One partition to run. `position` is the table position of its first row, `repeat` the number
+    of samples of each row."""
 
     run: str
     module: Module
@@ -142,8 +146,12 @@ class Job(NamedTuple):
 
 
 def run_part(job_bytes: bytes, partition: Any) -> Any:
-    """The task that runs a partition on a worker's worker: its answers, or how many if they are
-    written to a file. What goes wrong is returned, because Dask logs what is raised."""
+    """The task that runs a partition in a Dask worker, on the worker engine there.
+
+    Returns:
+        The answers, or their number if they are written to a file. A `PartError` is returned, not
+        raised, because Dask logs every raised error.
+    """
     from distributed import secede
 
     job: Job = loads(job_bytes)
@@ -172,29 +180,29 @@ def _written(job: Job, table: pa.Table) -> Any:
 def _finished(
     job: Job, partition: Any, run: Callable[[Iterator[Row], Callable[..., None]], None]
 ) -> pa.Table:
-    """A partition's rows with what became of them."""
+    """Run a partition. Returns its rows with their outcomes."""
     inputs, outputs = job.module.inputs, job.module.outputs
     try:
         table = to_arrow(_indexed(partition, job.position), {}, index=True)
-        part, rows = part_of_table(
+        chunk, rows = part_of_table(
             table, job.position, inputs, repeat=job.repeat, columns=job.columns
         )
     except (TypeError, ValueError) as error:
         raise PartError("source", f"partition {job.number}: {error}") from error
-    run(rows, part.results.add)
-    return part.finished(outputs, [], job.repeat)
+    run(rows, chunk.results.add)
+    return chunk.finished(outputs, [], job.repeat)
 
 
 def _indexed(partition: Any, position: int) -> Any:
-    """A partition whose index is a column of its file, unless it only counts."""
+    """The partition, whose index becomes a column of the result unless it only counts the rows."""
     index = partition.index
     counts = getattr(index, "start", None) in (0, position) and index.step == 1
     return partition if counts else partition.set_axis(index.tolist())
 
 
 class PartitionExecutor:
-    """Makes attempts at the workers of a Dask cluster, which take partitions and remember answers
-    themselves (see `base.Executor`)."""
+    """Makes attempts at the workers of a Dask cluster. The workers load the partitions and remember
+    the answers themselves (see `base.Executor`)."""
 
     def __init__(self, partitions: Partitions, work: Work) -> None:
         self._partitions, self._work = partitions, work
@@ -216,15 +224,20 @@ class PartitionExecutor:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse to write over anything but an earlier result."""
+    """Refuse a folder that holds anything except an earlier result.
+
+    Raises:
+        FileNotFoundError: the parent folder does not exist.
+        FileExistsError: the folder holds other files.
+    """
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder.parent)!r}")
     if folder.exists() and not (folder / ABOUT_FILE).exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{str(folder)!r} holds something else than a result of a run")
+        raise FileExistsError(f"{str(folder)!r} holds something else than the result of a run")
 
 
 def _as_dask(source: Any, texts: list[str]) -> Any:
-    """A Dask DataFrame of any table."""
+    """Any table as a Dask DataFrame. The columns in `texts` are read as text."""
     import dask.dataframe as dd
 
     if hasattr(source, "to_delayed"):
@@ -234,8 +247,8 @@ def _as_dask(source: Any, texts: list[str]) -> Any:
         kind = ".parquet" if path.is_dir() else path.suffix.lower()
         if kind not in _READERS:
             raise ValueError(
-                f"cannot read {str(path)!r}: a path is a folder of .parquet files, or "
-                f"ends in {', '.join(_READERS)}"
+                f"cannot read {str(path)!r}: a path must be a folder of .parquet files, or "
+                f"end in {', '.join(_READERS)}"
             )
         if not path.exists():
             raise FileNotFoundError(f"there is no file {str(path)!r}")
@@ -247,8 +260,8 @@ def _as_dask(source: Any, texts: list[str]) -> Any:
     table = as_table(source)
     if not hasattr(table, "iloc"):
         raise TypeError(
-            f"cannot share out a {type(source).__name__}: pass a Dask DataFrame, a "
+            f"cannot split a {type(source).__name__} into partitions: pass a Dask DataFrame, a "
             "DataFrame, or a path that all workers can read"
         )
-    parts = max(1, -(-len(table) // PART_ROWS))
-    return dd.from_pandas(table, npartitions=parts, sort=False)
+    n_partitions = max(1, -(-len(table) // PART_ROWS))
+    return dd.from_pandas(table, npartitions=n_partitions, sort=False)

@@ -1,4 +1,4 @@
-"""Rows that were in flight where a worker died: whether one of them is the reason."""
+"""Finds the row that kills workers, among the rows that were in flight when a worker died."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...engine.row_task import RowTask
 from .work_queue import WorkItem
 from .worker_state import WorkerState
 
-_SUSPECT, _GUILTY = 2, 3  # workers that died with a row in flight: it is asked alone; it fails
+_SUSPECT, _GUILTY = 2, 3  # after so many dead workers a row is asked alone; the row fails
 
 
 class WorkerLostError(AttemptError):
@@ -21,8 +21,11 @@ class WorkerLostError(AttemptError):
 
 
 class Quarantine:
-    """Counts the workers that died with each row in flight. After the second it is asked by itself,
-    so that after the third it is known that it was no neighbour."""
+    """Counts, for each row, the workers that died while the row was in flight.
+
+    After the second dead worker the row is asked alone. So if a third worker dies, no other row
+    can be the cause.
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
@@ -35,26 +38,26 @@ class Quarantine:
         return not self._suspects
 
     def count(self, worker: WorkerState, share: int) -> None:
-        """A worker of so many workers died. Of rows that began a moment ago nothing was heard."""
+        """Count the rows of a dead worker. As many as `share` may have begun without a report."""
         unheard = [n for n in worker.open if not worker.running[n]]
         self._counts.update([*unheard[:share], *+worker.running])
 
     def hit(self, number: int) -> bool:
-        """Whether a row may have been in flight at one that died."""
+        """Whether a row may have been in flight at a worker that died."""
         return self._counts[number] > 0
 
     def is_guilty(self, number: int) -> bool:
-        """Whether it was in flight at too many."""
+        """Whether a row was in flight at too many workers that died."""
         return self._counts[number] >= _GUILTY
 
     def held_back(self, row_tasks: Iterable[RowTask]) -> list[RowTask]:
-        """Of open rows those that are to be asked alone; they are kept here."""
+        """Keep those of the open rows that must be asked alone, and return them."""
         found = [f for f in row_tasks if self._is_suspect(f.row.number) and not f.settled]
         self._suspects.extend(found)
         return found
 
     def set_aside(self, row_tasks: Iterable[RowTask]) -> None:
-        """Have these asked alone, too: one of them cannot be sent, and it is to be found which."""
+        """Ask these rows alone, too: one of them cannot be sent, and this shows which."""
         row_tasks = list(row_tasks)
         self._suspects.extend(row_tasks)
         self._counts.update(dict.fromkeys((f.row.number for f in row_tasks), _SUSPECT))
@@ -63,7 +66,7 @@ class Quarantine:
         return self._counts[number] >= _SUSPECT
 
     def keeps_busy(self, worker: WorkerState) -> bool:
-        """Whether a worker has a row that is asked alone."""
+        """Whether a worker has a row that must be asked alone, and so gets no other row."""
         return bool(self._counts) and any(map(self._is_suspect, worker.open))
 
     def take(self) -> WorkItem | None:
@@ -75,5 +78,5 @@ class Quarantine:
         return WorkItem(-self._alone, {row_task.row.number: row_task})
 
     def close(self) -> list[RowTask]:
-        """Those that were still to be asked."""
+        """The rows that still wait to be asked alone."""
         return list(self._suspects)

@@ -1,4 +1,4 @@
-"""A worker's limiter: attempts start when the run grants them, within the limits of all workers."""
+"""A worker's limiter: the coordinator grants attempts, within the limits of all workers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ...core.events import Answer, Row
 
-_WAIT_S = 3600.0  # a grant ends the wait
+_WAIT_S = 3600.0  # practically forever: a grant ends the wait
 
 
 class RemoteLimiter:
-    """A limiter (see `protocols.Limiter`).
+    """A limiter (see `protocols.Limiter`) that requests attempts from the coordinator.
 
     Args:
-        request: requests an attempt at each of these rows.
-        upcoming: the rows that would start next if they were granted.
+        request: sends a request for an attempt at each of the given rows.
+        upcoming: returns the rows that would start next if they were granted.
 
     Attributes:
         must_request: whether attempts must be requested.

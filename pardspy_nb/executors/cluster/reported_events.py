@@ -1,4 +1,4 @@
-"""What workers report of their rows, entered into the run."""
+"""Enters the events that workers report into the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .worker_state import WorkerState
 
 
 class Run(Protocol):
-    """What becomes of rows that end at a worker. See `Coordinator`."""
+    """Handles rows that end at a worker. See `Coordinator`."""
 
     controls: RunControls
 
@@ -38,10 +38,11 @@ class Run(Protocol):
 
 
 class ReportedEvents:
-    """Enters the events of workers.
+    """Enters the events of workers into the run.
 
     Attributes:
-        in_flight: attempts under way at all workers; `max_in_flight` is the most there were.
+        in_flight: attempts under way, at all workers together.
+        max_in_flight: the highest value of `in_flight` so far.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class ReportedEvents:
     ) -> None:
         running = worker.settle(number, now)
         self.in_flight -= running
-        for _ in range(running - 1):  # of a row that was asked twice; their ends come later
+        for _ in range(running - 1):  # asked twice: the other ends come later
             self._forward(AttemptLost(row_task.row, row_task.attempts), row_task)
         _take_over(worker, row_task, event)
         outcome: Answer | BaseException | None = event.answer or event.error
@@ -127,7 +128,7 @@ class ReportedEvents:
 
 
 def _take_over(worker: WorkerState, row_task: RowTask, event: RowFinished) -> None:
-    """Take over what a worker reports of a row: times, usage, error."""
+    """Copy the times, usage and error of a worker's report to the row."""
     if event.attempts:
         is_first = event.attempts == row_task.attempts
         if is_first and event.queued_ms is not None:

@@ -1,4 +1,4 @@
-"""Limits of a whole cluster: attempts that workers request are let in one by one."""
+"""The limits of all workers together: requested attempts are let in one by one."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ Outcome = Answer | BaseException | None
 
 
 class SharedLimits:
-    """Lets attempts in, for all workers together.
+    """Lets in attempts that workers request, within limits for all workers together.
 
     Args:
         config: the limits of all workers together.
         workers: the workers, by name.
-        share: how many rows a worker may have in flight; it could not begin more attempts.
+        share: returns how many rows a worker may have in flight; a worker could not begin more
+            attempts than that.
         opened: called when attempts may be let in again.
 
     Attributes:
-        is_limited: whether workers must request attempts. Without given limits they must once an
-            endpoint reports limits, or asks to wait.
+        is_limited: whether workers must request attempts. If the user gave no limits, workers must
+            do so once an endpoint reports limits or asks to wait.
     """
 
     def __init__(
@@ -68,12 +69,12 @@ class SharedLimits:
         return bound
 
     def learn(self, limits: Limits) -> None:
-        """An endpoint told its limits."""
+        """Use the limits that an endpoint reported."""
         self._rate_limiter.learn(limits)
         self.is_limited = True
 
     def heed(self, error: BaseException) -> None:
-        """An endpoint that asks one worker to wait asks all of them."""
+        """If an endpoint asks one worker to wait, make all workers wait."""
         wait_s = getattr(error, "retry_after_s", None)
         if wait_s and (is_rate_limited(error) or is_overloaded(error)) and not self.is_limited:
             self._rate_limiter.leave(Row(-1, 0, 0, {}), error, self._loop.time())
@@ -84,7 +85,11 @@ class SharedLimits:
         self._requests.extend((worker, request) for request in requests)
 
     def request_again(self, worker: WorkerState) -> bool:
-        """Request deferred attempts again, if their worker has room. Returns whether it has."""
+        """Request a worker's deferred attempts again, if the worker has room now.
+
+        Returns:
+            Whether attempts were requested again.
+        """
         if not worker.deferred or worker.admitted >= self._share(worker.name):
             return False
         self.request(worker.name, worker.deferred)
@@ -119,7 +124,7 @@ class SharedLimits:
         return True
 
     def leave(self, worker: WorkerState, row_task: RowTask, outcome: Outcome) -> None:
-        """An attempt is over, if it was let in."""
+        """An attempt is over. Nothing happens if it was not let in."""
         number = row_task.row.number
         if self._inside[number] and self._admission is not None:
             self._inside[number] -= 1
@@ -127,7 +132,7 @@ class SharedLimits:
             self._admission.leave(row_task.row, outcome, self._loop.time())
 
     def leave_all(self, worker: WorkerState, row_task: RowTask, outcome: Outcome) -> None:
-        """A row is settled or lost: of two attempts let in one has the outcome."""
+        """A row is settled or lost. Of two attempts let in, one gets `outcome`."""
         number = row_task.row.number
         while self._inside[number]:
             self.leave(worker, row_task, outcome)
@@ -136,5 +141,5 @@ class SharedLimits:
         self._latest.pop(number, None)
 
     def forget(self, worker: str) -> None:
-        """A worker is gone."""
+        """Forget the requests of a worker that is gone."""
         self._requests = deque((name, r) for name, r in self._requests if name != worker)

@@ -1,4 +1,4 @@
-"""Timers by name."""
+"""Timers that are known by name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 
 class Timers:
-    """Timers by name. Asking for one that runs changes nothing: it fires at its first time."""
+    """Timers that are known by name. A timer that runs already keeps its time."""
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.TimerHandle] = {}
 
     def later(self, name: str, after_s: float, action: Callable[[], None]) -> None:
-        """Do something once, after so many seconds on the running loop's clock."""
+        """Call `action` once, after `after_s` seconds on the running loop's clock."""
         if name in self._running:
             return
 

@@ -1,4 +1,4 @@
-"""What a coordinator sends out: rows, or whole partitions that are not in this process."""
+"""The queues from which a coordinator sends work: rows, or partitions that workers load."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from ...engine.protocols import Cache
 from ...engine.row_queue import RowQueue
 from ...engine.row_task import RowTask
 
-_SPARED_A_TURN = 100  # rows settled without an attempt before the loop may see to something else
+# rows that may be settled without an attempt before the loop gets time for other work
+_MAX_SETTLED_A_TURN = 100
 
 
 class WorkItem:
     """Rows that go to a worker together.
 
     Attributes:
+        number: the number of the item; for a partition, the number of the partition.
         row_tasks: the rows, by number.
-        part: the position of the first row, if they are a part of a table that the worker gets
-            itself; None where the rows hold their inputs. Of a part it is told when it is done
-            with, beside what became of its rows; otherwise it is sent again.
+        part: the position of the first row, if the item is a partition that the worker loads
+            itself; None if the rows hold their inputs. A partition is acknowledged as a whole,
+            beside the events of its rows; an unacknowledged partition is sent again.
     """
 
     __slots__ = ("number", "part", "row_tasks")
@@ -34,17 +36,17 @@ class WorkItem:
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether its end is told beside those of its rows."""
+        """Whether the end of the item is reported beside the ends of its rows."""
         return self.part is not None
 
 
 class WorkQueue(Protocol):
-    """What there is to send.
+    """The work that is still to be sent.
 
     Attributes:
-        is_empty: nothing will come any more, unless something is given back.
-        left: how many rows are still to be sent, None where that is not known.
-        is_by_row: rows may be sent singly.
+        is_empty: whether no work is left, unless a work item or a row is given back.
+        left: how many rows are still to be sent, None if unknown.
+        is_by_row: whether a row may be sent alone.
     """
 
     is_by_row: bool
@@ -62,37 +64,37 @@ class WorkQueue(Protocol):
         broke: Callable[[BaseException, str], None],
         settle: Settle,
     ) -> None:
-        """Begin. `wake` is to be called when there may be more, `broke` with an error and the
-        reason it is for the run to end, `settle` for rows that need no worker."""
+        """Begin. The queue calls `wake` when more work may be there, `broke` with an error and the
+        run's reason to end, and `settle` for rows that need no worker."""
 
     def take(self, room: int) -> WorkItem | None:
-        """What is sent to a worker with room for so many rows; None if there is nothing now."""
+        """The next work item for a worker with room for so many rows; None if there is none now."""
 
     def give_back(self, items: Iterable[WorkItem], row_tasks: Iterable[RowTask]) -> None:
-        """Send these once more, to another worker; rows that are settled are not asked again,
-        unless they come with their part."""
+        """Send these work items and rows once more, to another worker. Settled rows are not asked
+        again, except as rows of a partition that is sent again."""
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
-        """Remember an answer; the row is settled once this returns."""
+        """Put an answer into the cache; the row is settled once this method returns."""
 
     def settled(
         self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool
     ) -> None:
-        """A row is settled; `ending` if the run is."""
+        """A row is settled. `ending` says whether the run is ending."""
 
     def release(self, number: int) -> None:
-        """See `protocols.Controllable`."""
+        """Allow later rows to be pulled: all rows below this number are finished."""
 
     def close(self) -> list[RowTask]:
-        """Send nothing more; the rows pulled and not sent."""
+        """Send no more work. Returns the rows that were pulled but not sent."""
 
 
 class RowWorkQueue:
-    """Rows that are at hand here.
+    """A queue of rows that are in this process.
 
     Args:
         rows, blocking, cache, most_ahead: as for `Engine`.
-        total: how many there are, None if that is not known.
+        total: the number of rows, None if unknown.
     """
 
     is_by_row = True
@@ -143,17 +145,17 @@ class RowWorkQueue:
     @property
     def left(self) -> int | None:
         """See `WorkQueue`."""
-        here = 0 if self._queue is None else len(self._queue)
-        return None if self._total is None else self._total - self._pulled + here
+        held = 0 if self._queue is None else len(self._queue)
+        return None if self._total is None else self._total - self._pulled + held
 
     def take(self, room: int) -> WorkItem | None:
         """See `WorkQueue`."""
         row_tasks: dict[int, RowTask] = {}
-        for _ in range(room + _SPARED_A_TURN):
+        for _ in range(room + _MAX_SETTLED_A_TURN):
             row_task = self._next() if len(row_tasks) < room else None
             if row_task is None:
                 break
-            if not self._is_spared(row_task):
+            if not self._needs_no_attempt(row_task):
                 row_tasks[row_task.row.number] = row_task
         else:
             self._loop.call_soon(self._wake)
@@ -172,7 +174,7 @@ class RowWorkQueue:
             self._pulled += 1
         return row_task
 
-    def _is_spared(self, row_task: RowTask) -> bool:
+    def _needs_no_attempt(self, row_task: RowTask) -> bool:
         if row_task.settled:
             return True
         try:
@@ -209,16 +211,16 @@ class RowWorkQueue:
     def close(self) -> list[RowTask]:
         """See `WorkQueue`."""
         held = [] if self._queue is None else self._queue.close()
-        led = [] if self._deduplicator is None else self._deduplicator.followers()
-        return [f for f in (*held, *led) if not f.settled]
+        followers = [] if self._deduplicator is None else self._deduplicator.followers()
+        return [r for r in (*held, *followers) if not r.settled]
 
 
 class PartitionWorkQueue:
-    """Parts of a table that workers get themselves: here only their rows' numbers are known.
+    """A queue of partitions that workers load. This process knows only the numbers of the rows.
 
     Args:
-        lengths: rows of each part, in order.
-        repeat: samples of each row.
+        lengths: the number of rows of each partition, in order.
+        repeat: the number of samples of each row.
     """
 
     is_by_row = False
@@ -249,7 +251,7 @@ class PartitionWorkQueue:
     @property
     def left(self) -> int | None:
         """See `WorkQueue`."""
-        return None  # parts are sent whole
+        return None  # partitions are sent whole
 
     def take(self, room: int) -> WorkItem | None:
         """See `WorkQueue`."""

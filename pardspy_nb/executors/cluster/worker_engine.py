@@ -1,4 +1,4 @@
-"""A worker's part in a run: an engine that is sent rows and commands by the coordinator."""
+"""A worker engine: an engine that gets its rows and commands from the coordinator."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..engine_factory import calling, engine_config, make_engine, prepare
 from .messages import AttemptRequest, Command, Report
 from .remote_limiter import RemoteLimiter
 
-_GATHER_S = 0.01  # events are sent together, at most this late
-SILENCE_S = 60.0  # without a command the run is taken to be dead: nobody would get the answers
+_GATHER_S = 0.01  # events are sent together, with at most this delay
+SILENCE_S = 60.0  # without a command for so long, the run counts as dead: nobody waits
 
 
 class Feed:
-    """The rows of an engine that are not all there yet."""
+    """The source of an engine's rows, to which rows are added during the run."""
 
     def __init__(self) -> None:
         self.rows: deque[Row] = deque()
@@ -40,11 +40,11 @@ class Feed:
 
 
 class WorkerEngine:
-    """Runs what it is given. All but `send` is for the thread of its event loop.
+    """Runs the rows that the coordinator sends. Call its methods on the thread of its event loop.
 
     Args:
         send: takes each report; must be quick.
-        cache: remembers rows here, where the run does not do so itself.
+        cache: remembers answers at this worker; None if the coordinator remembers them.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class WorkerEngine:
         self._feed = Feed()
         self._limiter = RemoteLimiter(self._request, self._upcoming)
         self._command = Command(0)
-        self._failed = 0  # rows
-        self._kept: dict[int, Callable[[RowFinished], None]] = {}  # by the numbers of rows
+        self._failed = 0  # rows that failed
+        self._kept: dict[int, Callable[[RowFinished], None]] = {}  # by row number
         self._counted = {n for n, of in module.outputs.items() if of.labels is not None}
         self._confirmed: int | None = None
         self._events: list[Event] = []
@@ -76,7 +76,7 @@ class WorkerEngine:
         self._stopped = self._is_paused = self._holds = False
 
     async def run(self) -> None:
-        """Go on until a command to stop, or until no command comes any more."""
+        """Run until a command to stop arrives, or until no command comes for too long."""
         self._loop = asyncio.get_running_loop()
         self._last_command_at = self._loop.time()
         crash: BaseException | None = None
@@ -121,11 +121,14 @@ class WorkerEngine:
         command, self._command = self._command, Command(0)
         self.obey(command)
 
-    # -- what comes ---------------------------------------------------------------------------
+    # -- rows and commands --------------------------------------------------------------------
 
     def add(self, rows: Iterable[Row], keep: Callable[[RowFinished], None] | None = None) -> None:
-        """Run these rows, too. If they are to be kept here, `keep` gets what became of each, and
-        reports leave out all but what is counted."""
+        """Run these rows, too.
+
+        If the worker keeps the results, `keep` is called with the end of each row, and reports
+        hold only the outputs that the run counts.
+        """
         rows = list(rows)
         self._feed.rows.extend(rows)
         if keep is not None:
@@ -140,7 +143,7 @@ class WorkerEngine:
         before, self._command = self._command, command
         engine = self._engine
         if engine is None:
-            return  # it is followed once there is an engine
+            return  # `_begin` follows the command once there is an engine
         self._last_command_at = self._loop.time()
         self._limiter.must_request = command.must_request
         self._limiter.grant(command.granted)
@@ -173,7 +176,7 @@ class WorkerEngine:
             self._emit(RowFinished(row, "not_run", None, None, 0, *[None] * 5))
 
     def _check_failures(self) -> None:
-        """Start nothing after more failures than allowed, until a command allows more."""
+        """After more failures than allowed, start no rows until a command allows more."""
         failure_allowance = self._command.failure_allowance
         if failure_allowance is not None and self._failed > failure_allowance:
             self._holds = True
@@ -184,7 +187,7 @@ class WorkerEngine:
             self._stop(now=True)
         self._loop.call_later(SILENCE_S / 4, self._watch)
 
-    # -- what goes ----------------------------------------------------------------------------
+    # -- events and reports -------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, RunFinished):
@@ -238,7 +241,7 @@ class WorkerEngine:
         self._flush(limits=self._limits_seen)
 
     def _settle_share(self) -> None:
-        """Confirm a share once no more than that is in flight."""
+        """Confirm the share in force: a smaller share once no more rows than that are in flight."""
         keeps_to = max(self._command.share, self._in_flight)
         if self._confirmed is not None and keeps_to != self._confirmed:
             self._confirm(keeps_to)

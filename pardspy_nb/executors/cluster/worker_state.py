@@ -1,4 +1,4 @@
-"""A worker as the coordinator sees it."""
+"""The coordinator's record of a worker."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from ...engine.row_task import RowTask
 from .messages import AttemptRequest, Command
 from .work_queue import WorkItem
 
-RATE_S = 0.5  # over which rows a second are measured
+RATE_S = 0.5  # seconds over which the rate of rows is measured
 
 
 class WorkerState:
-    """A worker process, and the rows it has.
+    """A worker process, and the rows at this worker.
 
     Attributes:
-        is_ready: it has reported; `offset_s` is when, since the run began.
-        items: partitions there, by number, until they are acknowledged.
-        open: rows there, by number.
-        running: attempts under way, by the rows' numbers.
-        spent: usage of failed attempts there, by the rows' numbers.
-        failed: rows that failed there.
+        is_ready: whether the worker has sent its first report.
+        offset_s: the time of the first report, in seconds since the run began.
+        items: partitions at the worker, by number, until they are acknowledged.
+        open: rows at the worker, by number.
+        running: attempts under way, by row number.
+        spent: usage of the failed attempts of open rows, by row number.
+        failed: rows that failed at the worker.
         admitted: attempts that were let in and are not over.
-        deferred: requests beyond the worker's share, to be made again once it has room.
+        deferred: requests beyond the worker's share, made again once the worker has room.
         last_command: the latest command sent.
-        rate: rows settled a second, of late.
+        rate: rows settled a second, measured lately.
     """
 
     __slots__ = (
@@ -57,19 +58,19 @@ class WorkerState:
         self._count, self._counted_at, self.rate = 0, 0.0, 0.0
 
     def add(self, item: WorkItem) -> None:
-        """A work item is sent there."""
+        """A work item is sent to the worker."""
         self.open |= item.row_tasks
         if item.is_acknowledged:
             self.items[item.number] = item
 
     def spend(self, number: int, usage: Any) -> None:
-        """A failed attempt at a row used this, None if nothing is known."""
+        """Add the usage of a failed attempt at a row; None if the usage is unknown."""
         if usage is not None:
             before = self.spent.get(number)
             self.spent[number] = usage if before is None else before + usage
 
     def settle(self, number: int, now: float) -> int:
-        """A row is settled there; how many attempts at it are taken to have been under way."""
+        """A row is settled at the worker. Returns how many attempts at it counted as under way."""
         del self.open[number]
         self.spent.pop(number, None)
         self._count += 1

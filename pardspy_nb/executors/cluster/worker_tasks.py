@@ -1,4 +1,4 @@
-"""A worker engine in a Dask worker: its thread, and the tasks that host it and bring it rows."""
+"""A worker engine in a Dask worker: its thread, and the Dask tasks that host and feed it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .messages import Command, PartError, Report, loads, report_as_bytes
 from .worker_engine import WorkerEngine
 
 CONNECT_S = 30
-_ECHO_S = 0.05  # until an echo that did not come is sent again
-_hosted: dict[tuple[str, str], HostedEngine] = {}  # of this process, by run and worker
-_ended: deque[str] = deque(maxlen=1000)  # runs, whose tasks may come late
+_ECHO_S = 0.05  # how long to wait for an echo before it is sent again
+_hosted: dict[tuple[str, str], HostedEngine] = {}  # in this process, by run and worker
+_ended: deque[str] = deque(maxlen=1000)  # ended runs, whose tasks may still arrive
 
 
 class WorkerSpec(NamedTuple):
-    """What a worker is to run. With `remembers` it has a store of its own."""
+    """What a worker runs. With `remembers` the worker uses a store itself."""
 
     run: str
     module: Module
@@ -39,11 +39,11 @@ class WorkerSpec(NamedTuple):
 
     @classmethod
     def of(cls, module: Module, options: Options, *, remembers: bool = False) -> WorkerSpec:
-        """A new run's: of the options what is a worker's business. Displays are the run's."""
-        store = options.store  # a relative path is of the directory here
+        """The spec of a new run, with the options for a worker; only the run itself displays."""
+        store = options.store  # a relative path means this process's directory, not the worker's
         if isinstance(store, str | Path):
             store = Path(store).expanduser().absolute()
-        here = replace(
+        worker_options = replace(
             options,
             executor=None,
             result="pandas",
@@ -52,16 +52,16 @@ class WorkerSpec(NamedTuple):
             columns=None,
             store=store,
         )
-        return cls(uuid.uuid4().hex[:12], module, here, remembers)
+        return cls(uuid.uuid4().hex[:12], module, worker_options, remembers)
 
 
 def topic_of(run: str, worker: str) -> str:
-    """Where a worker hears its command."""
+    """The topic on which a worker receives its commands."""
     return f"pardspy-{run}-{worker}"
 
 
 class HostedEngine:
-    """A worker in a thread of a worker process."""
+    """A worker engine in a thread of a Dask worker process."""
 
     def __init__(self, spec: WorkerSpec, worker: Any) -> None:
         self._worker, self._name = worker, worker.address
@@ -74,7 +74,7 @@ class HostedEngine:
             spec.module, spec.options, self._send, clock=self._clock, cache=self._cache
         )
         self.over = threading.Event()
-        self.is_unwanted = False  # the run is over
+        self.is_unwanted = False  # whether the run is over
         self._echoed = threading.Event()
 
     @staticmethod
@@ -85,8 +85,11 @@ class HostedEngine:
         return open_cache(spec.options, spec.module, sources, total=None)
 
     def listen(self, client: Any, topic: str) -> bool:
-        """Hear command from now on. Dask does not say when a subscription holds, an echo does;
-        whether it came."""
+        """Receive commands from now on. Returns whether the subscription works.
+
+        Dask does not report when a subscription takes effect. So this method sends itself an echo
+        until the echo arrives.
+        """
         client.subscribe_topic(topic, self._on_command)
         until = time.monotonic() + CONNECT_S
         while not self._echoed.wait(_ECHO_S):
@@ -96,19 +99,23 @@ class HostedEngine:
         return True
 
     def start(self) -> None:
-        """Begin; `over` is set at the end."""
+        """Start the worker engine's thread. `over` is set at the end."""
         context = contextvars.copy_context()
         threading.Thread(
             target=context.run, args=(self._thread,), name="pardspy-worker", daemon=True
         ).start()
 
     def soon(self, action: Callable[..., None], *args: Any) -> None:
-        """Have something done on the worker's thread."""
-        with contextlib.suppress(RuntimeError):  # it is over
+        """Call `action` on the worker engine's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
             self._loop.call_soon_threadsafe(action, *args)
 
     def run_to_end(self, rows: Iterable[Row], keep: Callable[[RowFinished], None]) -> None:
-        """Have rows run, and wait until `keep` had all of them."""
+        """Run rows, and wait until `keep` was called with the end of each.
+
+        Raises:
+            PartError: the worker engine ended before all rows did.
+        """
         rows = list(rows)
         open_ = {row.number for row in rows}
         settled = threading.Event()
@@ -144,7 +151,7 @@ class HostedEngine:
 
 
 def end(run: str) -> None:
-    """End a run's workers in this process, whatever they were told, and have none that are late."""
+    """End a run's worker engines in this process. Engines that start late end at once."""
     _ended.append(run)
     for (of, _), hosted in list(_hosted.items()):
         if of == run:
@@ -153,7 +160,8 @@ def end(run: str) -> None:
 
 
 def host(spec_bytes: bytes) -> None:
-    """The task that holds a worker: it lasts as long, and takes no thread from others."""
+    """The task that hosts a worker engine. It lasts as long as the engine, and takes no thread from
+    other tasks."""
     from distributed import get_client, get_worker, secede
 
     spec: WorkerSpec = loads(spec_bytes)
@@ -174,7 +182,11 @@ def host(spec_bytes: bytes) -> None:
 
 
 def hosted_here(run: str) -> HostedEngine:
-    """The worker's worker of a run. PartError if it is over."""
+    """The worker engine of a run in this Dask worker.
+
+    Raises:
+        PartError: the engine has ended.
+    """
     from distributed import get_worker
 
     try:
@@ -182,16 +194,16 @@ def hosted_here(run: str) -> HostedEngine:
     except KeyError:
         raise PartError(
             "cluster",
-            "this part was lost with its worker after the run was over; run it again: "
-            "what is remembered (store=) is not asked again",
+            "this partition was lost with its worker after the run was over; run it again: "
+            "rows that are remembered (store=) are not asked again",
         ) from None
 
 
 def bring_rows(run: str, rows_bytes: bytes) -> None:
-    """The task that brings rows to a worker's worker."""
+    """The task that brings rows to the worker engine in a Dask worker."""
     from distributed import get_worker
 
     rows = loads(rows_bytes)
     hosted = _hosted.get((run, get_worker().address))
-    if hosted is not None:  # else the worker has ended, which the run is told by itself
+    if hosted is not None:  # else it has ended, as its last report says
         hosted.soon(hosted.engine.add, rows)
