@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.scripted_server import ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.llm.response_format import forget_formats
@@ -72,6 +72,17 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
         return policies.RetryPolicy(max_attempts, base_s=0.01, cap_s=0.05)
 
     monkeypatch.setattr(engine_factory, "RetryPolicy", quick)
+
+
+@pytest.fixture
+def mixed(predict: pn.Predict, server: ScriptedServer, reviews: list[str]) -> Any:
+    """Twelve rows: row 2 fails with markup in its error, the labels are only two of three."""
+    bad = "<script>alert(1)</script>"
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message=bad) if marker == 2 else Reply()
+    )
+    rows = [r for r in reviews if reviews.index(r) % 3 != 2 or r.startswith("row-2 ")]
+    return pn.run_parallel(predict, rows, max_failures=None, progress="none", store=None)
 
 
 @pytest.fixture

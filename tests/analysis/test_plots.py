@@ -8,7 +8,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.analysis import plots
@@ -17,17 +16,6 @@ mpl.use("Agg")
 
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
-
-
-@pytest.fixture
-def mixed(predict: pn.Predict, server: ScriptedServer, reviews: list[str]) -> Any:
-    """Twelve rows: row 2 fails with markup in its error, the labels are only two of three."""
-    bad = "<script>alert(1)</script>"
-    server.script = lambda marker, attempt: (
-        Reply("status", code=400, message=bad) if marker == 2 else Reply()
-    )
-    rows = [r for r in reviews if reviews.index(r) % 3 != 2 or r.startswith("row-2 ")]
-    return pn.run_parallel(predict, rows, max_failures=None, **QUIET)
 
 
 def test_counts_keep_the_declared_order_and_show_zeros(mixed: pd.DataFrame) -> None:

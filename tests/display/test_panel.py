@@ -24,17 +24,6 @@ mpl.use("Agg")
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
 
-@pytest.fixture
-def mixed(predict: pn.Predict, server: ScriptedServer, reviews: list[str]) -> Any:
-    """Twelve rows: row 2 fails with markup in its error, the labels are only two of three."""
-    bad = "<script>alert(1)</script>"
-    server.script = lambda marker, attempt: (
-        Reply("status", code=400, message=bad) if marker == 2 else Reply()
-    )
-    rows = [r for r in reviews if reviews.index(r) % 3 != 2 or r.startswith("row-2 ")]
-    return pn.run_parallel(predict, rows, max_failures=None, **QUIET)
-
-
 def test_a_sink_that_raises_is_dropped_with_one_warning_and_the_run_goes_on(
     predict: pn.Predict, reviews: list[str]
 ) -> None:

@@ -7,26 +7,13 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 import pytest
-from support.scripted_server import Reply, ScriptedServer
 
-import pardspy_nb as pn
 from pardspy_nb.display import html
 
 mpl.use("Agg")
 
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
-
-
-@pytest.fixture
-def mixed(predict: pn.Predict, server: ScriptedServer, reviews: list[str]) -> Any:
-    """Twelve rows: row 2 fails with markup in its error, the labels are only two of three."""
-    bad = "<script>alert(1)</script>"
-    server.script = lambda marker, attempt: (
-        Reply("status", code=400, message=bad) if marker == 2 else Reply()
-    )
-    rows = [r for r in reviews if reviews.index(r) % 3 != 2 or r.startswith("row-2 ")]
-    return pn.run_parallel(predict, rows, max_failures=None, **QUIET)
 
 
 def test_the_summary_groups_errors_and_escapes_them(mixed: pd.DataFrame) -> None:
