@@ -149,7 +149,7 @@ class EngineThread:
 
     def _open_cache(self) -> None:
         plan = self._plan
-        total = None if plan.batch.in_parts else plan.batch.total
+        total = None if plan.batch.in_chunks else plan.batch.total
         self._cache = open_cache(plan.options, plan.module, plan.sources, total=total)
         if self._cache is not None and plan.looks_ahead:
             self._rows.prefetch = self._cache.prefetch

@@ -17,7 +17,7 @@ from ..core.options import Options
 from ..core.usage import Usage
 from ..modules.module import Module
 from ..modules.provenance import Sources
-from .keys import AnswerCodec, recipes_of
+from .keys import AnswerCodec, codecs_of
 
 if TYPE_CHECKING:
     from .sqlite import Kept, Store
@@ -33,16 +33,16 @@ class _Lookup:
     Attributes:
         key: the row's key, None if the inputs cannot be written as text.
         words: the inputs as text, as far as they decide the answer.
-        sought: whether the store was searched in advance.
+        was_looked_up: whether the store was searched in advance.
         kept: the stored answer that was found in advance, or None.
     """
 
-    __slots__ = ("kept", "key", "sought", "words")
+    __slots__ = ("kept", "key", "was_looked_up", "words")
 
     def __init__(self, key: bytes | None, words: str) -> None:
         self.key, self.words = key, words
         self.kept: Kept | None = None
-        self.sought = False
+        self.was_looked_up = False
 
 
 class AnswerCache:
@@ -67,10 +67,10 @@ class AnswerCache:
         total: int | None,
     ) -> None:
         self.store, self._sources = store, sources
-        self._recipes = recipes_of(module, cache_key)
+        self._codecs = codecs_of(module, cache_key)
         self._in_words = bool(module.predicts)  # whether an answer's text holds the whole answer
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
-        self._met: dict[int, _Lookup] = {}  # by row number
+        self._lookups: dict[int, _Lookup] = {}  # by row number
         self._since: set[bytes] = set()  # keys put since the last `prefetch`
         self._looks_ahead = False
         self._trouble: StoreError | None = None
@@ -84,22 +84,22 @@ class AnswerCache:
     def prefetch(self, rows: Iterable[Row]) -> None:
         """Look up the answers of the next rows all at once, which is much quicker."""
         self._looks_ahead = True
-        met = {row.number: self._meet(row) for row in rows}
-        self._met |= met
+        lookups = {row.number: self._look(row) for row in rows}
+        self._lookups |= lookups
         if self.store is None:
             return
         try:
-            found = self.store.get_many(m.key for m in met.values() if m.key is not None)
+            found = self.store.get_many(m.key for m in lookups.values() if m.key is not None)
         except StoreError as error:
             self._trouble = error
             return
         self._since.clear()
-        for m in met.values():
-            m.kept, m.sought = found.get(m.key) if m.key is not None else None, True
+        for m in lookups.values():
+            m.kept, m.was_looked_up = found.get(m.key) if m.key is not None else None, True
 
-    def _meet(self, row: Row) -> _Lookup:
+    def _look(self, row: Row) -> _Lookup:
         """Make the words and the key of a new row. Equal rows are counted on the way."""
-        codec = self._recipes[row.number % len(self._recipes)]
+        codec = self._codecs[row.number % len(self._codecs)]
         try:
             words = codec.words(row.inputs)
         except Exception:  # the attempt will raise the error
@@ -113,10 +113,10 @@ class AnswerCache:
 
     def key(self, row: Row) -> bytes | None:
         """See `protocols.Cache`."""
-        met = self._met.get(row.number)
-        if met is None:
-            met = self._met[row.number] = self._meet(row)
-        return met.key
+        lookup = self._lookups.get(row.number)
+        if lookup is None:
+            lookup = self._lookups[row.number] = self._look(row)
+        return lookup.key
 
     def get(self, row: Row, key: bytes | None) -> Answer | None:
         """See `protocols.Cache`.
@@ -132,16 +132,20 @@ class AnswerCache:
             at_hand = self._at_hand.get(key)
             answer = None if at_hand is None else self._from_hand(row, at_hand)
         else:
-            met = self._met[row.number]
-            kept = met.kept if met.sought and key not in self._since else self.store.get(key)
+            lookup = self._lookups[row.number]
+            kept = (
+                lookup.kept
+                if lookup.was_looked_up and key not in self._since
+                else self.store.get(key)
+            )
             answer = None if kept is None else self._answer(row, kept)
         if answer is not None:
-            self._met.pop(row.number, None)
+            self._lookups.pop(row.number, None)
         return answer
 
     def _answer(self, row: Row, kept: Kept) -> Answer | None:
         try:
-            codec = self._recipes[row.number % len(self._recipes)]
+            codec = self._codecs[row.number % len(self._codecs)]
             outputs, repaired = codec.read(kept.text, kept.finish_reason)
         except (InvalidOutputError, ValueError):  # the rules for answers have changed since
             return None
@@ -160,7 +164,7 @@ class AnswerCache:
 
     def copy_for(self, row: Row, answer: Answer) -> Answer:
         """See `protocols.Cache`."""
-        self._met.pop(row.number, None)
+        self._lookups.pop(row.number, None)
         outputs = {n: _own(value) for n, value in answer.outputs.items()}
         if answer.origin is not None:
             return answer._replace(outputs=outputs)
@@ -173,21 +177,21 @@ class AnswerCache:
         Raises:
             StoreError: the answer cannot be written.
         """
-        met = self._met.pop(row.number, None)
-        if key is None or met is None:
+        lookup = self._lookups.pop(row.number, None)
+        if key is None or lookup is None:
             return
         if self.store is None:
             if self._seen is None:
                 self._keep_at_hand(key, row, answer)
             return
-        text = self._recipes[row.number % len(self._recipes)].write(answer)
+        text = self._codecs[row.number % len(self._codecs)].write(answer)
         if text is None or _text(text) != text:  # half a surrogate pair: no file accepts it
             return
         from .sqlite import Kept
 
         usage = answer.usage or _UNKNOWN
         kept = Kept(
-            _text(met.words) or "",
+            _text(lookup.words) or "",
             text,
             _text(answer.model),
             _text(answer.finish_reason),
@@ -225,7 +229,7 @@ class AnswerCache:
         if isinstance(at_hand, Answer):
             return self.copy_for(row, at_hand)
         text, finish_reason, model, at, figures = at_hand
-        codec = self._recipes[row.number % len(self._recipes)]
+        codec = self._codecs[row.number % len(self._codecs)]
         outputs, repaired = codec.read(text, finish_reason)
         origin = Origin(Usage(*figures), self._sources.of(row.number), at)
         return Answer(outputs, _FREE, model, finish_reason, text, origin, repaired)

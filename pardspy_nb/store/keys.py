@@ -41,7 +41,7 @@ class AnswerCodec(Protocol):
         """
 
 
-def recipes_of(module: Module, cache_key: str | None) -> list[AnswerCodec]:
+def codecs_of(module: Module, cache_key: str | None) -> list[AnswerCodec]:
     """The codecs of a module. Row i uses the codec at i modulo their number.
 
     The list is empty where something unknown may decide the answers, and the user does not vouch

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.events import Row
 from ..signatures.fields import Field, Inputs
 from . import frame
-from .inputs import RowBatch, expand, feeding, part_of
+from .inputs import RowBatch, expand, feeding, rows_of_chunk
 from .parquet import beside, to_arrow
-from .readers import read_parts
+from .readers import read_chunks
 from .results import Results
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PART_ROWS = 2000  # input rows; a chunk with its answers takes some megabytes
+CHUNK_ROWS = 2000  # input rows; a chunk with its answers takes some megabytes
 
 
 class Chunk(NamedTuple):
@@ -54,14 +54,14 @@ class Chunk(NamedTuple):
         return beside(self.table.take(pa.array(positions, pa.int64())), own)
 
 
-def part_of_table(
+def chunk_of_table(
     table: pa.Table, position: int, inputs: Inputs, *, repeat: int, columns: Mapping[str, str]
 ) -> tuple[Chunk, Iterator[Row]]:
     """A chunk of a table, beginning at `position`, and its rows. A ValueError names the rows that
     have a missing or a wrong value."""
     feeds = feeding(table.column_names, inputs, columns)
     values = {name: table.column(column).to_pylist() for name, column in feeds.items()}
-    rows = part_of(values, table.num_rows, inputs, repeat, position)
+    rows = rows_of_chunk(values, table.num_rows, inputs, repeat, position)
     renamed = [(n, c) for n, c in feeds.items() if n not in table.column_names]
     for name, column in renamed:  # as in the frame, the column has the input's name
         table = table.append_column(name, table.column(column))
@@ -93,7 +93,7 @@ class Chunks:
         if isinstance(source, Iterator):
             stream = expand(source, inputs, repeat=repeat, columns=columns)
             self.columns, self._no_rows = list[str](), None
-            self.batch = replace(stream, rows=self._of_stream(stream.rows), in_parts=True)
+            self.batch = replace(stream, rows=self._of_stream(stream.rows), in_chunks=True)
             return
         fed = {n: (columns or {}).get(n, n) for n in inputs.fields}
         texts = [fed[n] for n, f in inputs.fields.items() if f.value_type is str]
@@ -103,7 +103,7 @@ class Chunks:
         feeds = feeding(self.columns, inputs, columns or {})
         rows = self._of_tables(itertools.chain([first], tables))
         tasks = None if total is None else total * repeat
-        self.batch = RowBatch(rows, tasks, list(feeds), repeat=repeat, in_parts=True)
+        self.batch = RowBatch(rows, tasks, list(feeds), repeat=repeat, in_chunks=True)
 
     @property
     def empty(self) -> Chunk:
@@ -113,11 +113,11 @@ class Chunks:
     @property
     def tasks(self) -> int:
         """Rows of a chunk, each sample counted as one; the last chunk may have fewer."""
-        return PART_ROWS * self._repeat
+        return CHUNK_ROWS * self._repeat
 
     def _of_stream(self, rows: Iterator[Row]) -> Iterator[Row]:
         for number in itertools.count():
-            self.open[number] = Chunk(number * PART_ROWS, self.tasks, None, Results())
+            self.open[number] = Chunk(number * CHUNK_ROWS, self.tasks, None, Results())
             pulled = 0
             for row in itertools.islice(rows, self.tasks):
                 pulled += 1
@@ -128,7 +128,7 @@ class Chunks:
     def _of_tables(self, tables: Iterator[pa.Table]) -> Iterator[Row]:
         position = 0
         for number, table in enumerate(tables):
-            self.open[number], rows = part_of_table(
+            self.open[number], rows = chunk_of_table(
                 table, position, self._inputs, repeat=self._repeat, columns=self._columns
             )
             yield from rows
@@ -136,7 +136,7 @@ class Chunks:
 
 
 def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Table]]:
-    """The number of rows (None if unknown), and the input as tables of `PART_ROWS` rows. There is
+    """The number of rows (None if unknown), and the input as tables of `CHUNK_ROWS` rows. There is
     at least one table; the last one may have fewer rows."""
     import pyarrow as pa
 
@@ -160,9 +160,9 @@ def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Tabl
 
         file = pq.ParquetFile(path)
         head = file.schema_arrow.empty_table()
-        read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(PART_ROWS))
+        read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(CHUNK_ROWS))
         return file.metadata.num_rows, _even(itertools.chain([head], read))
-    frames = read_parts(path, PART_ROWS, texts)
+    frames = read_chunks(path, CHUNK_ROWS, texts)
     return None, _even(to_arrow(df, {}) for df in frames)
 
 
@@ -176,7 +176,7 @@ def _without_views(table: pa.Table) -> pa.Table:
 
 
 def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of `PART_ROWS` rows; one empty table if all given tables are
+    """The same rows in tables of `CHUNK_ROWS` rows; one empty table if all given tables are
     empty."""
     import pyarrow as pa
 
@@ -186,11 +186,11 @@ def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         last = table
         while table.num_rows:
-            more = table.slice(0, PART_ROWS - rows)
+            more = table.slice(0, CHUNK_ROWS - rows)
             held.append(more)
             rows += more.num_rows
             table = table.slice(more.num_rows)
-            if rows == PART_ROWS:
+            if rows == CHUNK_ROWS:
                 yield pa.concat_tables(held, promote_options="permissive")
                 given += rows
                 held, rows = [], 0

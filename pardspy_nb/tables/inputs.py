@@ -40,7 +40,7 @@ class RowBatch:
         blocking: whether pulling a row may wait.
         repeat: samples per row.
         columns: the inputs' values by position, if all rows are in memory.
-        in_parts: whether the rows come in chunks, each dropped from memory once it is written;
+        in_chunks: whether the rows come in chunks, each dropped from memory once it is written;
             rows that were never pulled are not in the result.
         positions: the number of input rows; None if they are not all in memory.
         listener: receives the run's events and decides from them which rows follow.
@@ -54,14 +54,14 @@ class RowBatch:
     blocking: bool = False
     repeat: int = 1
     columns: Mapping[str, Sequence[Any]] | None = None
-    in_parts: bool = False
+    in_chunks: bool = False
     positions: int | None = None
     listener: Listener | None = None
 
     @property
     def names_rest(self) -> bool:
         """Whether rows that were never pulled are in the result."""
-        return self.positions is not None and not self.in_parts
+        return self.positions is not None and not self.in_chunks
 
 
 def expand(
@@ -175,7 +175,7 @@ def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, s
     return _from_columns(values, len(table), inputs, repeat, index=table.index, table=table)
 
 
-def part_of(
+def rows_of_chunk(
     values: Mapping[str, list[Any]], length: int, inputs: Inputs, repeat: int, first: int
 ) -> Iterator[Row]:
     """The rows of a table's chunk that begins at position `first`. A ValueError names the rows

@@ -42,7 +42,7 @@ def as_table(data: Any) -> Any:
     return data
 
 
-def read_parts(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataFrame]:
+def read_chunks(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataFrame]:
     """A .csv or .jsonl file in frames of `rows` rows; the columns in `texts` are read as text."""
     kinds = dict.fromkeys(texts, "str")
     try:

@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {"progress": "none"}
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "PART_ROWS", 10)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 10)
     monkeypatch.setattr(to_parquet, "MAX_CHUNKS_AHEAD", 3)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from .link import ClusterError, LinkListener
-from .messages import Command, PartError, dumps, report_from_bytes
+from .messages import Command, PartitionError, dumps, report_from_bytes
 from .work_queue import WorkItem
 from .worker_tasks import CONNECT_S, WorkerSpec, bring_rows, end, host, topic_of
 
@@ -174,12 +174,16 @@ class DaskLink:
         if self._listener is None or not is_expected:
             return
         error = future.exception() if future.status == "error" else None
-        if item.is_acknowledged and future.status == "finished" and "PartError" in str(future.type):
+        if (
+            item.is_acknowledged
+            and future.status == "finished"
+            and "PartitionError" in str(future.type)
+        ):
             error = future.result()
         if item.is_acknowledged:
             # the table's own tasks may raise any error
-            if error is not None and not isinstance(error, PartError):
-                error = PartError(
+            if error is not None and not isinstance(error, PartitionError):
+                error = PartitionError(
                     "source", f"partition {item.number}: {type(error).__name__}: {error}"
                 )
             self._listener.item_acknowledged(worker, item.number, error)

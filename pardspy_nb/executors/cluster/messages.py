@@ -83,7 +83,7 @@ class Sealed(NamedTuple):
     dumped: bytes
 
 
-class PartError(Exception):
+class PartitionError(Exception):
     """A partition could not be run or written. `reason` is the run's reason (see `RunFinished`)."""
 
     def __init__(self, reason: str, message: str) -> None:

@@ -14,7 +14,7 @@ from ...core.events import Event, Row
 from ...core.options import Options
 from ...modules.module import Module
 from ...store.cache import AnswerCache
-from ...tables.chunks import PART_ROWS, part_of_table
+from ...tables.chunks import CHUNK_ROWS, chunk_of_table
 from ...tables.inputs import RowBatch, feeding
 from ...tables.parquet import to_arrow
 from ...tables.readers import as_table, check_names
@@ -22,7 +22,7 @@ from ..base import Work
 from .coordinator import Coordinator
 from .dask_link import DaskLink
 from .executor import coordinating
-from .messages import PartError, dumps, loads
+from .messages import PartitionError, dumps, loads
 from .work_queue import PartitionWorkQueue, WorkItem
 from .worker_tasks import WorkerSpec, hosted_here
 
@@ -75,7 +75,7 @@ class Partitions:
             sum(self.lengths) * options.samples,
             list(feeds),
             repeat=options.samples,
-            in_parts=True,
+            in_chunks=True,
         )
         if folder is not None:
             _check_folder(folder)
@@ -92,7 +92,7 @@ class Partitions:
         self._shipped += 1
         job = self._job(run, number)
         future = self._client.submit(
-            run_part,
+            run_partition,
             dumps(job),
             partition,
             workers=[worker],
@@ -145,12 +145,12 @@ class Job(NamedTuple):
     folder: str | None
 
 
-def run_part(job_bytes: bytes, partition: Any) -> Any:
+def run_partition(job_bytes: bytes, partition: Any) -> Any:
     """The task that runs a partition in a Dask worker, on the worker engine there.
 
     Returns:
-        The answers, or their number if they are written to a file. A `PartError` is returned, not
-        raised, because Dask logs every raised error.
+        The answers, or their number if they are written to a file. A `PartitionError` is returned,
+        not raised, because Dask logs every raised error.
     """
     from distributed import secede
 
@@ -159,7 +159,7 @@ def run_part(job_bytes: bytes, partition: Any) -> Any:
     secede()
     try:
         return _written(job, _finished(job, partition, hosted.run_to_end))
-    except PartError as error:
+    except PartitionError as error:
         return error
 
 
@@ -173,7 +173,7 @@ def _written(job: Job, table: pa.Table) -> Any:
         pq.write_table(table, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
     except OSError as error:
-        raise PartError("target", f"{type(error).__name__}: {error}") from error
+        raise PartitionError("target", f"{type(error).__name__}: {error}") from error
     return table.num_rows
 
 
@@ -184,11 +184,11 @@ def _finished(
     inputs, outputs = job.module.inputs, job.module.outputs
     try:
         table = to_arrow(_indexed(partition, job.position), {}, index=True)
-        chunk, rows = part_of_table(
+        chunk, rows = chunk_of_table(
             table, job.position, inputs, repeat=job.repeat, columns=job.columns
         )
     except (TypeError, ValueError) as error:
-        raise PartError("source", f"partition {job.number}: {error}") from error
+        raise PartitionError("source", f"partition {job.number}: {error}") from error
     run(rows, chunk.results.add)
     return chunk.finished(outputs, [], job.repeat)
 
@@ -263,5 +263,5 @@ def _as_dask(source: Any, texts: list[str]) -> Any:
             f"cannot split a {type(source).__name__} into partitions: pass a Dask DataFrame, a "
             "DataFrame, or a path that all workers can read"
         )
-    n_partitions = max(1, -(-len(table) // PART_ROWS))
+    n_partitions = max(1, -(-len(table) // CHUNK_ROWS))
     return dd.from_pandas(table, npartitions=n_partitions, sort=False)

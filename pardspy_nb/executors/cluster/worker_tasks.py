@@ -20,7 +20,7 @@ from ...llm.background_loop import adopt
 from ...modules.module import Module
 from ...modules.provenance import Sources
 from ...store.cache import AnswerCache, open_cache
-from .messages import Command, PartError, Report, loads, report_as_bytes
+from .messages import Command, PartitionError, Report, loads, report_as_bytes
 from .worker_engine import WorkerEngine
 
 CONNECT_S = 30
@@ -114,7 +114,7 @@ class HostedEngine:
         """Run rows, and wait until `keep` was called with the end of each.
 
         Raises:
-            PartError: the worker engine ended before all rows did.
+            PartitionError: the worker engine ended before all rows did.
         """
         rows = list(rows)
         open_ = {row.number for row in rows}
@@ -129,7 +129,7 @@ class HostedEngine:
         self.soon(self.engine.add, rows, entered)
         while open_ and not settled.wait(1.0):
             if self.over.is_set():
-                raise PartError("crashed", "the worker broke down")
+                raise PartitionError("crashed", "the worker broke down")
 
     def _thread(self) -> None:
         try:
@@ -185,14 +185,14 @@ def hosted_here(run: str) -> HostedEngine:
     """The worker engine of a run in this Dask worker.
 
     Raises:
-        PartError: the engine has ended.
+        PartitionError: the engine has ended.
     """
     from distributed import get_worker
 
     try:
         return _hosted[run, get_worker().address]
     except KeyError:
-        raise PartError(
+        raise PartitionError(
             "cluster",
             "this partition was lost with its worker after the run was over; run it again: "
             "rows that are remembered (store=) are not asked again",
