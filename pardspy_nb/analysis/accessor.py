@@ -12,6 +12,7 @@ from ..core.options import takes_options
 from ..display.summary import Summary, summarize
 from ..runs.api import run_parallel
 from ..tables import frame
+from ..tables.names import column_of
 from . import plots
 
 if TYPE_CHECKING:
@@ -39,8 +40,13 @@ class ParallelAccessor:
 
     @property
     def failures(self) -> pd.DataFrame:
-        """The rows that are not `ok`."""
-        return self._result().loc[lambda df: df["status"] != "ok"]
+        """The rows without an answer, except those skipped as blank. The error comes first, so that
+        a notebook shows it."""
+        df = self._result()
+        status, *more = (column_of(df, n) for n in ("status", "error_type", "error"))
+        failed: pd.DataFrame = df[~df[status].isin(["ok", "skipped"])]
+        first = [status, *(name for name in more if name in df.columns)]
+        return failed[[*first, *(name for name in df.columns if name not in first)]]
 
     def retry_failed(self, module: Any = None, *, error: Any = None, **options: Any) -> Any:
         """See `retry.retry_failed`: runs the rows without an answer again, in their places."""
@@ -67,7 +73,7 @@ class ParallelAccessor:
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the rows as CSV, and the run's metadata beside them as `NAME.provenance.json`;
-        return the path of the metadata."""
+        return the path of the CSV."""
         from ..tables.export import to_csv
 
         return to_csv(self._result(), Path(path))
@@ -77,6 +83,18 @@ class ParallelAccessor:
         from ..tables.export import to_jsonl
 
         return to_jsonl(self._result(), Path(path))
+
+    def to_excel(self, path: str | Path) -> Path:
+        """Write the rows as a workbook, with the run's metadata on a second sheet; needs
+        `pardspy_nb[excel]`. Text is never a formula; times are in UTC without a zone; whole numbers
+        of more than 15 digits, which Excel would round, are text.
+
+        Raises:
+            ValueError: more rows, or longer texts, than a sheet can hold.
+        """
+        from ..tables.excel import to_excel
+
+        return to_excel(self._result(), Path(path))
 
     def to_arrow(self) -> pa.Table:
         """The frame as a pyarrow table, with the run's metadata in the schema's metadata."""
@@ -111,7 +129,7 @@ class ParallelAccessor:
         return plots.plot_timeline(self._result(), ax)
 
     def _result(self) -> pd.DataFrame:
-        if "status" not in self._df.columns:
+        if column_of(self._df, "status") not in self._df.columns:
             raise ValueError(
                 "this frame is not the result of a run; make one with df.parallel.run(module)"
             )

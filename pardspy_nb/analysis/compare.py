@@ -16,7 +16,7 @@ from ..core.usage import total
 from ..display import html
 from ..display.html import dollars, milliseconds
 from ..runs.api import run_parallel
-from ..tables.frame import metrics_of
+from ..tables.frame import class_outputs, metrics_of
 from .evaluate import Evaluation, evaluate
 
 _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
@@ -212,9 +212,7 @@ def _holm(p_values: list[float]) -> list[float]:
 
 
 def _agreement(left: pd.DataFrame, right: pd.DataFrame, pred: str | None) -> float:
-    name = pred or next(
-        (n for n in left if isinstance(left[n].dtype, pd.CategoricalDtype) and n != "status"), None
-    )
+    name = pred or next(iter(class_outputs(left)), None)
     if name is None:
         raise ValueError("pass pred= with the output to compare")
     a, b = (df[name].astype(object).reset_index(drop=True) for df in (left, right))

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..tables.names import own_names
+
 _FIGURES = ("cost_usd", "latency_ms")
 
 
@@ -33,6 +35,7 @@ def diff(
     Raises:
         ValueError: a frame is not a result, an index is not unique, or no output is in both.
     """
+    before, after = own_names(before), own_names(after)
     for name, df in (("before", before), ("after", after)):
         if "status" not in df.columns:
             raise ValueError(f"{name} is not the result of a run: it has no column 'status'")

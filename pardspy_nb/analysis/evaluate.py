@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,8 +11,11 @@ import numpy as np
 import pandas as pd
 
 from ..core.intervals import wilson
+from ..core.labels import label_key, label_text, unknown_labels
 from ..display import html
-from ..tables.ground_truth import by_index
+from ..tables.by_index import by_index
+from ..tables.frame import class_outputs
+from ..tables.names import renamed_in
 
 _BINS = 10
 _SHARES = ("precision", "recall", "f1")
@@ -60,7 +64,7 @@ class Evaluation(pd.DataFrame):
 
     def figure(self, metric: str, label: Any = None) -> float:
         """The value of one figure. KeyError if there is no such figure."""
-        of = self["label"].isna() if label is None else self["label"] == _plain(label)
+        of = self["label"].isna() if label is None else self["label"] == label_text(label)
         found = self["value"][(self["metric"] == metric) & of]
         if not len(found):
             raise KeyError(f"no figure {metric!r}; there are {list(self['metric'].unique())}")
@@ -141,8 +145,8 @@ def evaluate(
 
     Args:
         df: a result, a `vote`, or any frame.
-        truth: the column of the true labels, or the labels themselves, one per row; None for the
-            `truth` that the run was given.
+        truth: the column of the true labels, or the labels themselves: a Series goes by its index
+            and may have more rows, a list by position; None for the `truth` that the run was given.
         pred: the column of the predicted labels; None for the only class output.
         confidence: the column of confidences; None for `<pred>_confidence`, if there is one.
 
@@ -154,13 +158,16 @@ def evaluate(
         squared distance between the confidence and 1 (right) or 0 (wrong) (Brier 1950).
 
     Raises:
-        ValueError: no such column, no true labels, or labels that have nothing in common.
+        ValueError: no such column, one column for both, no true labels, a Series that lacks rows,
+            or labels that have nothing in common.
         ModuleNotFoundError: scikit-learn is not installed.
     """
     pred = pred or _only_output(df)
     said, true = _columns(df, truth, pred)
-    about = df.attrs.get("pardspy", {}).get("signature", {})
-    labels, said, true = _aligned(said, true, about.get("aliases", {}).get(pred, {}))
+    own = {column: name for name, column in renamed_in(df).items()}.get(pred, pred)
+    aliases = df.attrs.get("pardspy", {}).get("signature", {}).get("aliases", {}).get(own, {})
+    declared = class_outputs(df).get(pred) if "pardspy" in df.attrs else None
+    labels, said, true = _aligned(said, true, aliases, declared)
     known = true.notna().to_numpy()
     both = known & said.notna().to_numpy()
     if not known.any():
@@ -182,74 +189,63 @@ def evaluate(
     return evaluation
 
 
-def _only_output(df: pd.DataFrame) -> str:
-    about = df.attrs.get("pardspy", {})
-    declared = about.get("signature", {}).get("outputs", {})
-    classes = [n for n in declared if n in df and isinstance(df[n].dtype, pd.CategoricalDtype)]
+def _only_output(df: pd.DataFrame) -> Any:
+    classes = list(class_outputs(df)) if "pardspy" in df.attrs else []
     if len(classes) != 1:
         raise ValueError(f"pass pred=, the column of predicted labels, one of {list(df.columns)}")
-    return str(classes[0])
+    return classes[0]
 
 
-def _columns(df: pd.DataFrame, truth: Any, pred: str) -> tuple[pd.Series, pd.Series]:
+def _columns(df: pd.DataFrame, truth: Any, pred: Any) -> tuple[pd.Series, pd.Series]:
     if truth is None:
         truth = df.attrs.get("pardspy", {}).get("options", {}).get("truth")
-        truth = truth.get(pred) if isinstance(truth, dict) else truth
+        own = {column: name for name, column in renamed_in(df).items()}
+        truth = truth.get(own.get(pred, pred)) if isinstance(truth, dict) else truth
         if truth is None:
             raise ValueError("pass truth=, the column of the true labels or the labels themselves")
     for name in [pred, *([truth] if isinstance(truth, str) else [])]:
         if name not in df.columns:
             raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
-    given = df[truth] if isinstance(truth, str) else by_index(truth, df.index)
-    true = given if isinstance(truth, str) else pd.Series(list(given), dtype=object)
+    if isinstance(truth, str) and truth == pred:
+        ours = renamed_in(df).get(pred)
+        hint = f"; the run's own answers are in {ours!r}" if ours else ""
+        raise ValueError(f"truth and pred are the same column {pred!r}{hint}")
+    given = df[truth] if isinstance(truth, str) else by_index(truth, df.index, "truth")
+    true = pd.Series(list(given), dtype=object)
     if len(true) != len(df):
         raise ValueError(f"truth has {len(true)} labels, and the frame {len(df)} rows")
     return df[pred].reset_index(drop=True), true.reset_index(drop=True)
 
 
 def _aligned(
-    said: pd.Series, true: pd.Series, aliases: Mapping[str, str]
+    said: pd.Series, true: pd.Series, aliases: Mapping[str, str], declared: Sequence[Any] | None
 ) -> tuple[list[str], pd.Series, pd.Series]:
     """The labels in order, and both columns as text in the same spelling."""
-    declared = isinstance(said.dtype, pd.CategoricalDtype)
-    given = list(said.cat.categories) if declared else sorted(said.dropna().unique(), key=_key)
+    if declared is None and isinstance(said.dtype, pd.CategoricalDtype):
+        declared = list(said.cat.categories)
+    given = declared or sorted(said.dropna().unique(), key=label_key)
     names: dict[str, str] = {}
     for value in given:
-        names.setdefault(_key(value), _plain(value))
+        names.setdefault(label_key(value), label_text(value))
     known = len(names)
     for alias, label in aliases.items():
-        names.setdefault(_key(alias), _plain(label))
-    found = true.dropna().map(_key)
+        names.setdefault(label_key(alias), label_text(label))
+    found = true.dropna().map(label_key)
     rest = sorted(set(found) - names.keys())
     if known and len(found) and not set(found) & names.keys():
         raise ValueError(
             f"the true labels {rest[:5]} and the predicted ones {list(names.values())[:5]} have "
             "none in common; translate the true labels: truth=df['…'].map({…: …})"
         )
-    for value in true.dropna():
-        names.setdefault(_key(value), _plain(value))
+    if declared and (unknown := [v for v in true.dropna() if label_key(v) not in names]):
+        warnings.warn(unknown_labels(unknown, declared), UserWarning, stacklevel=3)
+    for value in [*said.dropna(), *true.dropna()]:
+        names.setdefault(label_key(value), label_text(value))
     said, true = (
-        column.astype(object).map(lambda v: names[_key(v)], na_action="ignore")
+        column.astype(object).map(lambda v: names[label_key(v)], na_action="ignore")
         for column in (said, true)
     )
     return list(dict.fromkeys(names.values())), said, true
-
-
-def _plain(value: Any) -> str:
-    """A label as text. Whole floats become whole numbers, because pandas turns whole numbers into
-    floats where a value is missing."""
-    value = getattr(value, "value", value)
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _key(value: Any) -> str:
-    """A key that is the same for equal labels: case does not matter, and 1 equals True."""
-    text = _plain(value).strip().casefold()
-    return {"true": "1", "false": "0"}.get(text, text)
 
 
 def _figures(

@@ -10,35 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..tables.frame import label_counts
+from ..tables.names import own_names
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BLUE, _ORANGE, _GREY = "#4c8fd6", "#e8743b", "#8a8f98"
+_AS_TEXT: dict[str, Any] = {"parse_math": False}  # labels are the user's: $ is a dollar
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
 def latency_marks(df: pd.DataFrame) -> dict[str, float]:
     """p50, p90 and p99 of `latency_ms` of successful, uncached rows; empty if there are none."""
+    df = own_names(df)
     values = df.loc[(df["status"] == "ok") & ~df["cached"], "latency_ms"].dropna()
     return {name: float(values.quantile(q)) for name, q in _QUANTILES} if len(values) else {}
-
-
-def label_counts(df: pd.DataFrame, column: str) -> pd.Series:
-    """Rows per label: declared labels in their order, with zeros; other values by frequency."""
-    if column not in df.columns:
-        raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
-    values = df[column]
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values.value_counts(sort=False).reindex(values.cat.categories, fill_value=0)
-    return values.value_counts()
 
 
 def in_flight(df: pd.DataFrame) -> pd.Series:
     """Rows in flight over time: a step function, indexed by seconds since the first start.
 
-    A row counts from its first attempt to its end, including waiting times.
+    A row counts from its first attempt to its end, including waiting times. Remembered rows were
+    not in flight.
     """
-    ran = df[df["started_at"].notna()]
+    df = own_names(df)
+    ran = df[df["started_at"].notna() & ~df["cached"].eq(True)]
     start = (ran["started_at"] - ran["started_at"].min()).dt.total_seconds()
     end = start + (ran["latency_ms"] + ran["waited_ms"]) / 1e3
     steps = pd.concat([pd.Series(1, index=start), pd.Series(-1, index=end)])
@@ -47,7 +44,7 @@ def in_flight(df: pd.DataFrame) -> pd.Series:
 
 def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The distribution of `latency_ms`, failed rows in their own colour, with p50, p90 and p99."""
-    ax = _axes(ax)
+    df, ax = own_names(df), _axes(ax)
     ran = df[df["latency_ms"].notna() & ~df["cached"]]
     ok, failed = ran[ran["status"] == "ok"], ran[ran["status"] == "failed"]
     groups = [(f"ok ({len(ok)})", ok, _BLUE), (f"failed ({len(failed)})", failed, _ORANGE)]
@@ -78,10 +75,12 @@ def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
     """Rows per label of `column`, in declared order, with zeros."""
+    if column not in df.columns:
+        raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
     counts = label_counts(df, column)
     ax = _axes(ax)
-    names = [str(name) for name in counts.index]
-    bars = ax.bar(names, counts.to_numpy(), color=_BLUE, width=0.65)
+    bars = ax.bar(range(len(counts)), counts.to_numpy(), color=_BLUE, width=0.65)
+    ax.set_xticks(range(len(counts)), map(str, counts.index), **_AS_TEXT)
     whole = counts.sum() or 1
     ax.bar_label(bars, [f"{n:,} ({n / whole:.0%})" for n in counts], padding=3)
     ax.margins(y=0.15)
@@ -94,7 +93,8 @@ def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
 
 def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Rows in flight over time; marks show when failed rows ended."""
-    ax = _axes(ax)
+    df, ax = own_names(df), _axes(ax)
+    df = df[~df["cached"].eq(True)]
     steps = in_flight(df)
     if len(steps):
         ax.fill_between(steps.index, steps, step="post", color=_BLUE, alpha=0.35, lw=0)
@@ -128,8 +128,8 @@ def plot_confusion(
         for j, n in enumerate(row):
             dark = shares.iloc[i, j] > 0.5
             ax.text(j, i, f"{n:,}", ha="center", va="center", color="white" if dark else "black")
-    ax.set_xticks(range(counts.shape[1]), counts.columns)
-    ax.set_yticks(range(counts.shape[0]), counts.index)
+    ax.set_xticks(range(counts.shape[1]), counts.columns, **_AS_TEXT)
+    ax.set_yticks(range(counts.shape[0]), counts.index, **_AS_TEXT)
     ax.set_title("Confusion", loc="left")
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
@@ -192,7 +192,7 @@ def _text_color() -> Any:
 def _finish(ax: Axes, title: str, x: str, y: str, *, whole: bool = True) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    ax.set_title(title, loc="left")
+    ax.set_title(title, loc="left", **_AS_TEXT)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if whole:

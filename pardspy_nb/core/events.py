@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-Status = Literal["ok", "failed", "cancelled", "not_run"]
-STATUSES: tuple[Status, ...] = ("ok", "failed", "cancelled", "not_run")
+Status = Literal["ok", "failed", "cancelled", "not_run", "skipped"]
+STATUSES: tuple[Status, ...] = ("ok", "failed", "cancelled", "not_run", "skipped")
 
 
 class Row(NamedTuple):
     """One task: `number` counts tasks, `position` input rows, `sample` repeats; all 0-based.
 
-    `before` is the error of the previous attempt.
+    `before` is the error of the previous attempt. A row `is_blank` if a required input is missing
+    or blank and it is therefore not asked: its status is `skipped`.
     """
 
     number: int
@@ -23,18 +24,22 @@ class Row(NamedTuple):
     sample: int
     inputs: Mapping[str, Any]
     before: BaseException | None = None
+    is_blank: bool = False
 
 
 class Origin(NamedTuple):
     """The origin of a reused answer.
 
     `usage` is what the answer used when it was made, `source` the id of its source (see
-    `provenance`), and `at` the time of its making, in seconds since the epoch.
+    `provenance`), and `at` the time of its making, in seconds since the epoch. `attempts` and
+    `latency_ms` (of the successful call) are as of then, None if they are not known.
     """
 
     usage: Any
     source: str
     at: float
+    attempts: int | None = None
+    latency_ms: float | None = None
 
 
 class Answer(NamedTuple):

@@ -45,7 +45,8 @@ class ParallelMetrics:
     they were first answered, None without cached rows. `duplicates` counts second requests of
     slow rows (`hedge`). `judged` has, for each class output with known true labels (`truth`), how
     many answers have the true label and how many were compared. `repaired` counts answers that
-    did not fit at first, and were repaired or requested again.
+    did not fit at first, and were repaired or requested again. `skipped` rows have a blank input
+    and were not asked.
     """
 
     total: int
@@ -63,6 +64,7 @@ class ParallelMetrics:
     duplicates: int = 0
     repaired: int = 0
     judged: dict[str, tuple[int, int]] | None = None
+    skipped: int = 0
 
     @property
     def accuracy(self) -> dict[str, float]:

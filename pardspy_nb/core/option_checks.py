@@ -49,6 +49,11 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: not isinstance(v, bool | int | float | bytes),
         "truth names the column of the true labels, or holds the labels; got {}",
     ),
+    "columns": (
+        lambda v: v is None or isinstance(v, Mapping),
+        "columns is a dict of input and column, such as {{'review': 'text'}}; got {}",
+    ),
+    "blank": (lambda v: v in ("skip", "ask"), "blank must be 'skip' or 'ask', got {}"),
     "rpm": (
         lambda v: v is None or _is_positive(v),
         "rpm must be a number a minute above 0, got {}",

@@ -68,6 +68,8 @@ class Options:
             these are used up, only rows that take up to twice as long. The first answer counts,
             the other request is broken off, and counted as having used as much.
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
+        blank: rows whose required input is missing or has no visible character: `"skip"` leaves
+            them in their place with the status `skipped`, `"ask"` asks them.
         store: where completed rows are remembered, so that a repeated call pays only for what
             is missing: True for the user's cache folder (`PARDSPY_STORE` names another file),
             a path, False or None for nowhere. Modules other than `Predict` and its kin, and
@@ -107,7 +109,8 @@ class Options:
     tpm: float | None = None
     confidence: bool = False
     hedge: float | None = None
-    columns: Mapping[str, str] | None = None
+    columns: Mapping[str, Any] | None = None
+    blank: Literal["skip", "ask"] = "skip"
     store: bool | str | Path | None = True
     cache_key: str | None = None
     dedupe: bool = True

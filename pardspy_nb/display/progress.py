@@ -19,6 +19,7 @@ from ..core.events import (
     RunStarted,
     SettingsChanged,
 )
+from ..core.labels import label_key
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage
 
@@ -40,7 +41,7 @@ class RunProgress:
         truths: the true labels by class output and position; None for a row without one.
 
     Attributes:
-        done: settled rows, `ok + failed + cancelled`.
+        done: settled rows, `ok + failed + cancelled + skipped`.
         cached: `ok` rows whose answer came from the store or from an equal row.
         repaired: answers that were read in spite of a wrong format, or asked for again.
         duplicates: second requests for slow rows (`hedge`), answered or cancelled.
@@ -64,7 +65,7 @@ class RunProgress:
     ) -> None:
         self.total, self.max_cost_usd = total, max_cost_usd
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
-        self.in_flight = self.max_in_flight = self.duplicates = self.repaired = 0
+        self.in_flight = self.max_in_flight = self.duplicates = self.repaired = self.skipped = 0
         self.max_workers = 0
         self.paused = self.dropping = False
         self.stopping: str | None = None
@@ -74,7 +75,10 @@ class RunProgress:
         self.latencies_ms = array("d")
         self.counts = {name: Counter(dict.fromkeys(of, 0)) for name, of in (labels or {}).items()}
         self.failures = ErrorGroups()
-        self._truths = truths or {}
+        self._truths = {
+            name: [None if label is None else label_key(label) for label in labels]
+            for name, labels in (truths or {}).items()
+        }
         self.judged = dict.fromkeys(self._truths, (0, 0))
         self._index, self._clock = index, clock
         self._began = clock()
@@ -136,6 +140,8 @@ class RunProgress:
         self.done += 1
         if event.status == "ok":
             self._succeed(event)
+        elif event.status == "skipped":
+            self.skipped += 1
         elif event.status == "failed":
             self.failed += 1
             self.in_flight -= event.attempts > 0  # else it waited for an equal row
@@ -172,7 +178,7 @@ class RunProgress:
             if (label := labels[event.row.position]) is not None:
                 value = event.answer.outputs.get(name)
                 right, known = self.judged[name]
-                self.judged[name] = right + (getattr(value, "value", value) == label), known + 1
+                self.judged[name] = right + (label_key(value) == label), known + 1
 
     def _running_s(self) -> float:
         """Seconds on a clock that stops during a pause."""
@@ -232,7 +238,7 @@ class RunProgress:
     @property
     def projected_cost_usd(self) -> float | None:
         """Cost at the end if the open rows cost what the settled ones did on average."""
-        paid = self.done - self.cached
+        paid = self.done - self.cached - self.skipped
         cost = self.usage.cost_usd if self.usage else None
         if cost is None or self.total is None or paid <= 0:
             return None
@@ -262,4 +268,5 @@ class RunProgress:
             duplicates=self.duplicates,
             repaired=self.repaired,
             judged=self.judged or None,
+            skipped=self.skipped,
         )

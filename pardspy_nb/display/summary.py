@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.error_groups import ErrorGroup, ErrorGroups
 from ..core.metrics import ParallelMetrics
-from ..tables.frame import class_outputs, metrics_of
+from ..tables.frame import class_outputs, label_counts, metrics_of
+from ..tables.names import own_names
 from . import html
 from .html import dollars, duration, milliseconds, number, saved
 
@@ -71,6 +72,7 @@ class Summary:
             ("cached", m.cached),
             ("cancelled", m.cancelled),
             ("not run", m.not_run),
+            ("skipped (blank)", m.skipped),
             ("asked twice", m.duplicates),
             ("repaired", m.repaired),
         )
@@ -133,7 +135,8 @@ class Summary:
 def summarize(df: pd.DataFrame) -> Summary:
     """The summary of the run that made `df`."""
     about = df.attrs.get("pardspy", {})
-    failed, ok = df[df["status"] == "failed"], df[df["status"] == "ok"]
+    plain = own_names(df)
+    failed, ok = plain[plain["status"] == "failed"], plain[plain["status"] == "ok"]
     groups = ErrorGroups()
     for error_type, message, index in zip(
         failed["error_type"], failed["error"], failed.index, strict=True
@@ -143,7 +146,7 @@ def summarize(df: pd.DataFrame) -> Summary:
         metrics_of(df),
         groups.largest_first(),
         ok.loc[~ok["cached"].eq(True), "latency_ms"].tolist(),
-        {name: df[name].value_counts(sort=False).to_dict() for name in class_outputs(df)},
+        {name: label_counts(df, name).to_dict() for name in class_outputs(df)},
         _settings(about),
         bool(about.get("remembers")),
         about.get("ended") or "",
@@ -171,4 +174,4 @@ def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         (name, str(value))
         for name, value in shown
         if not (value is None or value is False or (name == "repeat" and value == 1))
-    ]
+    ] + [(name, f"is in {column}") for name, column in about.get("renamed", {}).items()]

@@ -192,9 +192,7 @@ class Engine:
                 return None
             if self._config.most_ahead is not None:
                 self._pulled = max(self._pulled, row_task.row.number + 1)
-            is_done = self._deduplicator is not None and self._needs_no_attempt(
-                row_task, self._deduplicator
-            )
+            is_done = self._needs_no_attempt(row_task)
             admission = self._admission
             taken = not is_done and (admission is None or self._admitted(row_task, admission))
             self._in_hand = None
@@ -209,14 +207,18 @@ class Engine:
         ahead = self._config.most_ahead
         return ahead is None or self._pulled < self._released + ahead
 
-    def _needs_no_attempt(self, row_task: RowTask, deduplicator: Deduplicator) -> bool:
-        """Whether a row needs no attempt now."""
-        try:
-            is_done = deduplicator.needs_no_attempt(row_task)
-        except Exception as error:
-            self.controls.stop("store", error, now=False)
-            self._outcomes.settle(row_task, "not_run")
-            is_done = True
+    def _needs_no_attempt(self, row_task: RowTask) -> bool:
+        """Whether a row needs no attempt now: it is blank, or the deduplicator has found so."""
+        is_done = row_task.row.is_blank
+        if is_done:
+            self._outcomes.settle(row_task, "skipped")
+        elif self._deduplicator is not None:
+            try:
+                is_done = self._deduplicator.needs_no_attempt(row_task)
+            except Exception as error:
+                self.controls.stop("store", error, now=False)
+                self._outcomes.settle(row_task, "not_run")
+                is_done = True
         if is_done:
             self._leave_lane(row_task)
         return is_done

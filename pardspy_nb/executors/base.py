@@ -14,7 +14,7 @@ from ..engine.policies import FailurePolicy
 from ..engine.protocols import Runner
 from ..modules.module import Module
 from ..store.cache import AnswerCache
-from ..tables.inputs import RowBatch
+from ..tables.row_batch import RowBatch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,13 @@ import asyncio
 import inspect
 import json
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..core.errors import ModuleOutputError
 from ..core.events import Answer, Row
+from ..core.ownership import own_row
 from ..core.threads import DaemonPool
 from ..core.usage import Bound, Usage, UsageScope, total
 from ..llm.lm import LM
@@ -138,12 +139,13 @@ def call_of(module: Any, pool: DaemonPool) -> Call:
         function, is_async = lambda inputs: given(**inputs), is_async_function(given)
 
     async def call(inputs: Mapping[str, Any]) -> Answer:
+        given_now = own_row(inputs)  # what the module does to its inputs is seen by nobody else
         with UsageScope() as calls:
             try:
                 if is_async:
-                    result = await function(inputs)
+                    result = await function(given_now)
                 else:
-                    result = await pool.run(partial(function, inputs))
+                    result = await pool.run(partial(function, given_now))
                     if inspect.isawaitable(result):
                         result = await result
             except Exception as error:
@@ -182,12 +184,12 @@ def _answer(result: Any, counted: Any) -> Answer:
     if isinstance(result, Prediction):
         return Answer(result.outputs, counted if counted is not None else result.usage)
     if not isinstance(result, Mapping):
-        return Answer({"output": result}, counted)
+        return _checked({"output": result}, counted)
     return _checked(result, counted)
 
 
 def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
-    outputs = dict(result)
+    outputs = own_row(result)  # the module may change what it returned, for the next row
     if clash := [name for name in RESERVED if name in outputs]:
         raise ModuleOutputError(
             f"the module returned {clash}, names of result columns; rename them", usage=counted
@@ -195,5 +197,11 @@ def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
     if odd := [name for name in outputs if not isinstance(name, str)]:
         raise ModuleOutputError(
             f"the module returned keys that are not strings: {odd}", usage=counted
+        )
+    if streams := [name for name, value in outputs.items() if isinstance(value, Iterator)]:
+        raise ModuleOutputError(
+            f"the module returned a {type(outputs[streams[0]]).__name__} as {streams[0]!r}, which "
+            "can be read only once: return list(…)",
+            usage=counted,
         )
     return Answer(outputs, counted)

@@ -31,6 +31,7 @@ class Module:
     timeout_s: float | None = None
     lms: Sequence[Any] = ()
     has_history: bool = False  # rows in flight would share the history
+    signature: Signature | None = None
     instances: Sequence[Any] = field(default=(), repr=False)
     factory: Callable[[int], Any] | None = field(default=None, repr=False)
 
@@ -166,6 +167,7 @@ def describe(module: Any, source: Any) -> Module:
             timeout_s=getattr(module, "timeout_s", None),
             lms=_lms(module),
             has_history=isinstance(getattr(module, "history", None), History),
+            signature=signature,
         )
     if isinstance(module, Composite):
         return Module(
@@ -191,7 +193,19 @@ def describe(module: Any, source: Any) -> Module:
             f"{shortened(module)} is not a module: expected Predict(…), a function f(**inputs), a "
             "dspy.Module, a LangChain runnable, or an object with acall(**inputs)"
         )
+    _refuse_generator(function)
     return Module(name, _parameters(function), {}, source, is_io_bound=is_async_function(function))
+
+
+def _refuse_generator(function: Any) -> None:
+    """Refuse a generator function. TypeError."""
+    called = getattr(function, "__call__", None)  # noqa: B004 - an object's own __call__
+    is_generator = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(check(of) for check in is_generator for of in (function, called)):
+        raise TypeError(
+            f"{shortened(function)} is a generator function, which yields instead of returning: a "
+            "module returns one answer a row; return a value, or a dict of outputs"
+        )
 
 
 def shortened(module: Any) -> str:

@@ -11,6 +11,7 @@ from ..signatures.fields import Field
 from ..signatures.image import Image
 from ..signatures.signature import Signature
 
+_NO_INPUTS = "Answer now."  # the user's message where a signature has no inputs
 _MAX_SHOWN = 1000  # characters of a rejected answer that are sent back
 
 
@@ -64,7 +65,7 @@ class Prompt:
     def _content(self, inputs: Mapping[str, Any], rejected: InvalidOutputError | None) -> Any:
         """The user's message: the inputs, images beside the text, a rejected answer."""
         if not self._images:
-            words = self.words(inputs)
+            words = self.words(inputs) if self._signature.inputs else _NO_INPUTS
             return words if rejected is None else f"{words}\n\n{self._sent_back(rejected)}"
         images = {n: inputs[n] for n in self._images if inputs.get(n) is not None}
         numbered = {n: f"(image {i})" for i, n in enumerate(images, 1)}
@@ -119,7 +120,8 @@ def _system_text(signature: Signature) -> str:
             for f in fields.values()
         ]
 
-    parts = [signature.instructions, "", "Inputs:", *lines(signature.inputs), ""]
+    parts = [signature.instructions, ""]
+    parts += ["Inputs:", *lines(signature.inputs), ""] if signature.inputs else []
     parts += ["Outputs:", *lines(signature.outputs), ""]
     parts += ["Answer with one JSON object with the keys " + ", ".join(signature.outputs) + "."]
     return "\n".join(parts)

@@ -71,10 +71,12 @@ def signature(module: Module, predict: Any) -> dict[str, Any]:
     """A module's instructions and fields."""
     declared = getattr(predict, "signature", None)
     aliases = {n: dict(f.aliases) for n, f in module.outputs.items() if f.aliases}
+    labels = {n: list(f.labels) for n, f in module.outputs.items() if f.labels is not None}
     return {
         "instructions": getattr(declared, "instructions", None),
         "inputs": {n: f.type_name for n, f in module.inputs.fields.items()},
         "outputs": {n: f.type_name for n, f in module.outputs.items()},
+        "labels": labels,
         **({"aliases": aliases} if aliases else {}),
     }
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import InvalidOutputError
 from ..core.events import Answer
+from ..core.ownership import own_row
 from ..core.usage import UsageScope, total
 from ..signatures.fields import Field
 from .composite import Composite
@@ -219,6 +220,7 @@ async def _judged(
     score: Score, inputs: Mapping[str, Any], answer: Answer
 ) -> tuple[float, str | None]:
     """The score of an answer, and the words that the score function returned with it."""
+    inputs = own_row(inputs)
     result = score(inputs, Prediction(answer.outputs, inputs=inputs, usage=answer.usage))
     if inspect.isawaitable(result):
         result = await result

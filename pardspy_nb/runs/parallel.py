@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AllFailed
 from ..core.options import Options, takes_options
@@ -12,6 +12,9 @@ from ..modules.module import Module, from_factory, from_instances, from_module
 from ..modules.prediction import Prediction
 from .plan import plan_run
 from .run import Run
+
+if TYPE_CHECKING:
+    from ..signatures.signature import Signature
 
 
 class Parallel:
@@ -47,6 +50,11 @@ class Parallel:
         parallel = cls.__new__(cls)
         parallel._module, parallel.options = module, Options.of(options)
         return parallel
+
+    @property
+    def signature(self) -> Signature | None:
+        """The signature of the module; None for a module that declares none."""
+        return self._module.signature
 
     def __call__(self, batch: Any = None, **inputs: Any) -> Prediction:
         """Run the batch, given as one object or as keyword inputs.

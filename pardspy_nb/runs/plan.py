@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from ..modules.cost_bounds import refuse_unknown
 from ..modules.module import Module
 from ..modules.provenance import Sources
 from ..tables.export import check_kind
-from ..tables.inputs import RowBatch
+from ..tables.row_batch import RowBatch
 from ..tables.rows import read_rows
 
 Workers = int | Literal["auto"]
@@ -90,6 +90,8 @@ def plan_run(
     """
     check_kind(options.result)
     module = module.with_confidence() if options.confidence else module
+    if isinstance(data, Mapping) and not data and module.n_instances and not module.inputs.fields:
+        data = [{}] * module.n_instances  # nothing to give the instances: each makes one row
     if isinstance(data, RowBatch):
         batch = data
     else:

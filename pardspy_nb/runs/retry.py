@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from ..core.error_groups import ErrorGroup, belongs
 from ..core.errors import ParallelError
 from ..core.options import Options
 from ..modules.module import Module, from_module
 from ..tables.inputs import again
-from ..tables.merge import merge
+from ..tables.merge import by_hand, mark_by_hand, merge
+from ..tables.names import own_names
+from ..tables.row_batch import Shape
+from ..tables.rows import shape_of
 from .plan import plan_run
 from .registry import module_of
 from .run import Run
@@ -25,6 +32,9 @@ def retry_failed(
     With `from_instances` a row goes to the instance of its place in `df`, so do not sort `df`
     before. With `dedupe=False` the new answers are not remembered.
 
+    A value that was put by hand into an output of a row without an answer stays, and `repaired`
+    says so; a row all of whose outputs were set by hand is not asked.
+
     Args:
         df: a result; it is changed in place.
         module: None for the module that made `df` (in this process); another module for a retry
@@ -37,8 +47,7 @@ def retry_failed(
         `df`, its rows in their old places.
 
     Raises:
-        ValueError: the module is not known any more, its inputs are not in `df`, or it would
-            overwrite a column that was not an output.
+        ValueError: the module is not known any more, or its inputs are not in `df`.
         ParallelError: as in `run_parallel`; its `df` is `df`, with the rows settled so far.
     """
     about = df.attrs.get("pardspy", {})
@@ -51,19 +60,16 @@ def retry_failed(
     described = made_by[0] if module is None and made_by else from_module(module)
     first = made_by[1] if made_by else Options()
     given = Options.of({**_as_kwargs(first), **options})
-    outcomes = zip(df["status"], df["error_type"], df["error"], strict=True)
-    at = [
-        i for i, (status, kind, text) in enumerate(outcomes) if _is_meant(status, kind, text, error)
-    ]
+    at = _places(df, error, about)
     if not at:
         return df
-    _check_outputs(df, described, about)
+    shape = replace(shape_of(given, 1), columns=_columns(described, about, given))
     batch = again(
-        _inputs(df, at, described, about, given),
+        df.iloc[at][_input_columns(df, described, about, shape)],
         described.inputs,
         at,
         _samples(df, at),
-        given.columns,
+        shape,
     )
     # without `dedupe` the order tells equal rows apart in the store; a retry has another order
     store = given.store if given.dedupe else None
@@ -76,15 +82,39 @@ def retry_failed(
         rows = run.start().result()
     except ParallelError as stopped:
         if stopped.df is not None:
-            merge(df, at, stopped.df)
+            merge(df, at, own_names(stopped.df))
             stopped.df = df
         raise
-    merge(df, at, rows)
+    merge(df, at, own_names(rows))
     return df
 
 
 def _as_kwargs(options: Options) -> dict[str, Any]:
     return {name: getattr(options, name) for name in Options.__dataclass_fields__}
+
+
+def _places(df: Any, error: str | ErrorGroup | None, about: Mapping[str, Any]) -> list[int]:
+    """The rows to ask again. Rows that were set by hand are marked."""
+    hand = by_hand(df)
+    mark_by_hand(df, hand)
+    outputs = [name for name in about.get("outputs", []) if name in df.columns]
+    is_whole = np.full(len(df), bool(outputs))
+    for name in outputs:
+        is_whole &= hand.get(name, False)
+    plain = own_names(df)
+    outcomes = list(zip(plain["status"], plain["error_type"], plain["error"], strict=True))
+    meant = [i for i, outcome in enumerate(outcomes) if _is_meant(*outcome, error)]
+    if error is not None and not meant:
+        kinds = Counter(str(kind) for status, kind, _ in outcomes if status == "failed")
+        there = ", ".join(f"{kind} ({n:,} rows)" for kind, n in kinds.most_common(5))
+        words = error.error_type if isinstance(error, ErrorGroup) else error
+        warnings.warn(
+            f"no failed row has the error {words!r}, so none is asked again; the failed rows have: "
+            f"{there or 'none is failed'}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return [i for i in meant if not is_whole[i]]
 
 
 def _is_meant(status: str, error_type: Any, message: Any, error: str | ErrorGroup | None) -> bool:
@@ -93,17 +123,28 @@ def _is_meant(status: str, error_type: Any, message: Any, error: str | ErrorGrou
     return status == "failed" and belongs(str(error_type), str(message), error)
 
 
-def _inputs(df: Any, at: list[int], module: Module, about: Any, options: Options) -> Any:
-    """The rows' input columns."""
-    names = about.get("inputs") or list(module.inputs.fields)
-    columns = [(options.columns or {}).get(name, name) for name in names]
-    return df.iloc[at][[c for c in columns if c in df.columns]]
+def _columns(module: Module, about: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """The column of each input that has another name: as given, or as in the run before."""
+    known = options.columns or about.get("options", {}).get("columns") or {}
+    columns = {n: tuple(c) if isinstance(c, list) else c for n, c in known.items()}
+    return {n: c for n, c in columns.items() if n in module.inputs.fields or module.inputs.open}
+
+
+def _input_columns(df: Any, module: Module, about: Mapping[str, Any], shape: Shape) -> list[Any]:
+    """The columns of the rows' inputs: those that the module names, and for a module that takes
+    any name those of the run before."""
+    names = [shape.columns.get(name, name) for name in module.inputs.fields]
+    if module.inputs.open:
+        names += [tuple(n) if isinstance(n, list) else n for n in about.get("inputs", [])]
+        names += shape.columns.values()
+    return [name for name in dict.fromkeys(names) if name in df.columns]
 
 
 def _samples(df: Any, at: list[int]) -> list[int]:
-    if "sample" not in df.columns:
+    plain = own_names(df)
+    if "sample" not in plain.columns:
         return [0] * len(at)
-    return [int(k) for k in df["sample"].iloc[at].fillna(0)]
+    return [int(k) for k in plain["sample"].iloc[at].fillna(0)]
 
 
 def _truth(df: Any, at: list[int], options: Options) -> Any:
@@ -119,15 +160,3 @@ def _truth(df: Any, at: list[int], options: Options) -> Any:
         return None if options.truth is None else of(options.truth)
     found = {name: of(truth) for name, truth in options.truth.items()}
     return {name: labels for name, labels in found.items() if labels is not None} or None
-
-
-def _check_outputs(df: Any, module: Module, about: Any) -> None:
-    """Refuse a module that would overwrite the user's own columns."""
-    written = about.get("outputs")
-    carried = df.columns[: df.columns.get_loc("status")]
-    if written is None:
-        return
-    if clash := [n for n in module.outputs if n in carried and n not in written]:
-        raise ValueError(
-            f"the frame has columns {clash} of its own, which this module writes; rename them"
-        )

@@ -9,7 +9,7 @@ from ..core.metrics import ParallelMetrics
 from ..core.options import Options, takes_options
 from ..modules.module import Module, from_module
 from ..tables.chunks import Chunks
-from ..tables.readers import check_names
+from ..tables.rows import shape_of, text_columns
 from .api import partitioned_run
 from .collectors.file import FileDestination
 from .plan import plan_run
@@ -25,9 +25,9 @@ def run_to_parquet(module: Any, source: Any, target: Any, **options: Any) -> Par
     Only a few chunks of 2,000 rows are in memory at a time: a slow row holds up the reading once
     8 chunks wait for it. The file has the columns of `run_parallel`'s frame, in input order, and
     appears once it is complete. The rows of a run that ended early are in `NAME.partial.parquet`
-    beside it. A repeated call after an interruption does not ask rows again that are remembered
-    (`store`). Outputs other than text, numbers, labels, dates and lists of these are written as
-    JSON.
+    beside it; one that got further is not replaced (then they are in `NAME.partial.2.parquet`, …).
+    A repeated call after an interruption does not ask rows again that are remembered (`store`).
+    Values keep their type where Arrow has one for all of a column, else the column is JSON.
 
     Args:
         module: as in `run_parallel`.
@@ -73,7 +73,11 @@ def _run_to_file(module: Module, source: Any, options: Options, path: Path) -> R
         raise ValueError(f"{str(path)!r} cannot be read and written at the same time")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
-    chunks = Chunks(source, module.inputs, repeat=options.samples, columns=options.columns)
-    check_names(chunks.columns, module.outputs)
+    chunks = Chunks(
+        source,
+        module.inputs,
+        shape_of(options, options.samples),
+        text_columns(module.inputs, options),
+    )
     plan = plan_run(module, chunks.batch, options, most_ahead=MAX_CHUNKS_AHEAD * chunks.tasks)
     return Run(plan, destination=FileDestination(chunks, path, module))

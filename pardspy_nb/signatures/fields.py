@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import enum
 import types
 from collections.abc import Mapping
@@ -47,6 +46,7 @@ class FieldInfo:
     description: str
     optional: bool
     aliases: Mapping[str, str]
+    ordered: bool = False
 
 
 def InputField(description: str = "", *, optional: bool = False) -> Any:  # noqa: N802 - as in DSPy
@@ -55,10 +55,15 @@ def InputField(description: str = "", *, optional: bool = False) -> Any:  # noqa
 
 
 def OutputField(  # noqa: N802 - the field's usual name, as in DSPy
-    description: str = "", *, optional: bool = False, aliases: Mapping[str, str] | None = None
+    description: str = "",
+    *,
+    optional: bool = False,
+    aliases: Mapping[str, str] | None = None,
+    ordered: bool = False,
 ) -> Any:
-    """Declare an output of a `Signature` class; `aliases` maps other spellings to a label."""
-    return FieldInfo("output", description, optional, dict(aliases or {}))
+    """Declare an output of a `Signature` class; `aliases` maps other spellings to a label, and
+    `ordered` labels can be compared (`<`, `max`) in the order in which they are declared."""
+    return FieldInfo("output", description, optional, dict(aliases or {}), ordered)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Field:
     description: str = ""
     optional: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         from pydantic import PydanticSchemaGenerationError
@@ -152,17 +158,6 @@ class Field:
     def is_listlike(self) -> bool:
         """Whether one value is itself a list."""
         return get_origin(self._bare_type) in (list, tuple, set) or self._bare_type in (list, tuple)
-
-    @cached_property
-    def is_columnar(self) -> bool:
-        """Whether a file's column can hold the values: dates, and lists of plain values."""
-        plain = (str, int, float, bool)
-        listed = get_origin(self._bare_type) is list and get_args(self._bare_type)[0] in plain
-        return listed or self._bare_type in (dt.datetime, dt.date)
-
-    def dump(self, value: Any) -> str:
-        """A value as JSON."""
-        return self.adapter.dump_json(value, warnings=False).decode()
 
     @cached_property
     def type_name(self) -> str:

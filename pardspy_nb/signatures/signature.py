@@ -55,7 +55,12 @@ class Signature:
             if isinstance(info, FieldInfo):
                 place = inputs if info.kind == "input" else outputs
                 place[name] = Field(
-                    name, hints.get(name, str), info.description, info.optional, info.aliases
+                    name,
+                    hints.get(name, str),
+                    info.description,
+                    info.optional,
+                    info.aliases,
+                    info.ordered,
                 )
                 delattr(cls, name)
         if both := inputs.keys() & outputs.keys():
@@ -84,7 +89,8 @@ class Signature:
         """The task for the model; made from the field names if no instructions were given."""
         if self._instructions:
             return self._instructions
-        return f"Given {', '.join(self._inputs)}, produce {', '.join(self._outputs)}."
+        given = f"Given {', '.join(self._inputs)}, produce" if self._inputs else "Produce"
+        return f"{given} {', '.join(self._outputs)}."
 
     @property
     def inputs(self) -> Mapping[str, Field]:
@@ -116,11 +122,13 @@ class Signature:
         *,
         optional: bool = False,
         aliases: Mapping[str, str] | None = None,
+        ordered: bool = False,
     ) -> Signature:
         """A new signature with an output that takes one of `labels`.
 
-        An answer counts as a label if it differs only in case or surrounding white space, or if
-        it is one of `aliases`.
+        The labels are categories without an order, unless they are `ordered`; labels that are
+        numbers are numbers in the result. An answer counts as a label if it differs only in case
+        or surrounding white space, or if it is one of `aliases`.
         """
         if isinstance(labels, str) or not labels:
             raise ValueError(f"labels of {name!r} must be a non-empty list of strings")
@@ -128,7 +136,7 @@ class Signature:
             raise ValueError(f"labels of {name!r} repeat: {list(labels)}")
         kind: Any = Literal.__getitem__(tuple(labels))
         return self._with(
-            Field(name, kind, description, optional, dict(aliases or {})), output=True
+            Field(name, kind, description, optional, dict(aliases or {}), ordered), output=True
         )
 
     def with_instructions(self, instructions: str) -> Signature:
@@ -172,10 +180,8 @@ def as_signature(signature: Any) -> Signature:
         signature = signature()
     if not isinstance(signature, Signature):
         raise TypeError(f"expected a Signature, got {type(signature).__name__}")
-    if not signature.inputs or not signature.outputs:
-        raise ValueError(
-            "a signature needs at least one input and one output (add_input, add_output)"
-        )
+    if not signature.outputs:
+        raise ValueError("a signature needs at least one output (add_output, add_class_output)")
     return signature
 
 

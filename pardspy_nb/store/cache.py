@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 import warnings
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import InvalidOutputError, StoreError
 from ..core.events import Answer, Origin, Row
 from ..core.options import Options
+from ..core.ownership import own_row
 from ..core.usage import Usage
 from ..modules.module import Module
 from ..modules.provenance import Sources
@@ -165,7 +165,7 @@ class AnswerCache:
     def copy_for(self, row: Row, answer: Answer) -> Answer:
         """See `protocols.Cache`."""
         self._lookups.pop(row.number, None)
-        outputs = {n: _own(value) for n, value in answer.outputs.items()}
+        outputs = own_row(answer.outputs)
         if answer.origin is not None:
             return answer._replace(outputs=outputs)
         origin = Origin(answer.usage or _UNKNOWN, self._sources.of(row.number), time.time())
@@ -246,11 +246,6 @@ def _hash(codec: AnswerCodec, words: str, sample: int, earlier: int) -> bytes:
     full.update(b"%d %d " % (sample, earlier) + words.encode("utf-8", "surrogatepass"))
     digest: bytes = full.digest()
     return digest[:16]
-
-
-def _own(value: Any) -> Any:
-    """A row's own copy of a shared value, if the value can be changed."""
-    return value if isinstance(value, str | int | float | None) else copy.deepcopy(value)
 
 
 def _text(value: Any) -> str | None:

@@ -11,15 +11,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.events import Row
 from ..signatures.fields import Field, Inputs
 from . import frame
-from .inputs import RowBatch, expand, feeding, rows_of_chunk
-from .parquet import beside, to_arrow
-from .readers import read_chunks
+from .arrow import plain, to_arrow, to_frame, with_range_index
+from .inputs import expand, feeding, is_table, rows_of_chunk
+from .names import ColumnNames
+from .parquet import beside
+from .readers import as_table, checked_path, is_arrow_table, own_table
 from .results import Results
+from .row_batch import RowBatch, Shape
+from .text_files import TextFile
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 CHUNK_ROWS = 2000  # input rows; a chunk with its answers takes some megabytes
+
+
+class Part(NamedTuple):
+    """Neighbouring rows of a table: as a frame, from which the inputs are taken, and as they are
+    copied to the output, with the index as a column unless it only counts."""
+
+    df: pd.DataFrame
+    carried: pa.Table
 
 
 class Chunk(NamedTuple):
@@ -38,34 +51,32 @@ class Chunk(NamedTuple):
     table: pa.Table | None
     results: Results
 
-    def finished(self, outputs: Mapping[str, Field], names: list[str], repeat: int) -> pa.Table:
-        """The chunk's rows, in order: the input's columns unchanged, then the run's columns.
-        `names` are the inputs of a chunk without a table."""
+    def finished(
+        self, outputs: Mapping[str, Field], batch: RowBatch
+    ) -> tuple[pa.Table, pd.DataFrame]:
+        """The chunk's rows, in order: the input's columns unchanged, then the run's columns; and
+        the run's columns alone, as a frame."""
         import pyarrow as pa
 
         places = self.results.order()
-        batch = RowBatch(iter(()), None, names if self.table is None else [], repeat=repeat)
-        df = frame.build(self.results, places, batch, outputs)
-        frame.objects_to_text(df, outputs)
-        own = to_arrow(df, outputs)
+        names = batch.names if self.table is None else []
+        df = frame.build(self.results, places, replace(batch, names=names), outputs)
+        made = to_arrow(df)
         if self.table is None:
-            return own
+            return made, df
         positions = [self.results.positions[place] - self.position for place in places]
-        return beside(self.table.take(pa.array(positions, pa.int64())), own)
+        return beside(self.table.take(pa.array(positions, pa.int64())), made), df
 
 
 def chunk_of_table(
-    table: pa.Table, position: int, inputs: Inputs, *, repeat: int, columns: Mapping[str, str]
+    part: Part, position: int, inputs: Inputs, shape: Shape
 ) -> tuple[Chunk, Iterator[Row]]:
     """A chunk of a table, beginning at `position`, and its rows. A ValueError names the rows that
-    have a missing or a wrong value."""
-    feeds = feeding(table.column_names, inputs, columns)
-    values = {name: table.column(column).to_pylist() for name, column in feeds.items()}
-    rows = rows_of_chunk(values, table.num_rows, inputs, repeat, position)
-    renamed = [(n, c) for n, c in feeds.items() if n not in table.column_names]
-    for name, column in renamed:  # as in the frame, the column has the input's name
-        table = table.append_column(name, table.column(column))
-    return Chunk(position, table.num_rows * repeat, table, Results({})), rows
+    have a wrong value."""
+    feeds = feeding(list(part.df.columns), inputs, shape.columns)
+    values = {name: part.df[column].tolist() for name, column in feeds.items()}
+    rows = rows_of_chunk(values, len(part.df), inputs, shape, position)
+    return Chunk(position, len(part.df) * shape.repeat, part.carried, Results({})), rows
 
 
 class Chunks:
@@ -73,11 +84,11 @@ class Chunks:
 
     Args:
         source: a path to a .parquet, .csv or .jsonl, a table, or an iterator of dicts.
-        repeat, columns: as in `Options`.
+        shape: how the input is read as rows.
+        texts: the columns of a csv that are text, whatever they look like.
 
     Attributes:
         batch: the rows to run.
-        columns: the table's columns, which are copied to the output; empty for a stream.
         open: the chunks in memory (rows were pulled, the chunk is not written yet), by number.
 
     Raises:
@@ -85,25 +96,27 @@ class Chunks:
         FileNotFoundError, ValueError, TypeError: the input cannot be read.
     """
 
-    def __init__(
-        self, source: Any, inputs: Inputs, *, repeat: int, columns: Mapping[str, str] | None
-    ) -> None:
-        self._inputs, self._repeat, self._columns = inputs, repeat, columns or {}
+    def __init__(self, source: Any, inputs: Inputs, shape: Shape, texts: list[Any]) -> None:
+        self._inputs, self._shape = inputs, shape
         self.open: dict[int, Chunk] = {}
         if isinstance(source, Iterator):
-            stream = expand(source, inputs, repeat=repeat, columns=columns)
-            self.columns, self._no_rows = list[str](), None
+            stream = expand(source, inputs, shape)
+            self._no_rows = None
             self.batch = replace(stream, rows=self._of_stream(stream.rows), in_chunks=True)
             return
-        fed = {n: (columns or {}).get(n, n) for n in inputs.fields}
-        texts = [fed[n] for n, f in inputs.fields.items() if f.value_type is str]
-        total, tables = _tables(source, texts)
-        first = next(tables)
-        self.columns, self._no_rows = first.column_names, first.slice(0, 0)
-        feeds = feeding(self.columns, inputs, columns or {})
-        rows = self._of_tables(itertools.chain([first], tables))
-        tasks = None if total is None else total * repeat
-        self.batch = RowBatch(rows, tasks, list(feeds), repeat=repeat, in_chunks=True)
+        total, parts = _parts(source, texts)
+        first = next(parts)
+        self._no_rows = first.carried.slice(0, 0)
+        feeds = feeding(list(first.df.columns), inputs, shape.columns)
+        self.batch = RowBatch(
+            self._of_parts(itertools.chain([first], parts)),
+            total * shape.repeat,
+            list(feeds),
+            feeds={name: column for name, column in feeds.items() if name != column},
+            column_names=ColumnNames([*first.carried.column_names, *first.df.index.names]),
+            repeat=shape.repeat,
+            in_chunks=True,
+        )
 
     @property
     def empty(self) -> Chunk:
@@ -113,7 +126,7 @@ class Chunks:
     @property
     def tasks(self) -> int:
         """Rows of a chunk, each sample counted as one; the last chunk may have fewer."""
-        return CHUNK_ROWS * self._repeat
+        return CHUNK_ROWS * self._shape.repeat
 
     def _of_stream(self, rows: Iterator[Row]) -> Iterator[Row]:
         for number in itertools.count():
@@ -125,54 +138,67 @@ class Chunks:
             if pulled < self.tasks:
                 return
 
-    def _of_tables(self, tables: Iterator[pa.Table]) -> Iterator[Row]:
+    def _of_parts(self, parts: Iterator[Part]) -> Iterator[Row]:
         position = 0
-        for number, table in enumerate(tables):
-            self.open[number], rows = chunk_of_table(
-                table, position, self._inputs, repeat=self._repeat, columns=self._columns
-            )
+        for number, part in enumerate(parts):
+            self.open[number], rows = chunk_of_table(part, position, self._inputs, self._shape)
             yield from rows
-            position += table.num_rows
+            position += len(part.df)
 
 
-def _tables(source: Any, texts: list[str]) -> tuple[int | None, Iterator[pa.Table]]:
-    """The number of rows (None if unknown), and the input as tables of `CHUNK_ROWS` rows. There is
-    at least one table; the last one may have fewer rows."""
-    import pyarrow as pa
+def _parts(source: Any, texts: list[Any]) -> tuple[int, Iterator[Part]]:
+    """The number of rows, and the input in parts of `CHUNK_ROWS` rows. There is at least one part;
+    the last one may have fewer rows."""
+    if is_table(source):
+        df = own_table(as_table(source))  # the run's own, before the first part is read
+        return len(df), _parts_of_frame(df)
+    if is_arrow_table(source):
+        import pyarrow as pa
 
+        table = plain(pa.table(source))
+        return table.num_rows, _parts_of_arrow(iter([table]), table.num_rows)
     if not isinstance(source, str | Path):
-        if not hasattr(source, "__arrow_c_stream__"):
-            raise TypeError(
-                f"cannot run a {type(source).__name__} to a file: pass a path to a .parquet, .csv "
-                "or .jsonl, a DataFrame, or an iterator of dicts"
-            )
-        is_pandas = hasattr(source, "iloc")
-        table = to_arrow(source, {}, index=True) if is_pandas else _without_views(pa.table(source))
-        return table.num_rows, _even(iter([table]))
-    path = Path(source)
-    kind = path.suffix.lower()
-    if kind not in (".parquet", ".csv", ".jsonl"):
-        raise ValueError(f"cannot read {str(path)!r}: a path ends in .parquet, .csv or .jsonl")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    if kind == ".parquet":
-        import pyarrow.parquet as pq
-
-        file = pq.ParquetFile(path)
-        head = file.schema_arrow.empty_table()
-        read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(CHUNK_ROWS))
-        return file.metadata.num_rows, _even(itertools.chain([head], read))
-    frames = read_chunks(path, CHUNK_ROWS, texts)
-    return None, _even(to_arrow(df, {}) for df in frames)
+        raise TypeError(
+            f"cannot run a {type(source).__name__} to a file: pass a path to a .parquet, .csv "
+            "or .jsonl, a DataFrame, or an iterator of dicts"
+        )
+    path = checked_path(source)
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder; run_to_parquet reads one file")
+    if path.suffix.lower() == ".parquet":
+        return _parts_of_parquet(path)
+    file = TextFile(path, CHUNK_ROWS, texts)
+    return file.n_rows, (Part(df, to_arrow(df)) for df in file.chunks())
 
 
-def _without_views(table: pa.Table) -> pa.Table:
-    """The table with text and bytes in a layout that supports `take`; view layouts do not."""
+def _parts_of_frame(df: pd.DataFrame) -> Iterator[Part]:
+    """The parts of a frame. It is converted as a whole, so that all parts have the same types."""
+    table = to_arrow(df, index=True)
+    for start in range(0, max(1, len(df)), CHUNK_ROWS):
+        yield Part(df.iloc[start : start + CHUNK_ROWS], table.slice(start, CHUNK_ROWS))
+
+
+def _parts_of_parquet(path: Path) -> tuple[int, Iterator[Part]]:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
-    types = [pa.field(f.name, plain.get(f.type, f.type), f.nullable) for f in table.schema]
-    return table.cast(pa.schema(types, table.schema.metadata))
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
+    head = file.schema_arrow.empty_table()
+    read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(CHUNK_ROWS))
+    rows = file.metadata.num_rows
+    return rows, _parts_of_arrow(itertools.chain([head], read), rows)
+
+
+def _parts_of_arrow(tables: Iterator[pa.Table], rows: int) -> Iterator[Part]:
+    """The parts of the tables of one file or frame, which has so many rows."""
+    position = 0
+    for table in _even(tables):
+        part = with_range_index(plain(table), position, rows)
+        yield Part(to_frame(part), part)
+        position += part.num_rows
 
 
 def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from .arrow import only_counts, to_arrow
+from .json_text import to_json, to_text
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -44,7 +47,7 @@ def as_arrow(df: pd.DataFrame) -> pa.Table:
     `df.attrs` is in the schema's metadata, where pandas looks for it. An index other than
     0, 1, 2, … becomes a column. Values that no column type can hold become JSON.
     """
-    return _table(_indexed(df), index=False)
+    return _with_attrs(to_arrow(_indexed(df)), df)
 
 
 def as_polars(df: pd.DataFrame) -> Any:
@@ -66,17 +69,22 @@ def to_parquet(df: pd.DataFrame, path: Path) -> Path:
     """Write a result as a parquet file; `pd.read_parquet` restores it with its `attrs`."""
     import pyarrow.parquet as pq
 
-    pq.write_table(_table(df, index=None), path)
+    pq.write_table(_with_attrs(to_arrow(df, index=True), df), path)
     return path
 
 
 def to_csv(df: pd.DataFrame, path: Path) -> Path:
-    """Write a result as CSV and the run's metadata in a file beside it; return the path of the
-    metadata file. Values other than text, numbers and dates are written as JSON."""
+    """Write a result as CSV and the run's metadata in `NAME.provenance.json` beside it; return the
+    path of the CSV. Values other than text, numbers and dates are written as JSON."""
     shown = _indexed(df)
-    objects = [name for name, column in shown.items() if column.dtype == object]
-    shown.assign(**{str(name): _as_text(shown[name]) for name in objects}).to_csv(path, index=False)
-    return _beside(df, path)
+    objects = [
+        place for place, dtype in enumerate(shown.dtypes) if pd.api.types.is_object_dtype(dtype)
+    ]
+    for place in objects:
+        shown.isetitem(place, _as_text(shown.iloc[:, place]))
+    shown.to_csv(path, index=False)
+    _put_beside(df, path)
+    return path
 
 
 def to_jsonl(df: pd.DataFrame, path: Path) -> Path:
@@ -85,64 +93,31 @@ def to_jsonl(df: pd.DataFrame, path: Path) -> Path:
     shown = shown.where(shown.notna(), None)
     with path.open("wb") as file:
         for row in shown.itertuples(index=False, name=None):
-            file.write(_json(dict(zip(map(str, shown.columns), row, strict=True))) + b"\n")
-    return _beside(df, path)
+            file.write(to_json(dict(zip(map(str, shown.columns), row, strict=True))) + b"\n")
+    _put_beside(df, path)
+    return path
 
 
-def _beside(df: pd.DataFrame, path: Path) -> Path:
+def _put_beside(df: pd.DataFrame, path: Path) -> None:
     beside = path.with_name(f"{path.name}.provenance.json")
     beside.write_text(json.dumps(df.attrs.get("pardspy", {}), indent=1, default=str))
-    return beside
 
 
-def _table(df: pd.DataFrame, *, index: bool | None) -> pa.Table:
-    import pyarrow as pa
-
-    table = pa.Table.from_pandas(_columnar(df), preserve_index=index)
+def _with_attrs(table: pa.Table, df: pd.DataFrame) -> pa.Table:
     attrs = {b"PANDAS_ATTRS": json.dumps(df.attrs, default=str).encode()}
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **attrs})
 
 
-def _columnar(df: pd.DataFrame) -> pd.DataFrame:
-    """The frame, with columns that no table has a type for written as JSON."""
-    odd = {str(n): _as_text(column) for n, column in df.items() if not _has_a_type(column)}
-    return df.assign(**odd)
-
-
-def _has_a_type(column: pd.Series[Any]) -> bool:
-    import pyarrow as pa
-
-    try:
-        kind = pa.array(column, from_pandas=True).type
-    except (pa.ArrowException, NotImplementedError, OverflowError, TypeError, ValueError):
-        return False
-    # no file can hold a struct without fields
-    return not (pa.types.is_struct(kind) and kind.num_fields == 0)
-
-
 def _as_text(column: pd.Series[Any]) -> Any:
-    def text(value: Any) -> Any:
-        if value is None or isinstance(value, str):
-            return value
-        written = _json(value).decode()
-        is_string = written.startswith('"')  # a JSON string is written without its quotes
-        return json.loads(written) if is_string else written
-
     values = column.astype(object)
-    return pd.array([text(value) for value in values.where(values.notna(), None)], dtype="str")
-
-
-def _json(value: Any) -> bytes:
-    from pydantic_core import to_json
-
-    return to_json(value, fallback=str, bytes_mode="base64", inf_nan_mode="null")
+    return pd.array([to_text(v) for v in values.where(values.notna(), None)], dtype="str")
 
 
 def _indexed(df: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its index as the first columns, unless the index is 0, 1, 2, …."""
+    """A copy of the frame with its index as the first columns, unless the index only counts."""
     index = df.index
-    if isinstance(index, pd.RangeIndex) and (index.start, index.step) == (0, 1):
-        return df
+    if only_counts(index):
+        return df.copy(deep=False)
     names: list[Any] = []
     for level, name in enumerate(index.names):
         known = name if name is not None else "index" if index.nlevels == 1 else f"index_{level}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,15 @@ from ..core.events import STATUSES
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
-from .inputs import RowBatch
+from .names import own_names, renamed_in
 from .results import ABSENT, Results
+from .row_batch import RowBatch
 
 _STATUS = pd.CategoricalDtype(list(STATUSES))
-_SCALARS: dict[Any, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "str"}
+_NUMBERS: dict[Any, str] = {int: "Int64", float: "Float64", bool: "boolean"}
+_SCALARS: dict[Any, str] = {**_NUMBERS, str: "str"}
+CHECKSUM_LIMIT = 2**53  # JSON's numbers are exact below
+_EXACT = 2**53  # whole numbers beyond this have no exact float (IEEE 754)
 
 
 def build(
@@ -28,56 +33,80 @@ def build(
     """The frame of the rows at these places of `results`, with the input's index.
 
     Columns: inputs (all columns of an input table), outputs, `sample` (with `repeat` > 1),
-    outcome (`repaired` only if an answer was repaired), time (ms; `started_at` in UTC), usage
-    (tokens, USD).
+    outcome, time (ms; `started_at` in UTC), usage (tokens, USD). A column of the run whose name
+    the user has taken gets another one (see `names`).
+
+    `attrs["pardspy"]` has the names of the columns: `inputs`, `outputs`, and those `renamed`.
     """
     at = np.asarray(places, dtype=np.int64)
     positions = _numbers(results.positions)[at]
     index = _index(batch.index, positions)
-    columns: dict[str, Any] = {}
+    columns: dict[Any, Any] = {}
     if batch.table is not None:
         carried = batch.table.iloc[positions]
-        columns = {str(name): carried[name].array for name in carried.columns}
-    for name in batch.names:
-        if name not in columns:
-            columns[name] = _infer(results.inputs_of(name, places))
-    columns |= _outputs(results, places, outputs)
-    if batch.repeat > 1:
-        columns["sample"] = _numbers(results.samples)[at]
-    columns |= _outcome(results, places, at) | _time(results, at) | _usage(results, places)
-    return pd.DataFrame(columns, index=index, copy=False)
+        columns = {name: carried[name].array for name in carried.columns}
+    else:
+        names = [*batch.names, *_further_inputs(results, batch)]
+        batch.column_names.take(names)
+        columns = {name: _infer(results.inputs_of(name, places)) for name in names}
+    about = {"inputs": batch.input_columns if batch.table is not None else list(columns)}
+    name_of = batch.column_names.of
+    answers = {name_of(n): of for n, of in _outputs(results, places, outputs).items()}
+    own = {"sample": _numbers(results.samples)[at]} if batch.repeat > 1 else {}
+    own |= _outcome(results, places, at) | _time(results, at) | _usage(results, places)
+    columns |= answers | {name_of(name): column for name, column in own.items()}
+    df = pd.DataFrame(columns, index=index, copy=False)
+    df.attrs["pardspy"] = {
+        **about,
+        "outputs": list(answers),
+        "renamed": dict(batch.column_names.renamed),
+    }
+    return df
 
 
-def objects_to_text(df: pd.DataFrame, outputs: Mapping[str, Field]) -> None:
-    """Replace values that no file has a type for with text, in place. Dates and lists of plain
-    values stay unchanged."""
-    for name, column in df.items():
-        field = outputs.get(str(name))
-        if column.dtype == object and not (field is not None and field.is_columnar):
-            to_text(df, str(name), field)
+def _further_inputs(results: Results, batch: RowBatch) -> list[str]:
+    """The inputs of a stream's rows that its module takes without naming them."""
+    if results.inputs is None or batch.columns is not None:
+        return []
+    found = dict.fromkeys(name for row in results.inputs for name in row)
+    return [name for name in found if name not in batch.names]
 
 
-def to_text(df: pd.DataFrame, name: str, field: Field | None) -> None:
-    """Replace a column's values with text, in place: JSON if the field is declared."""
+class Checksums(NamedTuple):
+    """What tells whether the rows of a result are those of its run.
 
-    def text(value: Any) -> Any:
-        if value is None or isinstance(value, str):
-            return value
-        return str(value) if field is None else field.dump(value)
+    Attributes:
+        rows: differs once rows were added, removed or repeated, and not if they were moved.
+        order: differs also if they were moved.
+    """
 
-    df[name] = pd.array([text(v) for v in df[name].astype(object)], dtype="str")
-
-
-def order_of(df: pd.DataFrame) -> int:
-    """A checksum of the index. It changes when rows are added, removed or moved."""
-    hashes = pd.util.hash_pandas_object(df.index, index=False).to_numpy()
-    return zlib.crc32(hashes.tobytes())
+    rows: int
+    order: int
 
 
-def outputs_of(df: pd.DataFrame, batch: RowBatch) -> list[str]:
-    """The columns of a run's outputs."""
-    own = {*batch.names, "sample", *map(str, getattr(batch.table, "columns", ()))}
-    return [n for n in df.columns[: df.columns.get_loc("status")] if n not in own]
+def checksums(df: pd.DataFrame) -> Checksums:
+    """The checksums of what became of the rows."""
+    df = own_names(df)
+    codes = {status: code for code, status in enumerate(STATUSES)}
+    started_at = pd.to_datetime(df["started_at"], utc=True, format="ISO8601")  # a csv has text
+    facts = (
+        df["status"].astype(object).map(codes).to_numpy(np.float64),
+        df["attempts"].to_numpy(np.float64, na_value=np.nan),
+        df["latency_ms"].to_numpy(np.float64, na_value=np.nan),
+        started_at.dt.as_unit("us").astype("int64").to_numpy(),
+    )
+    hashes = np.zeros(len(df), dtype=np.uint64)
+    for fact in facts:
+        hashes = _mixed(hashes ^ np.ascontiguousarray(fact).view(np.uint64))
+    rows = int(hashes.sum(dtype=np.uint64)) % CHECKSUM_LIMIT
+    return Checksums(rows, zlib.crc32(hashes.tobytes()))
+
+
+def _mixed(bits: Any) -> Any:
+    """The bits, well mixed (the finalizer of splitmix64; Steele, Lea and Flood 2014)."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
 
 
 def _index(index: Any, positions: Any) -> Any:
@@ -110,18 +139,47 @@ def _outputs(
 def _typed(values: list[Any], field: Field) -> Any:
     if field.labels is not None:
         plain = [v.value if isinstance(v, enum.Enum) else v for v in values]
-        return pd.Categorical(plain, categories=list(field.labels), ordered=True)
+        if not field.ordered and (dtype := _numeric(field.labels)):
+            return _array(plain, dtype)
+        return pd.Categorical(plain, categories=list(field.labels), ordered=field.ordered)
+    if field.value_type is dt.datetime:
+        return _times(values)
     dtype = _SCALARS.get(field.value_type)
     return _objects(values) if dtype is None else _array(values, dtype)
 
 
+def _numeric(labels: Sequence[Any]) -> str | None:
+    """The dtype of labels that are all numbers or all truth values; None for other labels."""
+    kinds = {type(label) for label in labels}
+    if kinds == {int, float}:
+        return "Float64"
+    return _NUMBERS.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+def _times(values: list[Any]) -> Any:
+    """Times of one zone, or all without one, as pandas' times (microseconds)."""
+    zones = {str(v.tzinfo) for v in values if v is not None}
+    if len(zones) != 1:
+        return _objects(values)
+    try:
+        return pd.Series(pd.to_datetime(values)).dt.as_unit("us").array
+    except (OverflowError, TypeError, ValueError):
+        return _objects(values)
+
+
 def _infer(values: list[Any]) -> Any:
     """The dtype that fits what a module without declared types returned."""
-    kinds = {type(v) for v in values if v is not None}
+    kinds = set(map(type, values)) - {type(None)}
+    if not kinds <= _SCALARS.keys():
+        values = [v.item() if isinstance(v, np.generic) else v for v in values]
+        values = [None if v is pd.NA or v is pd.NaT else v for v in values]
+        kinds = set(map(type, values)) - {type(None)}
     if len(kinds) == 1 and (dtype := _SCALARS.get(next(iter(kinds)))):
         return _array(values, dtype)
-    if kinds == {int, float}:
+    if kinds == {int, float} and all(abs(v) <= _EXACT for v in values if type(v) is int):
         return _array(values, "Float64")
+    if kinds and kinds <= {dt.datetime, pd.Timestamp}:
+        return _times(values)
     return _objects(values)
 
 
@@ -147,23 +205,28 @@ def _outcome(results: Results, places: Sequence[int], at: Any) -> dict[str, Any]
     cached = np.zeros(len(results), dtype=bool)
     cached[list(results.origins)] = True
     names = [None if e is None else type(e).__name__ for e in failed]
-    repairs = {}
-    if results.repairs:
-        repairs = {"repaired": pd.array([results.repairs.get(p) for p in places], dtype="str")}
+    attempts = _numbers(results.attempts)
+    for place, origin in list(results.origins.items()):
+        attempts[place] = origin.attempts or 0
     return {
         "status": pd.Categorical.from_codes(codes.astype("int8"), dtype=_STATUS),
         "error_type": pd.array(names, dtype="str"),
         "error": pd.array([None if e is None else message_of(e) for e in failed], dtype="str"),
-        **repairs,
-        "attempts": _numbers(results.attempts)[at],
+        "repaired": pd.array([results.repairs.get(place) for place in places], dtype="str"),
+        "attempts": attempts[at],
         "cached": cached[at],
     }
 
 
 def _time(results: Results, at: Any) -> dict[str, Any]:
-    stamps = pd.to_datetime(pd.Series(_numbers(results.started_at)[at]), unit="s")
+    """The times; of a remembered row the latency and the time of its answer, as of then."""
+    latency_ms, started_at = _numbers(results.latency_ms), _numbers(results.started_at)
+    for place, origin in list(results.origins.items()):
+        latency_ms[place] = np.nan if origin.latency_ms is None else origin.latency_ms
+        started_at[place] = origin.at
+    stamps = pd.to_datetime(pd.Series(started_at[at]), unit="s")
     return {
-        "latency_ms": _numbers(results.latency_ms)[at],
+        "latency_ms": latency_ms[at],
         "queued_ms": _numbers(results.queued_ms)[at],
         "waited_ms": _numbers(results.waited_ms)[at],
         "started_at": stamps.dt.as_unit("us").dt.tz_localize("UTC").array,
@@ -188,20 +251,22 @@ _NO_USAGE = Usage(None, None, None, None)
 def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
     """The metrics of the run that made `df`.
 
-    They are computed from the rows if `attrs` was lost (merge, csv) or if rows were added or
-    removed since (filter, concat). Then `elapsed_s` is the time from the first start to the last
-    end, and `max_in_flight` is 0.
+    They are computed from the rows if `attrs` was lost (merge, csv) or if rows were added, removed
+    or repeated since (filter, sample, concat). Then `elapsed_s` is the time from the first start to
+    the last end of the rows asked in the run, and `max_in_flight` is 0.
     """
+    df = own_names(df)
     about = df.attrs.get("pardspy", {})
     kept = about.get("metrics")
-    if kept is not None and about.get("rows") == len(df):
+    if kept is not None and about.get("checksum") == checksums(df).rows:
         usages = {n: None if kept[n] is None else Usage(**kept[n]) for n in ("usage", "saved")}
         return ParallelMetrics(**kept | {"latency": Latency(**kept["latency"])} | usages)
     counts = df["status"].value_counts()
     ok = df["status"] == "ok"
     cached = df["cached"].eq(True)
-    began = pd.to_datetime(df["started_at"], utc=True, format="ISO8601")  # a csv has text
-    ends = began + pd.to_timedelta(df["latency_ms"] + df["waited_ms"], unit="ms")
+    asked_now = df[~cached]
+    began = pd.to_datetime(asked_now["started_at"], utc=True, format="ISO8601")  # a csv has text
+    ends = began + pd.to_timedelta(asked_now["latency_ms"] + asked_now["waited_ms"], unit="ms")
     span = (ends.max() - began.min()).total_seconds()
     elapsed = 0.0 if pd.isna(span) else float(span)
     asked = int(counts.get("ok", 0) + counts.get("failed", 0) - cached.sum())
@@ -218,6 +283,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         usage=_usage_of(df),
         max_in_flight=0,
         repaired=int(df["repaired"].notna().sum()) if "repaired" in df else 0,
+        skipped=int(counts.get("skipped", 0)),
     )
 
 
@@ -229,8 +295,24 @@ def _usage_of(df: pd.DataFrame) -> Usage | None:
     return total(Usage(*values) for values in zip(*columns, times_ms, strict=True))
 
 
-def class_outputs(df: pd.DataFrame) -> list[str]:
-    """The columns of labels that the run wrote."""
-    declared = df.attrs.get("pardspy", {}).get("signature", {}).get("outputs")
-    names = df.columns[: df.columns.get_loc("status")] if declared is None else declared
-    return [n for n in names if n in df and isinstance(df[n].dtype, pd.CategoricalDtype)]
+def label_counts(df: pd.DataFrame, column: Any) -> pd.Series:
+    """Rows per label: declared labels in their order, with zeros; other values by frequency."""
+    counts: pd.Series = df[column].value_counts()
+    labels = class_outputs(df).get(column)
+    if labels is None and isinstance(df[column].dtype, pd.CategoricalDtype):
+        labels = list(df[column].cat.categories)
+    return counts if labels is None else counts.reindex(labels, fill_value=0)
+
+
+def class_outputs(df: pd.DataFrame) -> dict[Any, list[Any]]:
+    """The columns of labels that the run wrote, with their declared labels."""
+    about = df.attrs.get("pardspy", {})
+    declared = about.get("signature", {}).get("labels")
+    if declared is not None:
+        renamed = renamed_in(df)
+        known = {renamed.get(name, name): labels for name, labels in declared.items()}
+        return {name: labels for name, labels in known.items() if name in df}
+    end = df.columns.get_loc(renamed_in(df).get("status", "status"))
+    names = about.get("outputs", df.columns[:end])
+    is_class = [n for n in names if n in df and isinstance(df[n].dtype, pd.CategoricalDtype)]
+    return {name: list(df[name].cat.categories) for name in is_class}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
+from ..core.labels import keys_of, label_key, unknown_labels
 from ..signatures.fields import Field
-from .inputs import RowBatch
+from .by_index import by_index
+from .row_batch import RowBatch
+from .values import is_missing
 
 
 def truths_of(truth: Any, batch: RowBatch, outputs: Mapping[str, Field]) -> dict[str, list[Any]]:
@@ -19,7 +25,7 @@ def truths_of(truth: Any, batch: RowBatch, outputs: Mapping[str, Field]) -> dict
 
     Raises:
         ValueError: there is no such column or output, the number of labels is not the number of
-            rows, or no true label is a label of the output.
+            rows, a Series lacks rows, or no true label is a label of the output.
     """
     if truth is None:
         return {}
@@ -39,40 +45,28 @@ def truths_of(truth: Any, batch: RowBatch, outputs: Mapping[str, Field]) -> dict
     return {name: _labels(of, batch, rows, outputs.get(name)) for name, of in truth.items()}
 
 
-def by_index(labels: Any, index: Any) -> Any:
-    """A Series with the same index values in another order is put in the order of the rows.
-    Anything else is returned unchanged and is matched by position."""
-    own: Any = getattr(labels, "index", None)
-    if index is None or not hasattr(labels, "reindex") or own.equals(index):
-        return labels
-    same = own.is_unique and index.is_unique and len(own) == len(index) and own.isin(index).all()
-    return labels.reindex(index) if same else labels
-
-
 def _labels(of: Any, batch: RowBatch, rows: int, field: Field | None) -> list[Any]:
     if isinstance(of, str):
         columns = list(getattr(batch.table, "columns", ()))
         if of not in columns:
             raise ValueError(f"truth names the column {of!r}; the input table has {columns}")
         of = batch.table[of]
-    of = by_index(of, batch.index)
+    index = pd.RangeIndex(rows) if batch.index is None else batch.index
+    of = by_index(of, index, "truth")
     labels = list(of.tolist() if hasattr(of, "tolist") else of)
     if len(labels) != rows:
         raise ValueError(f"truth has {len(labels)} labels for {rows} rows")
-    spelled = [_spelled(label, field) for label in labels]
-    known = {label for label in spelled if label is not None}
-    if field is not None and field.labels is not None and known and not known & {*field.labels}:
+    known = [label for label in labels if not is_missing(label)]
+    if field is None or field.labels is None:
+        return [None if is_missing(label) else getattr(label, "value", label) for label in labels]
+    keys = keys_of(field.labels, field.aliases)
+    unknown = [label for label in known if label_key(label) not in keys]
+    if known and len(unknown) == len(known):
         raise ValueError(
-            f"the true labels {sorted(map(str, known))[:5]} and those of {field.name!r} "
+            f"the true labels {sorted(set(map(str, known)))[:5]} and those of {field.name!r} "
             f"{list(field.labels)[:5]} have none in common; translate the true labels: "
             "truth=df['…'].map({…: …})"
         )
-    return spelled
-
-
-def _spelled(label: Any, field: Field | None) -> Any:
-    if label is None or label != label or type(label).__name__ == "NAType":
-        return None
-    label = getattr(label, "value", label)
-    spellings = field.spellings if field is not None else {}
-    return spellings.get(str(label).strip().casefold(), label)
+    if unknown:
+        warnings.warn(unknown_labels(unknown, field.labels), UserWarning, stacklevel=2)
+    return [None if is_missing(label) else keys.get(label_key(label), label) for label in labels]

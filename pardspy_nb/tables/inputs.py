@@ -1,117 +1,64 @@
-"""Any input shape in, an iterator of rows out. Bad input is refused before a call is made."""
+"""Any input shape in, an iterator of rows out. Bad input is refused before a call is made.
+
+The rows are the run's own: values that can be changed are copied, so that a later change of the
+user's objects is not seen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from typing import Any
 
-from ..core.events import Event, Row
+from ..core.events import Row
+from ..core.ownership import own_column, own_row
 from ..signatures.fields import Field, Inputs
-
-_SHOWN = 5
-
-
-class Listener(Protocol):
-    """Receives the run's events, where later rows depend on the results of earlier rows.
-
-    Attributes:
-        least: the least possible number of rows; None if it is not known.
-    """
-
-    least: int | None
-
-    def hear(self, event: Event) -> None:
-        """Take an event. Called on the event loop's thread, so it must be quick."""
-
-    def close(self) -> None:
-        """The run is abandoned: wake every waiting thread. May be called from any thread."""
+from .by_index import common_index, index_of, same_length
+from .names import ColumnNames
+from .readers import own_table
+from .row_batch import RowBatch, Shape
+from .values import blank_rows, is_missing
 
 
-@dataclass(frozen=True)
-class RowBatch:
-    """Rows to run.
-
-    Attributes:
-        rows: the rows; each is pulled once.
-        total: the number of rows times samples; None for a stream.
-        names: the inputs, in order.
-        table, index: the input's table and index, which are copied to the result.
-        blocking: whether pulling a row may wait.
-        repeat: samples per row.
-        columns: the inputs' values by position, if all rows are in memory.
-        in_chunks: whether the rows come in chunks, each dropped from memory once it is written;
-            rows that were never pulled are not in the result.
-        positions: the number of input rows; None if they are not all in memory.
-        listener: receives the run's events and decides from them which rows follow.
-    """
-
-    rows: Iterator[Row]
-    total: int | None
-    names: list[str]
-    table: Any = None
-    index: Any = None
-    blocking: bool = False
-    repeat: int = 1
-    columns: Mapping[str, Sequence[Any]] | None = None
-    in_chunks: bool = False
-    positions: int | None = None
-    listener: Listener | None = None
-
-    @property
-    def names_rest(self) -> bool:
-        """Whether rows that were never pulled are in the result."""
-        return self.positions is not None and not self.in_chunks
-
-
-def expand(
-    data: Any,
-    inputs: Inputs,
-    *,
-    batch_key: str = "_batch",
-    repeat: int = 1,
-    columns: Mapping[str, str] | None = None,
-) -> RowBatch:
+def expand(data: Any, inputs: Inputs, shape: Shape) -> RowBatch:
     """Rows from any supported shape (see `run_parallel`).
 
     Raises:
-        ValueError: unequal lengths, missing or unknown inputs, missing or wrong values.
+        ValueError: unequal lengths, missing or unknown inputs, wrong values, only blank rows.
         TypeError: a shape that is not supported.
     """
-    if columns and not _is_table(data):
+    if shape.columns and not is_table(data):
         raise ValueError("columns= works only with a table; rename the inputs instead")
-    if _is_table(data):
-        return _from_table(data, inputs, repeat, columns or {})
+    if is_table(data):
+        return _from_table(data, inputs, shape)
+    data = _example_inputs(data) or data
     if isinstance(data, Mapping):
-        if batch_key in data:
-            return _from_explicit(data, inputs, batch_key, repeat)
-        return _from_mapping(data, inputs, repeat)
+        if shape.batch_key in data:
+            return _from_explicit(data, inputs, shape)
+        return _from_mapping(data, inputs, shape)
     if isinstance(data, Iterator):
-        return _from_stream(data, inputs, repeat)
+        return _from_stream(data, inputs, shape)
     values = _as_list(data)
     if values is None:
         raise TypeError(
             f"cannot make rows of {type(data).__name__}; pass a dict of lists, a list, a Series, "
             "a DataFrame, a path, or an iterator of dicts"
         )
-    index = getattr(data, "index", None) if hasattr(data, "iloc") else None  # of a Series
+    values = [_example_inputs(v) or v for v in values]
     if values and all(isinstance(v, Mapping) for v in values):
-        return _from_dicts(values, inputs, repeat)
+        return _from_dicts(values, inputs, shape)
+    index = index_of(data)
     if not values:
-        return _from_columns({name: [] for name in inputs.fields}, 0, inputs, repeat, index=index)
+        return _from_columns({name: [] for name in inputs.fields}, 0, inputs, shape, index=index)
     name = _only_input(inputs)
-    return _from_columns({name: values}, len(values), inputs, repeat, index=index)
+    return _from_columns({name: values}, len(values), inputs, shape, index=index)
 
 
 def again(
-    table: Any,
-    inputs: Inputs,
-    numbers: Sequence[int],
-    samples: Sequence[int],
-    columns: Mapping[str, str] | None,
+    table: Any, inputs: Inputs, numbers: Sequence[int], samples: Sequence[int], shape: Shape
 ) -> RowBatch:
     """The rows of a table for another run. The i-th row gets the i-th number and sample number."""
-    batch = _from_table(table, inputs, 1, columns or {})
+    batch = _from_table(table, inputs, shape, may_be_blank=True)
     rows = (
         row._replace(number=number, sample=sample)
         for row, number, sample in zip(batch.rows, numbers, samples, strict=True)
@@ -119,8 +66,17 @@ def again(
     return replace(batch, rows=rows)
 
 
-def _is_table(data: Any) -> bool:
+def is_table(data: Any) -> bool:
+    """Whether this is a frame of pandas."""
     return hasattr(data, "columns") and hasattr(data, "iloc")
+
+
+def _example_inputs(value: Any) -> Mapping[str, Any] | None:
+    """The inputs of a `dspy.Example`: those that it declares, else all its values."""
+    if type(value) is str or not callable(getattr(value, "toDict", None)):
+        return None
+    declares = getattr(value, "_input_keys", None) is not None
+    return dict(value.inputs() if declares else value.toDict())
 
 
 def _as_list(value: Any) -> list[Any] | None:
@@ -148,7 +104,7 @@ def _only_input(inputs: Inputs) -> str:
     )
 
 
-def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) -> dict[str, str]:
+def feeding(names: Sequence[Any], inputs: Inputs, columns: Mapping[str, Any]) -> dict[str, Any]:
     """The table column of each input, by input. ValueError if a column is missing."""
     if len(set(names)) < len(names):
         raise ValueError("the DataFrame has columns of the same name")
@@ -159,109 +115,154 @@ def feeding(names: Sequence[str], inputs: Inputs, columns: Mapping[str, str]) ->
         )
     if absent := [c for c in columns.values() if c not in names]:
         raise ValueError(f"columns= names columns the DataFrame lacks: {absent}; it has {names}")
-    taken = list(inputs.fields) + [n for n in names if inputs.open and n not in inputs.fields]
+    taken = list(inputs.fields)
+    if inputs.open:  # every other column, too, if its name can be a keyword's
+        fed = set(columns.values())
+        taken += [n for n in columns if n not in taken]
+        taken += [n for n in names if isinstance(n, str) and n not in taken and n not in fed]
     feeding = {n: columns.get(n, n) for n in taken if columns.get(n, n) in names}
     if missing := [n for n in inputs.required if n not in feeding]:
         raise ValueError(
-            f"the table has no column for {missing}; it has {names}: name the column with "
+            f"the table has no column for {missing}; it has {list(names)}: name the column with "
             f"columns={{{missing[0]!r}: …}}"
         )
     return feeding
 
 
-def _from_table(table: Any, inputs: Inputs, repeat: int, columns: Mapping[str, str]) -> RowBatch:
-    names = [str(name) for name in table.columns]
-    values = {n: table[c].tolist() for n, c in feeding(names, inputs, columns).items()}
-    return _from_columns(values, len(table), inputs, repeat, index=table.index, table=table)
+def _from_table(
+    table: Any, inputs: Inputs, shape: Shape, *, may_be_blank: bool = False
+) -> RowBatch:
+    table = own_table(table)
+    feeds = feeding(list(table.columns), inputs, shape.columns)
+    batch = _from_columns(
+        {name: table[column].tolist() for name, column in feeds.items()},
+        len(table),
+        inputs,
+        shape,
+        index=table.index,
+        may_be_blank=may_be_blank,
+    )
+    other = {name: column for name, column in feeds.items() if name != column}
+    names = ColumnNames([*table.columns, *table.index.names])
+    return replace(batch, table=table, feeds=other, column_names=names)
 
 
 def rows_of_chunk(
-    values: Mapping[str, list[Any]], length: int, inputs: Inputs, repeat: int, first: int
+    values: Mapping[str, list[Any]], length: int, inputs: Inputs, shape: Shape, first: int
 ) -> Iterator[Row]:
     """The rows of a table's chunk that begins at position `first`. A ValueError names the rows
-    that have a missing or a wrong value."""
-    batch = _from_columns(values, length, inputs, 1, first=first)
-    rows = (row.inputs for row in batch.rows)
-    return _samples(rows, repeat, first)
+    that have a wrong value."""
+    plain = replace(shape, repeat=1)
+    batch = _from_columns(values, length, inputs, plain, first=first, may_be_blank=True)
+    rows = list(batch.rows)
+    blank = {row.position for row in rows if row.is_blank}
+    return _samples((row.inputs for row in rows), shape.repeat, blank, first)
 
 
-def _from_explicit(data: Mapping[str, Any], inputs: Inputs, key: str, repeat: int) -> RowBatch:
+def _from_explicit(data: Mapping[str, Any], inputs: Inputs, shape: Shape) -> RowBatch:
+    key = shape.batch_key
     rows = data[key]
-    if not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):
+    if isinstance(rows, Sequence) and not isinstance(rows, str):
+        rows = [_example_inputs(row) or row for row in rows]
+    if not isinstance(rows, list) or not all(isinstance(r, Mapping) for r in rows):
         raise ValueError(f"{key!r} must hold a list of input dicts")
     shared = {name: value for name, value in data.items() if name != key}
-    return _from_dicts([{**shared, **row} for row in rows], inputs, repeat)
+    return _from_dicts([{**shared, **row} for row in rows], inputs, shape)
 
 
-def _from_mapping(data: Mapping[str, Any], inputs: Inputs, repeat: int) -> RowBatch:
+def _from_mapping(data: Mapping[str, Any], inputs: Inputs, shape: Shape) -> RowBatch:
     _check_names(data.keys(), inputs)
+    data, index = common_index(data)
     listed: dict[str, list[Any]] = {}
-    index = None
     for name, value in data.items():
         values = _as_list(value)
-        if values is None or _is_one_value(values, inputs.fields.get(name)):
-            continue
-        listed[name] = values
-        index = getattr(value, "index", None) if index is None and hasattr(value, "iloc") else index
-    lengths = {name: len(values) for name, values in listed.items()}
-    if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{name}: {n}" for name, n in lengths.items())
-        raise ValueError(f"the lists differ in length ({shown}); every list gives one value a row")
-    length = next(iter(lengths.values()), 1)
+        if values is None:
+            _refuse_unordered(name, value, inputs.fields.get(name))
+        elif not _is_one_value(values, inputs.fields.get(name)):
+            listed[name] = values
+    length = same_length(listed)
     broadcast = {n: listed[n] if n in listed else [v] * length for n, v in data.items()}
-    return _from_columns(broadcast, length, inputs, repeat, index=index)
+    return _from_columns(broadcast, length, inputs, shape, index=index)
 
 
-def _is_one_value(values: list[Any], field: Field | None) -> bool:
+def _refuse_unordered(name: str, value: Any, declared: Field | None) -> None:
+    """Refuse what is neither one value nor a list of values. TypeError."""
+    is_set = isinstance(value, Set)  # also the keys and items of a dict
+    is_value = is_set and declared is not None and declared.is_listlike
+    is_view = type(value).__name__ == "dict_values"
+    if (is_set and not is_value) or is_view or isinstance(value, Iterator):
+        what = "has no order" if is_set else "is not a list"
+        raise TypeError(
+            f"input {name!r} is a {type(value).__name__}, which {what}: pass list(…) for one value "
+            f"a row, or [{{…}}] for one row"
+        )
+
+
+def _is_one_value(values: list[Any], declared: Field | None) -> bool:
     """Whether a list is one row's value: the field is a list, and no item is itself a list."""
     return bool(
-        field and field.is_listlike and not any(isinstance(v, list | tuple) for v in values)
+        declared and declared.is_listlike and not any(isinstance(v, list | tuple) for v in values)
     )
 
 
-def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, repeat: int) -> RowBatch:
+def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, shape: Shape) -> RowBatch:
     names = [n for n in inputs.fields if any(n in row for row in rows)]
     for row in rows:
         names += [n for n in row if inputs.open and n not in names]
     for position, row in enumerate(rows):
         _check_names(row.keys(), inputs, f"row {position}")
-    for name in names:
-        _check_values(name, (row.get(name) for row in rows), inputs)
+    blank = _blank_in({n: [row.get(n) for row in rows] for n in names}, inputs, shape)
+    _refuse_only_blank(blank, len(rows))
+    owned = [_without_missing(own_row(row), inputs) for row in rows]
     return RowBatch(
-        _samples(rows, repeat), len(rows) * repeat, names, repeat=repeat, positions=len(rows)
+        _samples(owned, shape.repeat, blank),
+        len(rows) * shape.repeat,
+        names,
+        column_names=ColumnNames(names),
+        repeat=shape.repeat,
+        positions=len(rows),
     )
 
 
-def _from_stream(rows: Iterator[Any], inputs: Inputs, repeat: int) -> RowBatch:
+def _from_stream(rows: Iterator[Any], inputs: Inputs, shape: Shape) -> RowBatch:
+    blank: set[int] = set()  # of the rows pulled last
+
     def checked() -> Iterator[Mapping[str, Any]]:
         for position, row in enumerate(rows):
+            row = _example_inputs(row) or row
             if not isinstance(row, Mapping):
                 row = {_only_input(inputs): row}
             _check_names(row.keys(), inputs, f"row {position}")
-            for name in row:
-                _check_values(name, [row[name]], inputs, position)
-            yield row
+            blank.clear()
+            blank.update(_blank_in({n: [row[n]] for n in row}, inputs, shape, position))
+            yield _without_missing(own_row(row), inputs)
 
     names = list(inputs.fields)
-    return RowBatch(_samples(checked(), repeat), None, names, blocking=True, repeat=repeat)
+    return RowBatch(
+        _samples(checked(), shape.repeat, blank),
+        None,
+        names,
+        column_names=ColumnNames(names),
+        blocking=True,
+        repeat=shape.repeat,
+    )
 
 
 def _from_columns(
     columns: Mapping[str, list[Any]],
     length: int,
     inputs: Inputs,
-    repeat: int,
+    shape: Shape,
     *,
     index: Any = None,
-    table: Any = None,
     first: int = 0,
+    may_be_blank: bool = False,
 ) -> RowBatch:
     _check_names(columns.keys(), inputs)
-    columns = dict(columns)
-    for name, values in columns.items():
-        _check_values(name, values, inputs, first)
-        if name in inputs.fields and inputs.fields[name].optional:
-            columns[name] = [None if _is_missing(v) else v for v in values]
+    blank = _blank_in(columns, inputs, shape, first)
+    if not may_be_blank:
+        _refuse_only_blank(blank, length)
+    columns = {name: own_column(values) for name, values in columns.items()}
     names = [n for n in inputs.fields if n in columns]
     names += [n for n in columns if n not in names]
     tuples = zip(*(columns[n] for n in names), strict=True) if names else ((),) * length
@@ -269,26 +270,63 @@ def _from_columns(
     if len(names) == 1:
         name = names[0]
         rows = ({name: value} for value in columns[name])
+    if any(n in inputs.fields and any(map(is_missing, columns[n])) for n in names):
+        rows = (_without_missing(row, inputs) for row in rows)
     return RowBatch(
-        _samples(rows, repeat),
-        length * repeat,
+        _samples(rows, shape.repeat, blank, first),
+        length * shape.repeat,
         names,
-        table,
-        index,
-        repeat=repeat,
+        index=index,
+        column_names=ColumnNames([*names, *(() if index is None else index.names)]),
+        repeat=shape.repeat,
         columns=columns,
         positions=length,
     )
 
 
-def _samples(rows: Iterable[Mapping[str, Any]], repeat: int, first: int = 0) -> Iterator[Row]:
+def _without_missing(row: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
+    """A row without its missing optional inputs, so that a function's own defaults hold. A missing
+    required input (`blank="ask"`) is None."""
+    values = dict(row)
+    for name, value in row.items():
+        declared = inputs.fields.get(name)
+        if declared is not None and is_missing(value):
+            if declared.optional:
+                del values[name]
+            else:
+                values[name] = None
+    return values
+
+
+def _blank_in(
+    columns: Mapping[str, Iterable[Any]], inputs: Inputs, shape: Shape, first: int = 0
+) -> set[int]:
+    """The positions of the rows that are not asked, because a required input is blank."""
+    found: set[int] = set()
+    for name, values in columns.items():
+        found |= blank_rows(name, values, inputs, first)
+    return found if shape.skips_blank else set()
+
+
+def _refuse_only_blank(blank: set[int], length: int) -> None:
+    if length and len(blank) == length:
+        raise ValueError(
+            "every row has a required input that is missing or blank, so there is nothing to ask; "
+            "blank='ask' asks them all the same"
+        )
+
+
+def _samples(
+    rows: Iterable[Mapping[str, Any]], repeat: int, blank: set[int], first: int = 0
+) -> Iterator[Row]:
     if repeat == 1:
         for position, inputs in enumerate(rows, first):
-            yield Row(position, position, 0, inputs)
+            yield Row(position, position, 0, inputs, None, position in blank)
         return
     for position, inputs in enumerate(rows, first):
+        is_blank = position in blank
         for sample in range(repeat):
-            yield Row(position * repeat + sample, position, sample, inputs)
+            yield Row(position * repeat + sample, position, sample, inputs, None, is_blank)
 
 
 def _check_names(names: Iterable[str], inputs: Inputs, where: str = "the input") -> None:
@@ -301,56 +339,3 @@ def _check_names(names: Iterable[str], inputs: Inputs, where: str = "the input")
         raise ValueError(
             f"{where} {' and '.join(problems)}; the module takes {list(inputs.fields)}"
         )
-
-
-def _is_missing(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, float) and value != value)
-        or type(value).__name__ in ("NAType", "NaTType")
-    )
-
-
-def _check_values(name: str, values: Iterable[Any], inputs: Inputs, first: int = 0) -> None:
-    field = inputs.fields.get(name)
-    if field is None or field.type is Any:
-        return
-    fits = _fits(field)
-    missing, wrong = [], []
-    for position, value in enumerate(values, first):
-        if _is_missing(value):
-            if not field.optional:
-                missing.append(position)
-        elif not fits(value):
-            wrong.append((position, value))
-    if missing:
-        raise ValueError(
-            f"input {name!r} is missing in {len(missing)} rows (row {_listed(missing)}); drop "
-            f"them, or declare the field with optional=True"
-        )
-    if wrong:
-        position, value = wrong[0]
-        raise ValueError(
-            f"input {name!r} must be {field.type_name}, but {len(wrong)} rows are not (row "
-            f"{_listed([p for p, _ in wrong])}); row {position} is {type(value).__name__} "
-            f"{str(value)[:60]!r}"
-        )
-
-
-def _fits(field: Field) -> Callable[[Any], bool]:
-    if field.type is str:
-        return lambda value: isinstance(value, str)
-
-    def fits(value: Any) -> bool:
-        try:
-            field.adapter.validate_python(value)
-        except ValueError:
-            return False
-        return True
-
-    return fits
-
-
-def _listed(positions: list[int]) -> str:
-    shown = ", ".join(map(str, positions[:_SHOWN]))
-    return shown + (", …" if len(positions) > _SHOWN else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,9 @@ import pandas as pd
 
 from ..core.metrics import ParallelMetrics
 from ..core.usage import Usage, total
-from .frame import metrics_of, order_of
+from ..signatures.fields import RESERVED
+from .frame import checksums, metrics_of
+from .names import ColumnNames, column_of, own_names, renamed_in
 
 _SUMS = ("attempts", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
 
@@ -20,37 +22,102 @@ def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
     """Write the rows of `again` into `df`, in place, at the positions `at`.
 
     Attempts, tokens and cost are summed over both runs, because both were billed. All other values
-    are those of the later run. A row that the later run did not ask keeps its old values.
+    are those of the later run. A row that the later run did not ask keeps its old values, and an
+    output that was set by hand stays (see `by_hand`).
     """
     asked = np.asarray((again["attempts"] > 0) | again["status"].isin(["ok", "failed"]))
     before, about = metrics_of(df), dict(df.attrs.get("pardspy", {}))
-    if about.get("order") != order_of(df):  # rows were added, removed or moved: places are wrong
+    if about.get("order") != checksums(df).order:  # rows were moved: places are wrong
         about["rows_by_source"] = {}
     later = again.attrs["pardspy"]
     again, taken = again[asked], [place for place, ran in zip(at, asked, strict=True) if ran]
-    carried = list(df.columns[: df.columns.get_loc("status")])
-    inputs = set(later["inputs"])
+    hand = by_hand(df)
+    names = _Names(df)
     for name in again.columns:
-        if name in carried and (name in inputs or name == "sample"):
+        if name in later["inputs"] or name == "sample":
             continue
-        new = again[name]
-        if name not in df.columns:
-            place = carried.index("sample") if "sample" in carried else len(carried)
-            df.insert(place, name, _placed(None, len(df), taken, new))
-            carried.insert(place, name)
+        column, new = names.of(str(name)), again[name]
+        if column not in df.columns:
+            place = _place_of_outputs(df)
+            df.insert(place, column, _placed(None, len(df), taken, new))
             continue
         if name in _SUMS:
-            old = df[name].iloc[taken].array
+            old = df[column].iloc[taken].array
             new = _added(pd.Series(old, index=new.index), new)
-        df[name] = _placed(df[name], len(df), taken, new)
+        kept = hand.get(column)
+        written = _placed(df[column], len(df), taken, new)
+        df[column] = written if kept is None else _with_kept(written, df[column], kept)
+    mark_by_hand(df, hand)
     df.attrs["pardspy"] = about | _brought_up_to_date(about, later, taken, asked)
+    df.attrs["pardspy"] |= {
+        "outputs": list(dict.fromkeys([*about.get("outputs", []), *later["outputs"]])),
+        "renamed": about.get("renamed", {}) | names.renamed,
+    }
     metrics = _both(before, _of_rows(df), later["metrics"])
+    sums = checksums(df)
     df.attrs["pardspy"] |= {
         "metrics": metrics.to_dict(),
         "rows": len(df),
-        "order": order_of(df),
-        "outputs": list(dict.fromkeys([*about.get("outputs", []), *later["outputs"]])),
+        "checksum": sums.rows,
+        "order": sums.order,
     }
+
+
+class _Names:
+    """The columns of a result by the names that a later run gives them. A column of the user's is
+    never one of them."""
+
+    def __init__(self, df: pd.DataFrame) -> None:
+        self._known = dict(renamed_in(df))
+        outputs = df.attrs.get("pardspy", {}).get("outputs", [])
+        self._ours = {*RESERVED, *outputs} - self._known.keys()
+        self._free = ColumnNames(name for name in df.columns if name not in self._ours)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        return self._known | self._free.renamed
+
+    def of(self, name: str) -> str:
+        """The column for a column of the later run."""
+        if name in self._known or name in self._ours:
+            return self._known.get(name, name)
+        return self._free.of(name)
+
+
+def _place_of_outputs(df: pd.DataFrame) -> int:
+    """Where a new output is put: before the samples, or before the outcome."""
+    columns = list(df.columns)
+    first = column_of(df, "sample")
+    return columns.index(first if first in columns else column_of(df, "status"))
+
+
+def by_hand(df: pd.DataFrame) -> dict[Any, np.ndarray]:
+    """For each output, the rows whose value was set by hand: they have one without an answer."""
+    unanswered = (df[column_of(df, "status")] != "ok").to_numpy()
+    outputs = [n for n in df.attrs.get("pardspy", {}).get("outputs", []) if n in df.columns]
+    found = {name: unanswered & df[name].notna().to_numpy() for name in outputs}
+    return {name: rows for name, rows in found.items() if rows.any()}
+
+
+def mark_by_hand(df: pd.DataFrame, hand: Mapping[Any, np.ndarray]) -> None:
+    """Say in the column `repaired` which outputs of a row were set by hand: `by hand: label`."""
+    if not hand:
+        return
+    column = column_of(df, "repaired")
+    words = df[column].astype(object).tolist() if column in df.columns else [None] * len(df)
+    for place in range(len(df)):
+        if names := [str(name) for name, rows in hand.items() if rows[place]]:
+            words[place] = f"by hand: {', '.join(names)}"
+    df[column] = pd.array([None if pd.isna(word) else word for word in words], dtype="str")
+
+
+def _with_kept(written: Any, old: pd.Series, kept: np.ndarray) -> Any:
+    """A column as written, with the old values in the places that are kept."""
+    new = pd.Series(written, index=old.index)
+    try:
+        return new.where(~kept, old.astype(new.dtype)).array
+    except (TypeError, ValueError):  # a value that is not of the output's type
+        return new.astype(object).where(~kept, old.astype(object)).array
 
 
 def _added(old: pd.Series, new: pd.Series) -> pd.Series:
@@ -104,7 +171,7 @@ def _brought_up_to_date(
 
 def _of_rows(df: pd.DataFrame) -> ParallelMetrics:
     """The metrics computed from the rows alone, without `attrs`."""
-    bare = df.copy(deep=False)
+    bare = own_names(df).copy(deep=False)
     bare.attrs = {}
     return metrics_of(bare)
 

@@ -3,52 +3,29 @@ the segments become one file."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..signatures.fields import Field
-from . import frame
+from .json_text import to_text
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 _ROWS_AT_A_TIME = 20_000
 
 
-def to_arrow(df: pd.DataFrame, outputs: Mapping[str, Field], *, index: bool = False) -> pa.Table:
-    """A frame as a table; with `index=True` also its index, unless that is a plain range. A column
-    of mixed values, or of values that no file can hold, becomes text."""
-    import pyarrow as pa
-
-    keep = None if index else False
-    try:
-        return pa.Table.from_pandas(df, preserve_index=keep)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        df = df.copy(deep=False)
-        for name in df.columns:
-            try:
-                pa.array(df[name], from_pandas=True)
-            except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                frame.to_text(df, name, outputs.get(name))
-        return pa.Table.from_pandas(df, preserve_index=keep)
-
-
 def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
-    """The columns of both tables. A column of `own` replaces the column of the same name in
-    `carried`, at the same position."""
-    columns = dict(zip(carried.column_names, carried.columns, strict=True))
-    fields = {f.name: f for f in carried.schema}
-    columns |= dict(zip(own.column_names, own.columns, strict=True))
-    fields |= {f.name: f for f in own.schema}
+    """The columns of both tables, which have no name in common."""
     import pyarrow as pa
 
-    schema = pa.schema(list(fields.values()), _pandas(own.schema, carried.schema))
-    return pa.table(list(columns.values()), schema=schema)
+    fields = [*carried.schema, *own.schema]
+    schema = pa.schema(fields, _pandas(own.schema, carried.schema))
+    return pa.table([*carried.columns, *own.columns], schema=schema)
 
 
 class ParquetSegments:
@@ -95,18 +72,33 @@ class ParquetSegments:
         self._end_segment()
         assert self._folder is not None
         attrs = json.dumps({"pardspy": about}, default=str).encode()  # the key where pandas looks
-        schema = one_schema(self._schemas)
+        schema = one_schema(self._schemas, self._fits)
         schema = schema.with_metadata({**(schema.metadata or {}), b"PANDAS_ATTRS": attrs})
         whole = Path(self._folder.name) / "whole.parquet"
         with pq.ParquetWriter(whole, schema) as writer:
             for table in self._read():
                 writer.write_table(_fitted(table, schema))
         partial = self._path.with_suffix(".partial.parquet")
-        target = self._path if complete else partial
+        target = self._path if complete else _free_for(partial, about)
         os.replace(whole, target)
         if complete:
             partial.unlink(missing_ok=True)
         return target
+
+    def _fits(self, name: str, kind: pa.DataType) -> bool:
+        """Whether all values of a column can be of this type, unchanged."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for file, schema in zip(self._files, self._schemas, strict=True):
+            if name not in schema.names or schema.field(name).type == kind:
+                continue
+            for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_A_TIME, columns=[name]):
+                try:
+                    batch.column(0).cast(kind)
+                except pa.ArrowException:
+                    return False
+        return True
 
     def _read(self) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -123,9 +115,30 @@ class ParquetSegments:
             self._folder.cleanup()
 
 
-def one_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+def _free_for(partial: Path, about: Mapping[str, Any]) -> Path:
+    """The name for the rows of a run that ended early: that of an earlier such run, unless it got
+    further; then the first free one of NAME.partial.2.parquet, NAME.partial.3.parquet, …"""
+    if ok_rows_in(partial) <= about["metrics"]["successes"]:
+        return partial
+    names = (partial.with_suffix(f".{n}.parquet") for n in itertools.count(2))
+    return next(name for name in names if not name.exists())
+
+
+def ok_rows_in(path: Path) -> int:
+    """The number of answered rows in a file of a run that ended early; -1 if there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        attrs = (pq.read_schema(path).metadata or {}).get(b"PANDAS_ATTRS", b"{}")
+        return int(json.loads(attrs)["pardspy"]["metrics"]["successes"])
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return -1
+
+
+def one_schema(schemas: Sequence[pa.Schema], fits: Callable[[str, pa.DataType], bool]) -> pa.Schema:
     """The columns of all schemas, in order. A column has a type that holds the values of every
-    schema: a number type if all its types are numbers, else text."""
+    schema unchanged, else text. `fits` tells whether all values of a column can be of a type."""
     import pyarrow as pa
 
     names: list[str] = []
@@ -138,22 +151,33 @@ def one_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
                 names.insert(at, name)
                 at += 1
     found = [{s.field(n).type for s in schemas if n in s.names} for n in names]
-    fields = [pa.field(n, _one_type(types)) for n, types in zip(names, found, strict=True)]
+    fields = [pa.field(n, _one_type(n, of, fits)) for n, of in zip(names, found, strict=True)]
     kept = {n for n, types in zip(names, found, strict=True) if len(types) == 1}
     return pa.schema(fields, _pandas(*reversed(schemas), names=kept))
 
 
-def _one_type(types: set[pa.DataType]) -> pa.DataType:
+def _one_type(
+    name: str, types: set[pa.DataType], fits: Callable[[str, pa.DataType], bool]
+) -> pa.DataType:
     import pyarrow as pa
 
     known = {t for t in types if not _holds_nothing(t)} or types
     if len(known) == 1:
         return next(iter(known))
-    if all(pa.types.is_integer(t) for t in known):
-        return pa.int64()
-    if all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in known):
-        return pa.float64()
-    return pa.large_string()
+    try:
+        schemas = [pa.schema([(name, kind)]) for kind in known]
+        one = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return pa.large_string()
+    # a struct would give each dict the keys of all
+    return one if not _has_struct(one) and fits(name, one) else pa.large_string()
+
+
+def _has_struct(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(pa.types.is_struct(kind) or (is_list and _has_struct(kind.value_type)))
 
 
 def _holds_nothing(kind: pa.DataType) -> bool:
@@ -173,14 +197,10 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
             columns.append(pa.nulls(table.num_rows, field.type))
             continue
         column = table.column(field.name)
-        try:
-            columns.append(column.cast(field.type))
-        except pa.ArrowException:  # lists, structs and similar values become text
-            spelled = [
-                v if v is None or isinstance(v, str) else json.dumps(v, default=str)
-                for v in column.to_pylist()
-            ]
-            columns.append(pa.array(spelled, field.type))
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if pa.types.is_large_string(field.type) and not is_text:
+            column = pa.chunked_array([pa.array(map(to_text, column.to_pylist()), field.type)])
+        columns.append(column.cast(field.type))
     return pa.table(columns, schema=schema)
 
 

@@ -1,75 +1,126 @@
-"""Reads a path or another library's table as a frame; refuses columns that a run would
-overwrite."""
+"""Reads a path or another library's table as a frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..signatures.fields import RESERVED
+from ..core.ownership import own_column
+from .arrow import to_frame, with_range_index
+from .text_files import TextFile
 
-_READERS: dict[str, Callable[[Any], Any]] = {
-    ".csv": pd.read_csv,
-    ".parquet": pd.read_parquet,
-    ".jsonl": lambda path: pd.read_json(path, lines=True),
-}
+TEXT_FILES = (".csv", ".jsonl")
+_ENDINGS = (*TEXT_FILES, ".parquet")
 
 
-def as_table(data: Any) -> Any:
+def as_table(data: Any, texts: Iterable[str] = ()) -> Any:
     """A file's path or another library's table as a DataFrame; anything else unchanged.
 
+    Args:
+        texts: the columns of a csv that are text, whatever they look like.
+
     Raises:
-        FileNotFoundError, ValueError: no such file, or not a .csv, .parquet or .jsonl.
+        FileNotFoundError, ValueError: no such file, one that does not parse, or not a .csv,
+            .parquet or .jsonl.
     """
     if hasattr(data, "to_delayed") and hasattr(data, "columns"):  # a Dask DataFrame
         return data.compute()
-    if isinstance(data, str | Path) and Path(data).is_dir():
-        return pd.read_parquet(data)
     if isinstance(data, str | Path):
-        reader = _READERS.get(Path(data).suffix.lower())
-        if reader is None:
-            raise ValueError(
-                f"cannot read {str(data)!r}: a path ends in {', '.join(_READERS)}; "
-                "pass a single input as {'name': value}"
-            )
-        return reader(data)
-    arrow = not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__")
-    if arrow and hasattr(data, "columns"):  # a table of pyarrow or polars, not a column
-        return pd.DataFrame.from_arrow(data)  # type: ignore[attr-defined]  # stubs lag
+        return _read(checked_path(data), texts)
+    if is_arrow_table(data):
+        import pyarrow as pa
+
+        return to_frame(pa.table(data))
     return data
 
 
-def read_chunks(path: Path, rows: int, texts: Iterable[str]) -> Iterator[pd.DataFrame]:
-    """A .csv or .jsonl file in frames of `rows` rows; the columns in `texts` are read as text."""
-    kinds = dict.fromkeys(texts, "str")
+def is_arrow_table(data: Any) -> bool:
+    """Whether this is a table of pyarrow or polars, not a column and not a frame of pandas."""
+    is_arrow = not isinstance(data, pd.DataFrame) and hasattr(data, "__arrow_c_stream__")
+    return is_arrow and hasattr(data, "columns")
+
+
+def checked_path(data: str | Path) -> Path:
+    """The path of a file that can be read, or of a folder of parquet files.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is none that can be read.
+    """
+    path = Path(data)
+    if path.is_dir():
+        if not any(path.glob("**/*.parquet")):
+            raise ValueError(
+                f"cannot read the folder {str(path)!r}: it has no .parquet files; pass one file, "
+                "or a frame: pd.concat(pd.read_csv(p, dtype=str) for p in sorted(paths))"
+            )
+        return path
+    if path.suffix.lower() not in _ENDINGS:
+        raise ValueError(
+            f"cannot read {str(data)!r}: a path ends in .parquet, .csv or .jsonl; "
+            "pass a single input as {'name': value}"
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    return path
+
+
+class RowGroups:
+    """The row groups of a parquet file, or of the files of a folder, read one by one.
+
+    Args:
+        path: see `checked_path`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self._groups: list[tuple[Path, int, int, int]] = []  # file, group, first row, rows of file
+        for file in sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]:
+            metadata = pq.ParquetFile(file).metadata
+            first = 0
+            for group in range(metadata.num_row_groups):
+                self._groups.append((file, group, first, metadata.num_rows))
+                first += metadata.row_group(group).num_rows
+            self._file = file
+
+    def __len__(self) -> int:
+        return max(1, len(self._groups))
+
+    def read(self, number: int) -> pd.DataFrame:
+        """The rows of a group; without any group an empty frame."""
+        import pyarrow.parquet as pq
+
+        if not self._groups:
+            return to_frame(pq.ParquetFile(self._file).schema_arrow.empty_table())
+        file, group, first, rows = self._groups[number]
+        table = pq.ParquetFile(file).read_row_group(group)
+        return to_frame(with_range_index(table, first, rows))
+
+
+def _read(path: Path, texts: Iterable[str]) -> pd.DataFrame:
+    if path.suffix.lower() in TEXT_FILES and not path.is_dir():
+        return TextFile(path, texts=texts).chunk(0)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        if path.suffix.lower() == ".csv":
-            header = pd.read_csv(path, nrows=0).columns
-            kinds = {name: kind for name, kind in kinds.items() if name in header}
-            yield from pd.read_csv(path, chunksize=rows, dtype=kinds)
-        else:
-            yield from pd.read_json(path, lines=True, chunksize=rows, dtype=kinds or None)
-    except ValueError as error:  # pandas' errors of parsing and decoding are ValueErrors
+        return to_frame(pq.read_table(path))
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read {str(path)!r}: {error}") from error
 
 
-def check_columns(table: Any, outputs: Iterable[str]) -> None:
-    """Refuse a table with columns that the run would overwrite.
-
-    Raises:
-        ValueError: it has such columns.
-    """
-    check_names(getattr(table, "columns", ()), outputs)
-
-
-def check_names(columns: Iterable[Any], outputs: Iterable[str]) -> None:
-    """As `check_columns`, for the column names alone."""
-    taken = {*RESERVED, *outputs}
-    if clash := [str(name) for name in columns if name in taken]:
-        raise ValueError(
-            f"the DataFrame already has columns {clash}, which this run writes; rename them, or "
-            "pass only the inputs: df[['…']]"
-        )
+def own_table(table: Any) -> Any:
+    """A copy of a frame. Numbers and text are shared until one of the two is changed (pandas'
+    copy-on-write); values that can themselves be changed are copied."""
+    table = table.copy(deep=False)
+    table.index = table.index.copy(deep=False)
+    table.attrs = {}
+    for place, dtype in enumerate(table.dtypes):
+        if pd.api.types.is_object_dtype(dtype):
+            values = table.iloc[:, place].tolist()
+            if (copies := own_column(values)) is not values:
+                table.isetitem(place, pd.Series(copies, dtype=object, index=table.index))
+    return table

@@ -68,7 +68,7 @@ class Results:
         """Add one settled row."""
         row, status, answer, error, attempts, latency, queued, waited, started, usage = event
         place = len(self.codes)
-        number, position, sample, inputs, _ = row
+        number, position, sample, inputs = row[:4]
         self.numbers.append(number)
         self.positions.append(position)
         self.samples.append(sample)

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..core.options import Options
 from ..signatures.fields import Field, Inputs
-from .inputs import RowBatch, expand
-from .readers import as_table, check_columns
+from .inputs import expand
+from .readers import as_table
+from .row_batch import RowBatch, Shape
 from .until_decided import until_decided
 
 
@@ -20,16 +21,26 @@ def read_rows(
     Args:
         data: what the user passed.
         inputs: the inputs that the module takes.
-        outputs: the columns that the run will write.
+        outputs: the outputs that the module declares.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: bad input.
     """
-    table = as_table(data)
-    check_columns(table, outputs)
     rule = options.until_decided
     repeat = 1 if rule is not None else options.samples
-    batch = expand(
-        table, inputs, batch_key=options.batch_key, repeat=repeat, columns=options.columns
-    )
+    table = as_table(data, text_columns(inputs, options))
+    batch = expand(table, inputs, shape_of(options, repeat))
     return batch if rule is None else until_decided(batch, rule, outputs)
+
+
+def shape_of(options: Options, repeat: int) -> Shape:
+    """How input is read as rows with these options."""
+    return Shape(
+        options.batch_key, repeat, dict(options.columns or {}), skips_blank=options.blank == "skip"
+    )
+
+
+def text_columns(inputs: Inputs, options: Options) -> list[Any]:
+    """The columns of a file that feed inputs of type text."""
+    columns = options.columns or {}
+    return [columns.get(n, n) for n, f in inputs.fields.items() if f.value_type is str]

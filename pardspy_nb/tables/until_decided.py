@@ -17,7 +17,7 @@ from typing import Any
 from ..core.events import Event, Row, RowFinished, RunFinished
 from ..core.options import UntilDecided
 from ..signatures.fields import Field
-from .inputs import RowBatch
+from .row_batch import RowBatch
 
 
 def is_decided(counts: Counter[Any], left: int) -> bool:

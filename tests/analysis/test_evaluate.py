@@ -261,8 +261,10 @@ def test_a_series_of_true_labels_goes_by_its_index(
     df = pn.run_parallel(predict, labelled[["review"]], truth=shuffled, **QUIET)
     assert df.parallel.metrics.accuracy == {"sentiment": pytest.approx(10 / 11)}
     assert pn.evaluate(df, shuffled, "sentiment").accuracy == pytest.approx(10 / 11)
-    other = labelled["gold"].set_axis(range(100, 112))  # of no row's name: by position
-    assert pn.evaluate(df, other, "sentiment").accuracy == pytest.approx(10 / 11)
+    other = labelled["gold"].set_axis(range(100, 112))
+    with pytest.raises(ValueError, match=r"lacks 12 of the 12 rows.*\.tolist\(\)"):
+        pn.evaluate(df, other, "sentiment")
+    assert pn.evaluate(df, other.tolist(), "sentiment").accuracy == pytest.approx(10 / 11)
 
 
 @pytest.mark.parametrize(

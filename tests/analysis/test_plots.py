@@ -42,6 +42,7 @@ def test_rows_in_flight_step_up_and_down_to_zero() -> None:
             "started_at": [start, start, start + pd.Timedelta(seconds=1)],
             "latency_ms": [1000.0, 3000.0, 1000.0],
             "waited_ms": [0.0, 0.0, 500.0],
+            "cached": [False] * 3,
             "status": ["ok", "ok", "failed"],
         }
     )

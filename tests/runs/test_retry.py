@@ -193,10 +193,12 @@ def test_the_users_own_columns_are_not_written_over(
     df: pd.DataFrame, lm: pn.LM, server: ScriptedServer
 ) -> None:
     other = pn.Predict("review -> id: int", lm)
-    with pytest.raises(ValueError, match=r"\['id'\] of its own"):
-        df.parallel.retry_failed(other, **QUIET)
-    assert not server.requests
+    failed = df["status"].eq("failed").tolist()
+    server.script = lambda m, a: Reply(content='{"id": 5}')
+    df.parallel.retry_failed(other, **QUIET)
     assert df["id"].tolist() == list(range(100, 112))
+    assert df["run_id"].notna().tolist() == failed
+    assert df.attrs["pardspy"]["renamed"] == {"id": "run_id"}
 
 
 def test_sources_of_rows_that_were_moved_are_not_told(

@@ -54,6 +54,7 @@ def test_the_frame_has_the_columns_and_types_of_the_contract(
         "status",
         "error_type",
         "error",
+        "repaired",
         "attempts",
         "cached",
         "latency_ms",
@@ -68,7 +69,7 @@ def test_the_frame_has_the_columns_and_types_of_the_contract(
         "finish_reason",
     ]
     assert list(df["reason"]) == [f"row-{i}" for i in range(12)]
-    assert df["sentiment"].cat.ordered
+    assert not df["sentiment"].cat.ordered
     assert list(df["sentiment"].cat.categories) == LABELS
     assert [str(df[c].dtype) for c in ("reason", "total_tokens", "attempts", "cached")] == [
         "str",
@@ -76,7 +77,13 @@ def test_the_frame_has_the_columns_and_types_of_the_contract(
         "int64",
         "bool",
     ]
-    assert list(df["status"].cat.categories) == ["ok", "failed", "cancelled", "not_run"]
+    assert list(df["status"].cat.categories) == [
+        "ok",
+        "failed",
+        "cancelled",
+        "not_run",
+        "skipped",
+    ]
     assert str(df["started_at"].dt.tz) == "UTC"
     assert df["cost_usd"].iloc[0] == pytest.approx((11 * 0.15 + 7 * 0.6) / 1e6)
 
@@ -312,14 +319,6 @@ def test_tables_of_other_libraries_and_files(predict: pn.Predict, tmp_path: Path
         df = pn.run_parallel(predict, data, **QUIET)
         assert list(df["reason"]) == ["row-1", "row-2"]
         assert list(df["id"]) == [1, 2]
-
-
-def test_a_table_with_a_result_column_is_refused(
-    predict: pn.Predict, server: ScriptedServer
-) -> None:
-    with pytest.raises(ValueError, match="sentiment"):
-        pn.run_parallel(predict, pd.DataFrame({"review": ["a"], "sentiment": ["x"]}))
-    assert not server.requests
 
 
 def test_a_refused_key_stops_the_run_after_the_first_rows(

@@ -236,7 +236,7 @@ def test_inputs_that_json_confuses_have_keys_of_their_own() -> None:
     ]
     rows = [{"x": value} for value in values]
     for _ in range(2):
-        df = pn.run_parallel(repr_of, rows, cache_key="v1", **QUIET)
+        df = pn.run_parallel(repr_of, rows, cache_key="v1", blank="ask", **QUIET)
         assert df["output"].tolist() == [repr(value) for value in values]
     assert df["cached"].all()
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import pardspy_nb as pn
 from pardspy_nb.signatures.fields import Inputs
-from pardspy_nb.tables.inputs import expand
+from pardspy_nb.tables.inputs import expand as expand_in_shape
+from pardspy_nb.tables.row_batch import RowBatch, Shape
 
 ONE = Inputs(pn.Signature("x").add_input("review", str).inputs)
 
@@ -23,6 +24,10 @@ TWO = Inputs(
 
 
 TAGS = Inputs(pn.Signature("x").add_input("tags", list[str]).inputs)
+
+
+def expand(data: Any, inputs: Inputs, **shape: Any) -> RowBatch:
+    return expand_in_shape(data, inputs, Shape(**shape))
 
 
 def inputs_of(data: Any, inputs: Inputs = ONE, **more: Any) -> list[dict[str, Any]]:
@@ -78,7 +83,7 @@ def test_columns_feed_inputs_of_other_names() -> None:
 
 @given(st.lists(st.text(), max_size=20), st.integers(1, 4))
 def test_repeat_numbers_rows_and_samples(texts: list[str], repeat: int) -> None:
-    batch = expand({"review": texts}, ONE, repeat=repeat)
+    batch = expand({"review": texts}, ONE, repeat=repeat, skips_blank=False)
     rows = list(batch.rows)
     assert batch.total == len(rows) == len(texts) * repeat
     assert [r.number for r in rows] == list(range(len(rows)))
@@ -92,7 +97,7 @@ def test_repeat_numbers_rows_and_samples(texts: list[str], repeat: int) -> None:
 def test_lists_of_unequal_length_are_refused_with_their_lengths(pair: list[list[str]]) -> None:
     data = {"review": pair[0], "lang": pair[1]}
     if len(pair[0]) == len(pair[1]):
-        assert len(inputs_of(data, TWO)) == len(pair[0])
+        assert len(inputs_of(data, TWO, skips_blank=False)) == len(pair[0])
     else:
         with pytest.raises(ValueError, match=f"review: {len(pair[0])}, lang: {len(pair[1])}"):
             expand(data, TWO)
@@ -104,8 +109,8 @@ def test_lists_of_unequal_length_are_refused_with_their_lengths(pair: list[list[
         ({"text": ["a"]}, r"lacks \['review'\] and has unknown \['text'\]"),
         ([{"review": "a"}, {"nope": 1}], "row 1 lacks"),
         ({"review": ["a", 5]}, "must be str, but 1 rows are not .row 1"),
-        ({"review": ["a", None]}, "missing in 1 rows .row 1"),
-        (pd.Series(["a", np.nan]), "missing in 1 rows"),
+        ({"review": [" ", None]}, "every row has a required input that is missing or blank"),
+        (pd.Series(["", np.nan]), "every row"),
         (pd.DataFrame({"text": ["a"]}), "no column for"),
         ({"_batch": "a"}, "list of input dicts"),
     ],
@@ -126,5 +131,8 @@ def test_a_scalar_is_no_batch() -> None:
         expand(3, ONE)
 
 
-def test_missing_optional_values_become_none() -> None:
-    assert inputs_of(pd.DataFrame({"review": ["a"], "lang": [np.nan]}), TWO)[0]["lang"] is None
+def test_missing_optional_values_are_not_given() -> None:
+    """So the default of a function's parameter holds, by every way in."""
+    missing = [{"review": "a", "lang": np.nan}, {"review": "b", "lang": None}]
+    for data in (pd.DataFrame(missing), missing, {"_batch": missing}, iter(missing)):
+        assert inputs_of(data, TWO) == AB

@@ -14,10 +14,14 @@ from ...core.events import Event, Row
 from ...core.options import Options
 from ...modules.module import Module
 from ...store.cache import AnswerCache
-from ...tables.chunks import CHUNK_ROWS, chunk_of_table
-from ...tables.inputs import RowBatch, feeding
-from ...tables.parquet import to_arrow
-from ...tables.readers import as_table, check_names
+from ...tables.arrow import to_arrow, to_frame
+from ...tables.chunks import CHUNK_ROWS, Part, chunk_of_table
+from ...tables.inputs import feeding
+from ...tables.names import ColumnNames
+from ...tables.readers import TEXT_FILES, RowGroups, as_table, checked_path
+from ...tables.row_batch import RowBatch, Shape
+from ...tables.rows import shape_of, text_columns
+from ...tables.text_files import TextFile
 from ..base import Work
 from .coordinator import Coordinator
 from .dask_link import DaskLink
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ABOUT_FILE = "_pardspy.json"  # readers of a folder skip names that begin with _
-_READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json"}
 
 
 class Partitions:
@@ -55,14 +58,9 @@ class Partitions:
     def __init__(self, source: Any, module: Module, options: Options, folder: Path | None) -> None:
         self._module, self._options, self.folder = module, options, folder
         self._client = options.executor
-        self._columns = dict(options.columns or {})
-        texts = [
-            self._columns.get(n, n) for n, f in module.inputs.fields.items() if f.value_type is str
-        ]
-        table = _as_dask(source, texts)
-        names = [str(name) for name in table.columns]
-        check_names(names, module.outputs)
-        feeds = feeding(names, module.inputs, self._columns)
+        self._shape = shape_of(options, options.samples)
+        table = _as_dask(source, text_columns(module.inputs, options))
+        feeds = feeding(list(table.columns), module.inputs, self._shape.columns)
         lengths = self._client.compute(table.map_partitions(len, meta=(None, "int64")), sync=True)
         self.lengths = [int(n) for n in lengths]
         self._firsts = list(accumulate(self.lengths, initial=0))
@@ -74,6 +72,8 @@ class Partitions:
             iter(()),
             sum(self.lengths) * options.samples,
             list(feeds),
+            feeds={name: column for name, column in feeds.items() if name != column},
+            column_names=ColumnNames([*table.columns, *table._meta.index.names]),
             repeat=options.samples,
             in_chunks=True,
         )
@@ -111,8 +111,7 @@ class Partitions:
             self._module,
             number,
             self._firsts[number],
-            self._options.samples,
-            self._columns,
+            self._shape,
             work,
         )
 
@@ -126,22 +125,21 @@ class Partitions:
         import dask.dataframe as dd
 
         done = [self.futures[n] for n in sorted(self.futures)]
-        empty = self.empty.to_pandas()
+        empty = to_frame(self.empty)
         if not done:
             return dd.from_pandas(empty, npartitions=1)
         return dd.from_delayed(done, meta=empty, verify_meta=False)
 
 
 class Job(NamedTuple):
-    """One partition to run. `position` is the table position of its first row, `repeat` the number
-    of samples of each row."""
+    """One partition to run. `position` is the table position of its first row, `shape` tells how
+    the table is read as rows."""
 
     run: str
     module: Module
     number: int
     position: int
-    repeat: int
-    columns: dict[str, str]
+    shape: Shape
     folder: str | None
 
 
@@ -165,7 +163,7 @@ def run_partition(job_bytes: bytes, partition: Any) -> Any:
 
 def _written(job: Job, table: pa.Table) -> Any:
     if job.folder is None:
-        return table.to_pandas()
+        return to_frame(table)
     import pyarrow.parquet as pq
 
     path = Path(job.folder) / f"part-{job.number:06d}.parquet"
@@ -183,21 +181,25 @@ def _finished(
     """Run a partition. Returns its rows with their outcomes."""
     inputs, outputs = job.module.inputs, job.module.outputs
     try:
-        table = to_arrow(_indexed(partition, job.position), {}, index=True)
-        chunk, rows = chunk_of_table(
-            table, job.position, inputs, repeat=job.repeat, columns=job.columns
-        )
+        df = _indexed(partition, job.position)
+        part = Part(df, to_arrow(df, index=True))
+        chunk, rows = chunk_of_table(part, job.position, inputs, job.shape)
     except (TypeError, ValueError) as error:
         raise PartitionError("source", f"partition {job.number}: {error}") from error
     run(rows, chunk.results.add)
-    return chunk.finished(outputs, [], job.repeat)
+    taken = [*part.carried.column_names, *df.index.names]
+    batch = RowBatch(iter(()), None, [], column_names=ColumnNames(taken), repeat=job.shape.repeat)
+    return chunk.finished(outputs, batch)[0]
 
 
 def _indexed(partition: Any, position: int) -> Any:
     """The partition, whose index becomes a column of the result unless it only counts the rows."""
     index = partition.index
     counts = getattr(index, "start", None) in (0, position) and index.step == 1
-    return partition if counts else partition.set_axis(index.tolist())
+    if counts and index.name is None:
+        return partition.set_axis(range(len(index)))
+    is_range = getattr(index, "start", None) is not None
+    return partition.set_axis(index.astype("int64") if is_range else index)
 
 
 class PartitionExecutor:
@@ -243,20 +245,12 @@ def _as_dask(source: Any, texts: list[str]) -> Any:
     if hasattr(source, "to_delayed"):
         return source
     if isinstance(source, str | Path):
-        path = Path(source)
-        kind = ".parquet" if path.is_dir() else path.suffix.lower()
-        if kind not in _READERS:
-            raise ValueError(
-                f"cannot read {str(path)!r}: a path must be a folder of .parquet files, or "
-                f"end in {', '.join(_READERS)}"
-            )
-        if not path.exists():
-            raise FileNotFoundError(f"there is no file {str(path)!r}")
-        kinds: dict[str, dict[str, Any]] = {
-            ".csv": {"dtype": dict.fromkeys(texts, "str")},
-            ".jsonl": {"lines": True},
-        }
-        return getattr(dd, _READERS[kind])(str(path), **kinds.get(kind, {}))
+        path = checked_path(source)
+        if path.is_dir() or path.suffix.lower() not in TEXT_FILES:
+            groups = RowGroups(path)
+            return dd.from_map(groups.read, range(len(groups)), meta=groups.read(0).iloc[:0])
+        file = TextFile(path, CHUNK_ROWS, texts)
+        return dd.from_map(file.chunk, range(file.n_chunks), meta=file.chunk(0).iloc[:0])
     table = as_table(source)
     if not hasattr(table, "iloc"):
         raise TypeError(

@@ -119,8 +119,10 @@ class ReportedEvents:
             self._run.row_succeeded(row_task, event.answer)
         elif event.status == "failed":
             self._run.row_failed(worker, row_task)
-        elif controls.stop_reason is not None or (
-            event.status == "cancelled" and controls.drops_stragglers
+        elif (
+            event.status == "skipped"
+            or controls.stop_reason is not None
+            or (event.status == "cancelled" and controls.drops_stragglers)
         ):
             self._outcomes.settle(row_task, event.status)
         else:  # the worker ends by itself

@@ -177,6 +177,9 @@ class RowWorkQueue:
     def _needs_no_attempt(self, row_task: RowTask) -> bool:
         if row_task.settled:
             return True
+        if row_task.row.is_blank:
+            self._settle(row_task, "skipped", None)
+            return True
         try:
             return self._deduplicator is not None and self._deduplicator.needs_no_attempt(row_task)
         except Exception as error:

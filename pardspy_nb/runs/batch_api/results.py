@@ -22,7 +22,7 @@ from ...modules.module import from_module
 from ...modules.predict import Predict
 from ...modules.provenance import Sources
 from ...store.cache import AnswerCache, open_cache
-from ...tables.inputs import RowBatch
+from ...tables.row_batch import RowBatch
 from ...tables.rows import read_rows
 from ..collectors.collector import Collector
 from ..collectors.frame import FrameDestination

@@ -17,8 +17,8 @@ from ...modules.module import Module, from_module
 from ...modules.predict import Predict
 from ...modules.provenance import Sources
 from ...store.cache import AnswerCache, open_cache
-from ...tables.inputs import RowBatch
 from ...tables.readers import as_table
+from ...tables.row_batch import RowBatch
 from ...tables.rows import read_rows
 from .job import BatchJob
 from .job_folder import JobFolder, job_folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -141,7 +142,7 @@ class Collector:
         """Close the destination, because the run is over."""
         reason = None if self.end is None else self.end.reason
         about = self._about(
-            outputs=list(self._plan.module.outputs),
+            inputs=self._plan.batch.input_columns,
             metrics=self.progress.metrics().to_dict(),
             sources=self._plan.sources.known,
         )
@@ -156,14 +157,24 @@ class Collector:
             places = [place for place in places if results.is_ok(place)]
             places = places if options.return_all else places[:1]
         df = frame.build(results, places, self._plan.batch, self._plan.module.outputs)
-        df.attrs["pardspy"] = self._about(
+        sums = frame.checksums(df)
+        df.attrs["pardspy"] |= self._about(
             rows=len(df),
-            order=frame.order_of(df),
-            outputs=frame.outputs_of(df, self._plan.batch),
+            checksum=sums.rows,
+            order=sums.order,
             metrics=self.progress.metrics().to_dict(),
+            **self._samples_of(df, places),
             **self._sources_of(places),
         )
         return df
+
+    def _samples_of(self, df: Any, places: list[int]) -> dict[str, Any]:
+        """How many samples each input row has, where the index does not tell the rows apart."""
+        index, results = self._plan.batch.index, self.results
+        if self._plan.batch.repeat == 1 or index is None or index.is_unique:
+            return {}
+        counts = Counter(results.positions[place] for place in places)
+        return {"samples": list(counts.values())}
 
     def _about(self, **more: Any) -> dict[str, Any]:
         """The run's metadata, which its result carries."""
@@ -171,7 +182,6 @@ class Collector:
             self._plan.module,
             self._plan.options,
             run=self.run,
-            inputs=self._plan.batch.names,
             workers=self.progress.max_workers or self._max_workers,
             remembers=self._remembers(),
             ended=None if self.end is None else self.end.reason,

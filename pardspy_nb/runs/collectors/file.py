@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...core.events import RowFinished
 from ...modules.module import Module
 from ...tables.chunks import Chunk, Chunks
+from ...tables.frame import CHECKSUM_LIMIT, checksums
 from ...tables.parquet import ParquetSegments
 from ...tables.results import Results
 from .collector import Control
 from .words import kept_elsewhere
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class FileDestination:
@@ -30,6 +28,8 @@ class FileDestination:
         self._written_to = path
         self._segments = ParquetSegments(path)
         self._next = self._rows = 0  # the next chunk to write; rows written
+        self._checksum = 0
+        self._outputs: dict[str, None] = {}  # the columns of the outputs, in order
         self.results = Results()
         self.error: BaseException | None = None
 
@@ -60,14 +60,17 @@ class FileDestination:
             return
         self._rows += len(chunk.results)
         try:
-            self._segments.write(self._table(chunk))
+            self._write_table(chunk)
         except Exception as error:  # for example a full disk
             self.error = error
             self._control(methodcaller("stop", "target", error, now=False))
 
-    def _table(self, chunk: Chunk) -> pa.Table:
-        batch = self._chunks.batch
-        return chunk.finished(self._module.outputs, batch.names, batch.repeat)
+    def _write_table(self, chunk: Chunk) -> None:
+        table, df = chunk.finished(self._module.outputs, self._chunks.batch)
+        self._checksum = (self._checksum + checksums(df).rows) % CHECKSUM_LIMIT
+        for name in df.attrs["pardspy"]["outputs"]:
+            self._outputs.setdefault(name)
+        self._segments.write(table)
 
     def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
         """See `collector.Destination`."""
@@ -76,8 +79,14 @@ class FileDestination:
         try:
             if self.error is None:
                 if self._segments.is_empty:
-                    self._segments.write(self._table(self._chunks.empty))
-                about = {**about, "rows": self._rows}
+                    self._write_table(self._chunks.empty)
+                about = {
+                    **about,
+                    "rows": self._rows,
+                    "checksum": self._checksum,
+                    "outputs": list(self._outputs),
+                    "renamed": dict(self._chunks.batch.column_names.renamed),
+                }
                 self._written_to = self._segments.close(about, complete=is_whole)
         except Exception as error:
             self.error = error

@@ -1,0 +1,57 @@
+"""When two spellings are the same label: one rule for true labels, predictions and aliases."""
+
+from __future__ import annotations
+
+import numbers
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
+_TRUTHS = {"true": "1", "false": "0"}
+_SHOWN = 5
+
+
+def label_text(value: Any) -> str:
+    """A label as text. Whole floats are whole numbers, because pandas makes floats of whole
+    numbers where a value is missing."""
+    value = getattr(value, "value", value)
+    if type(value).__name__ in ("bool", "bool_"):
+        return str(bool(value))
+    if isinstance(value, numbers.Real) and not isinstance(value, int):
+        number = float(value)
+        return str(int(number)) if number.is_integer() else str(number)
+    return str(value)
+
+
+def label_key(value: Any) -> str:
+    """A key that equal labels have in common: case, surrounding space and the way in which Unicode
+    composes a character (NFC) do not matter; `1.0` is `1`, and true is 1."""
+    text = unicodedata.normalize("NFC", label_text(value)).strip().casefold()
+    text = unicodedata.normalize("NFC", text)  # folding may take a character apart
+    if whole := _WHOLE.fullmatch(text):
+        text = whole[1]
+    return _TRUTHS.get(text, text)
+
+
+def keys_of(labels: Iterable[Any], aliases: Mapping[str, Any]) -> dict[str, Any]:
+    """The label of each key, for declared labels and their aliases."""
+    keys: dict[str, Any] = {}
+    for spelling, label in [*((label, label) for label in labels), *aliases.items()]:
+        keys.setdefault(label_key(spelling), label)
+    return keys
+
+
+def unknown_labels(values: Iterable[Any], labels: Iterable[Any]) -> str:
+    """A sentence about true labels (these values) that are none of the declared labels: they count
+    as wrong answers."""
+    counts = Counter(label_text(value) for value in values)
+    shown = ", ".join(f"{label!r} ({n:,} rows)" for label, n in counts.most_common(_SHOWN))
+    more = ", …" if len(counts) > _SHOWN else ""
+    declared = [label_text(label) for label in labels]
+    return (
+        f"true labels that match no declared label: {shown}{more}; the declared ones are "
+        f"{declared[:20]}; these rows count as wrong: check the spelling of the true labels"
+    )

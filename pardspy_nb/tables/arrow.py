@@ -1,0 +1,257 @@
+"""Arrow tables to frames and back, without a change of values.
+
+Whole numbers with missing values stay whole numbers, lists are Python lists and structs are dicts,
+as `to_pylist` gives them. Layouts that rows cannot be taken from (views) are replaced at any depth.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..core.error_groups import writable
+from .json_text import to_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+INDEX_COLUMN = "__index_level_0__"  # pandas' own name for an index without one
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table with every type in a layout that rows can be taken from."""
+    import pyarrow as pa
+
+    fields = [pa.field(f.name, _plain_type(f.type), f.nullable, f.metadata) for f in table.schema]
+    schema = pa.schema(fields, table.schema.metadata)
+    if schema.equals(table.schema):
+        return table
+    columns = [
+        column if field.type == column.type else _cast(column, field.type)
+        for column, field in zip(table.columns, schema, strict=True)
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        return column.cast(kind)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # a view within a list or a struct
+        return pa.chunked_array([pa.array(column.to_pylist(), kind)])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    if pa.types.is_run_end_encoded(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _plain_type(kind.value_type), kind.ordered)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(kind.field(i)) for i in range(kind.num_fields)])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+    if pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    if pa.types.is_list(kind) or pa.types.is_list_view(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    return kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain_type(field.type))
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """The table as a frame, with the index that its metadata name. The types of its extension
+    columns in pandas (`Int64`, `category`, …) come back, if the metadata name them."""
+    import pyarrow as pa
+
+    table = plain(table)
+    apart = {f.name for f in table.schema if _is_apart(f.type, table.column(f.name).null_count)}
+    bare = table
+    for name in apart:  # a column of placeholders keeps the order
+        at = bare.schema.get_field_index(name)
+        bare = bare.set_column(at, name, pa.nulls(table.num_rows, pa.bool_()))
+    df: pd.DataFrame = bare.to_pandas(integer_object_nulls=True)
+    names = dict(zip(map(str, df.columns), df.columns, strict=True))  # 0, where a file has "0"
+    for name in apart & names.keys():
+        df[names[name]] = _exact(table.column(name))
+    return df
+
+
+def _is_apart(kind: pa.DataType, missing: int) -> bool:
+    """Whether pandas would change values of this type: it makes arrays of lists, and floats or
+    objects of whole numbers with missing values."""
+    import pyarrow as pa
+
+    exact = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    return bool(pa.types.is_nested(kind) or (missing and exact))
+
+
+def _exact(column: pa.ChunkedArray) -> Any:
+    import pyarrow as pa
+
+    values = column.to_pylist()
+    if pa.types.is_boolean(column.type):
+        return pd.array(values, dtype="boolean")
+    if pa.types.is_integer(column.type):
+        name = str(column.type).replace("i", "I").replace("u", "U")  # int64 -> Int64, pandas' type
+        return pd.array(values, dtype=name)
+    if pa.types.is_map(column.type):
+        maps = [None if value is None else dict(value) for value in values]
+        is_same = all(map(lambda a, b: a is None or len(a) == len(b), maps, values))
+        values = maps if is_same else values  # a key may come twice
+    return pd.Series(values, dtype=object).array
+
+
+def to_arrow(df: pd.DataFrame, *, index: bool = False) -> pa.Table:
+    """A frame as a table; with `index=True` its index is a column, too, unless it only counts.
+
+    Values of object columns keep their type if Arrow has one for all of them. Otherwise, and for
+    dicts that differ in their keys, the column is text: JSON (see `json_text`).
+    """
+    import pyarrow as pa
+
+    df = df.copy(deep=False)
+    df.attrs = {}
+    for place, dtype in enumerate(df.dtypes):
+        if isinstance(dtype, pd.SparseDtype):
+            df.isetitem(place, df.iloc[:, place].astype(dtype.subtype).array)
+    for place, dtype in enumerate(df.dtypes):
+        if pd.api.types.is_object_dtype(dtype) or not _has_type(df.iloc[:, place]):
+            df.isetitem(place, _with_a_type(df.iloc[:, place]))
+    keeps = index and not only_counts(df.index)
+    if keeps:
+        df.index = _index_with_types(df.index)
+    return pa.Table.from_pandas(df, preserve_index=keeps)
+
+
+def _has_type(column: Any) -> bool:
+    import pyarrow as pa
+
+    if isinstance(column.dtype, pd.StringDtype) or column.dtype.kind in "iufbM":
+        return True  # the usual ones; trying would convert them twice
+    try:
+        pa.array(column, from_pandas=True)
+    except (pa.ArrowException, NotImplementedError, OverflowError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _with_a_type(column: pd.Series) -> Any:
+    import pyarrow as pa
+
+    values = [_simple(value) for value in column.astype(object)]
+    try:
+        kind = pa.array(values, from_pandas=True).type
+        fits = not _is_empty_struct(kind) and _are_alike(values)
+    except (pa.ArrowException, NotImplementedError, OverflowError, TypeError, ValueError):
+        fits = False
+    if fits:
+        return pd.Series(values, dtype=object, index=column.index)
+    texts = [None if _is_missing(v) else writable(to_text(v) or "") for v in values]
+    return pd.Series(texts, dtype="str", index=column.index)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _simple(value: Any) -> Any:
+    """A value as lists, dicts and scalars that Arrow knows."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, enum.Enum):
+        return _simple(value.value)
+    if type(value).__module__ == "numpy":
+        is_plain = getattr(value, "ndim", 0) == 1 and value.dtype != object
+        return value if is_plain else _simple(value.tolist())
+    if hasattr(value, "model_dump"):  # of pydantic
+        return _simple(value.model_dump())
+    if isinstance(value, dict):
+        return {key: _simple(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_simple(inner) for inner in value]
+    return value
+
+
+def _is_empty_struct(kind: pa.DataType) -> bool:
+    """Whether a struct without fields is in a type: no file can hold one."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i).type for i in range(kind.num_fields)]
+        return not fields or any(map(_is_empty_struct, fields))
+    return pa.types.is_list(kind) and _is_empty_struct(kind.value_type)
+
+
+def _are_alike(values: list[Any]) -> bool:
+    """Whether Arrow keeps values as they are. It would give all dicts the keys of all, and all
+    times the zone of the first."""
+    keys: dict[str, Any] = {}
+    zones = set()
+    stack = [("", value) for value in values]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, dict):
+            if keys.setdefault(path, value.keys()) != value.keys():
+                return False
+            stack += [(f"{path}/{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            stack += [(f"{path}[]", v) for v in value if not isinstance(v, str | int | float)]
+        elif isinstance(value, dt.datetime):
+            zones.add(str(value.tzinfo))
+    return len(zones) <= 1
+
+
+def _index_with_types(index: pd.Index) -> pd.Index:
+    """The index; as text where its labels have no type in common."""
+    levels = [index.get_level_values(i) for i in range(index.nlevels)]
+    typed = [
+        level if _has_type(level) else pd.Index([to_text(v) for v in level], name=level.name)
+        for level in levels
+    ]
+    return pd.MultiIndex.from_arrays(typed) if index.nlevels > 1 else typed[0]
+
+
+def only_counts(index: pd.Index) -> bool:
+    """Whether an index is 0, 1, 2, … without a name, and so says nothing about its rows."""
+    facts: Any = index
+    is_range = isinstance(index, pd.RangeIndex)
+    return is_range and (facts.start, facts.step, facts.name) == (0, 1, None)
+
+
+def with_range_index(table: pa.Table, position: int, rows: int) -> pa.Table:
+    """A part of a file of so many rows, which begins at this row, with the file's index as a
+    column where the file's metadata hold it as a range. Other tables stay as they are."""
+    import pyarrow as pa
+
+    about = (table.schema.metadata or {}).get(b"pandas")
+    meta = json.loads(about) if about else {}
+    ranges = [i for i in meta.get("index_columns", []) if isinstance(i, dict)]
+    if len(ranges) != 1 or ranges[0].get("kind") != "range":
+        return table
+    start, step, name = ranges[0]["start"], ranges[0]["step"], ranges[0]["name"]
+    if (start, step, name) == (0, 1, None) or len(range(start, ranges[0]["stop"], step)) != rows:
+        return table  # it only counts, or it is that of another table
+    numbers = range(start + position * step, start + (position + table.num_rows) * step, step)
+    column = INDEX_COLUMN if name is None or str(name) in table.column_names else str(name)
+    table = table.append_column(column, pa.array(numbers, pa.int64()))
+    kinds = {"pandas_type": "int64", "numpy_type": "int64", "metadata": None}
+    meta["index_columns"] = [column]
+    meta["columns"] = [*meta["columns"], {"name": name, "field_name": column, **kinds}]
+    metadata = {**(table.schema.metadata or {}), b"pandas": json.dumps(meta).encode()}
+    return table.replace_schema_metadata(metadata)

@@ -1,0 +1,36 @@
+"""Values as JSON, whole: for columns and files that have no type for them.
+
+Arrays are lists of their values, bytes are base64, dates ISO 8601 (RFC 3339), sets lists; numbers
+that JSON does not have (nan, inf) are null. An object of any other class is its `str`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def to_json(value: Any) -> bytes:
+    """A value as JSON."""
+    from pydantic_core import to_json as write
+
+    return write(value, fallback=_simpler, bytes_mode="base64", inf_nan_mode="null")
+
+
+def _simpler(value: Any) -> Any:
+    for method in ("tolist", "item", "to_pylist"):  # numpy, pandas, pyarrow
+        if callable(getattr(value, method, None)):
+            return getattr(value, method)()
+    return str(value)
+
+
+def to_text(value: Any) -> str | None:
+    """A value as text: None is missing, text stays as it is, all else is JSON (without the quotes
+    where the JSON is a string, such as a date)."""
+    if value is None or isinstance(value, str):
+        return value
+    written = to_json(value).decode()
+    if not written.startswith('"'):
+        return written
+    text: str = json.loads(written)
+    return text

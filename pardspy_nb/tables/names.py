@@ -1,0 +1,82 @@
+"""The names of a result's columns. A column of the user's keeps its name; if the run has a column
+of the same name, the run's column gets a prefix: `run_`, or `run2_`, `run3_`, … if that is taken,
+too, because the table is itself the result of a run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+from ..core.events import STATUSES
+from ..signatures.fields import RESERVED
+
+
+class ColumnNames:
+    """Gives each column of a run a name that is free.
+
+    Args:
+        taken: the names of the user's columns and index.
+
+    Attributes:
+        renamed: the names given to columns whose own name was taken, by their own name.
+    """
+
+    def __init__(self, taken: Iterable[Hashable]) -> None:
+        self._taken = {name for name in taken if name is not None}
+        self.renamed: dict[str, str] = {}
+
+    def take(self, names: Iterable[Hashable]) -> None:
+        """Further names of the user's."""
+        self._taken.update(names)
+
+    def of(self, name: str) -> str:
+        """The name of a column of the run."""
+        if name not in self._taken and name not in self.renamed.values():
+            return name
+        if name not in self.renamed:
+            self.renamed[name] = next(
+                free
+                for n in itertools.count(1)
+                if (free := f"run{n if n > 1 else ''}_{name}") not in self._taken
+                and free not in self.renamed.values()
+            )
+        return self.renamed[name]
+
+
+def renamed_in(df: Any) -> Mapping[str, str]:
+    """The names of the run's columns in a result that do not have their own names.
+
+    They are in the frame's `attrs`. If these were lost (merge, csv), the last one that `run_`, … of
+    a status column begins with is the run's.
+    """
+    about = df.attrs.get("pardspy")
+    if about is not None:
+        known: Mapping[str, str] = about.get("renamed", {})
+        return known
+    last = ""
+    for n in itertools.count(1):
+        prefix = f"run{n if n > 1 else ''}_"
+        status = df.get(f"{prefix}status")
+        if status is None or not status.astype(object).isin(STATUSES).all():
+            break
+        last = prefix
+    return {name: f"{last}{name}" for name in RESERVED if last and f"{last}{name}" in df.columns}
+
+
+def column_of(df: Any, name: str) -> Any:
+    """The name, in this result, of a column of the run."""
+    return renamed_in(df).get(name, name)
+
+
+def own_names(df: Any) -> Any:
+    """The result with the run's columns under their own names, without columns of the user's that
+    have these names. The frame itself where nothing was renamed."""
+    renamed = renamed_in(df)
+    if not renamed:
+        return df
+    hidden = [name for name in renamed if name in df.columns]
+    plain = df.drop(columns=hidden).rename(columns={new: name for name, new in renamed.items()})
+    if (about := df.attrs.get("pardspy")) is not None:
+        plain.attrs = {**df.attrs, "pardspy": {**about, "renamed": {}}}
+    return plain
