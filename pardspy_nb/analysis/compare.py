@@ -15,7 +15,7 @@ from ..core.options import takes_options
 from ..core.usage import total
 from ..display import html
 from ..display.html import dollars, milliseconds
-from ..runs.api import run_parallel
+from ..runs.api import needs_cache_key, run_parallel
 from ..tables.frame import class_outputs, metrics_of
 from .evaluate import Evaluation, evaluate
 
@@ -120,7 +120,13 @@ def compare(
     if truth is not None:  # a missing package should be found before anything is paid
         importlib.import_module("scipy.stats")
         importlib.import_module("sklearn.metrics")
-    frames = {name: run_parallel(module, inputs, **given) for name, module in modules.items()}
+    key = options.get("cache_key")
+    frames = {}
+    for name, module in modules.items():
+        # modules that only a cache_key vouches for are told apart by their names
+        is_told_apart = key is None or not needs_cache_key(module)
+        mine = given if is_told_apart else {**given, "cache_key": f"{key} of {name}"}
+        frames[name] = run_parallel(module, inputs, **mine)
     if len({len(df) for df in frames.values()}) > 1:
         raise ValueError("the results have different rows; leave out return_all, only_successful")
     evaluations = {}

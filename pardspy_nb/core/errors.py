@@ -22,6 +22,7 @@ class AttemptError(PardspyError):
         overloaded: the endpoint is overloaded, or fails.
         may_be_billed: the request was sent, and its outcome is not known.
         usage: the `Usage` billed for the attempt, or None.
+        hopeless: asking the same again would not help, at no other time either.
         rejected: an earlier attempt's `InvalidOutputError`, if there was one.
     """
 
@@ -31,6 +32,7 @@ class AttemptError(PardspyError):
     rate_limited: bool = False
     overloaded: bool = False
     may_be_billed: bool = False
+    hopeless: bool = False
 
     def __init__(
         self, message: str, *, retry_after_s: float | None = None, usage: Any = None
@@ -99,6 +101,12 @@ class BadRequestError(LMError):
     """Any other 4xx: the endpoint refuses this very request (too long, bad parameter)."""
 
 
+class ContextLengthError(BadRequestError):
+    """The request has more tokens than the model can read."""
+
+    hopeless = True
+
+
 class BatchRejectedError(LMError):
     """The provider refused a whole batch, or gave no answer to this row of it."""
 
@@ -141,6 +149,7 @@ class RefusedOutputError(InvalidOutputError):
     """The model or its content filter declined to answer; asking again does not help."""
 
     retryable = False
+    hopeless = True
 
 
 class ModuleOutputError(AttemptError):
@@ -202,3 +211,15 @@ class RunStopped(ParallelError):
     """
 
     why = "the run was stopped because every further row would fail in the same way"
+
+
+KNOWN_HOPELESS = "known since"  # in the message of an error that an earlier run met
+
+
+def remembered_error(error_type: str, message: str, day: str) -> AttemptError:
+    """The error of a row that an earlier run found to be hopeless, on this day."""
+    kinds: dict[str, type[AttemptError]] = {
+        kind.__name__: kind for kind in (RefusedOutputError, ContextLengthError)
+    }
+    kind = kinds.get(error_type, AttemptError)
+    return kind(f"{message} ({KNOWN_HOPELESS} {day}; retry_hopeless=True asks again)")

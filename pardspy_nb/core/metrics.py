@@ -46,7 +46,8 @@ class ParallelMetrics:
     slow rows (`hedge`). `judged` has, for each class output with known true labels (`truth`), how
     many answers have the true label and how many were compared. `repaired` counts answers that
     did not fit at first, and were repaired or requested again. `skipped` rows have a blank input
-    and were not asked.
+    and were not asked; of the failed rows, `hopeless` ones were not asked either, because an
+    earlier run found that they are refused.
     """
 
     total: int
@@ -65,6 +66,7 @@ class ParallelMetrics:
     repaired: int = 0
     judged: dict[str, tuple[int, int]] | None = None
     skipped: int = 0
+    hopeless: int = 0
 
     @property
     def accuracy(self) -> dict[str, float]:

@@ -44,6 +44,10 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: v is None or _is_positive(v),
         "timeout_s must be a number of seconds above 0, got {}",
     ),
+    "retry_hopeless": (
+        lambda v: isinstance(v, bool),
+        "retry_hopeless must be True or False, got {}",
+    ),
     "confidence": (lambda v: isinstance(v, bool), "confidence must be True or False, got {}"),
     "truth": (
         lambda v: not isinstance(v, bool | int | float | bytes),

@@ -79,6 +79,9 @@ class Options:
             `Predict` it makes a separate set of answers. Outputs are kept as JSON.
         dedupe: rows with equal inputs are asked once and share the answer (samples of `repeat`
             are always asked singly). For modules that can be remembered.
+        retry_hopeless: ask rows again that an earlier run found to be hopeless: the model or its
+            filter declined them, or they are too long for it. Otherwise they fail without a
+            request, with the error of then.
         max_cost_usd: what the run may cost. Before each request the most it can cost is
             reserved, so the limit holds whatever is in flight. LMs without `max_tokens` get one
             of 4,096 or what a quarter of the budget pays. Only for modules with known prices.
@@ -114,6 +117,7 @@ class Options:
     store: bool | str | Path | None = True
     cache_key: str | None = None
     dedupe: bool = True
+    retry_hopeless: bool = False
     max_cost_usd: float | None = None
     on_budget: Literal["raise", "return"] = "raise"
     progress: ProgressChoice = "auto"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.error_groups import ErrorGroups, message_of
+from ..core.errors import KNOWN_HOPELESS
 from ..core.events import (
     AttemptFailed,
     AttemptLost,
@@ -65,7 +66,8 @@ class RunProgress:
     ) -> None:
         self.total, self.max_cost_usd = total, max_cost_usd
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
-        self.in_flight = self.max_in_flight = self.duplicates = self.repaired = self.skipped = 0
+        self.in_flight = self.max_in_flight = self.duplicates = self.repaired = 0
+        self.skipped = self.hopeless = 0
         self.max_workers = 0
         self.paused = self.dropping = False
         self.stopping: str | None = None
@@ -144,10 +146,12 @@ class RunProgress:
             self.skipped += 1
         elif event.status == "failed":
             self.failed += 1
+            message = message_of(event.error) if event.error else ""
+            self.hopeless += KNOWN_HOPELESS in message
             self.in_flight -= event.attempts > 0  # else it waited for an equal row
             self.failures.add(
                 type(event.error).__name__,
-                message_of(event.error) if event.error else "",
+                message,
                 self._name(event.row.position),
             )
         else:
@@ -269,4 +273,5 @@ class RunProgress:
             repaired=self.repaired,
             judged=self.judged or None,
             skipped=self.skipped,
+            hopeless=self.hopeless,
         )

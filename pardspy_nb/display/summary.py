@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _MAX_GROUPS = 8
 _RETRY = "df.parallel.retry_failed() runs them again, retry_failed(error='…') one kind of them."
+_HOPELESS = (
+    "Rows known as hopeless were declined or too long in an earlier run, and were not asked; "
+    "retry_hopeless=True asks them."
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Summary:
             ("cancelled", m.cancelled),
             ("not run", m.not_run),
             ("skipped (blank)", m.skipped),
+            ("known hopeless", m.hopeless),
             ("asked twice", m.duplicates),
             ("repaired", m.repaired),
         )
@@ -110,6 +115,7 @@ class Summary:
                 ),
                 html.error_list(self.groups),
                 html.faint(_RETRY) if self.groups else "",
+                html.faint(_HOPELESS) if self.metrics.hopeless else "",
                 html.faint(", ".join(f"{name} {text}" for name, text in self.settings)),
             ],
             html.ORANGE if self.notice or self.metrics.failures else html.GREEN,
@@ -129,6 +135,7 @@ class Summary:
             row = html.shortened(str(g.example), 60)
             message = html.shortened(g.message)
             lines.append(f"{g.rows:,} × {g.error_type}, e.g. row {row}: {message}")
+        lines += [_HOPELESS] if self.metrics.hopeless else []
         return "\n".join(lines)
 
 

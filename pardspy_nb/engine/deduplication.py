@@ -20,10 +20,11 @@ class Deduplicator:
     Args:
         cache: the answers that are known.
         settle: settles a row.
+        fail: ends a row with its error.
     """
 
-    def __init__(self, cache: Cache, settle: Settle) -> None:
-        self._cache, self._settle = cache, settle
+    def __init__(self, cache: Cache, settle: Settle, fail: Callable[[RowTask], None]) -> None:
+        self._cache, self._settle, self._fail = cache, settle, fail
         self._leaders: dict[bytes, RowTask] = {}  # rows under way, by key
         self._following = 0
 
@@ -61,10 +62,12 @@ class Deduplicator:
             return True
         answer = self._cache.get(row_task.row, key)
         row_task.was_looked_up = True
-        if answer is None:
-            return False
-        self._settle(row_task, "ok", answer)
-        return True
+        if answer is not None:
+            self._settle(row_task, "ok", answer)
+        elif (error := self._cache.known_failure(key)) is not None:
+            row_task.error = error
+            self._fail(row_task)
+        return row_task.settled
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
         """Put a new answer into the cache. Errors of the cache are passed on.
@@ -73,18 +76,33 @@ class Deduplicator:
         cache is writing it already.
         """
         with contextlib.suppress(asyncio.CancelledError):
-            await self._cache.put(row_task.row, row_task.key, row_task.billed(answer))
+            await self._cache.put(
+                row_task.row,
+                row_task.key,
+                row_task.billed(answer),
+                row_task.attempts,
+                row_task.latency_s * 1e3,
+            )
 
     def share(self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool) -> None:
         """Settle the rows that waited for this row. While the run is `ending`, the waiting rows
         are `not_run` unless this row has an answer or failed."""
         if row_task.key is None or self._leaders.get(row_task.key) is not row_task:
             return
+        error = row_task.error
+        if status == "failed" and row_task.attempts and getattr(error, "hopeless", False):
+            assert error is not None
+            self._cache.put_failure(row_task.key, error)
         del self._leaders[row_task.key]
         self._following -= len(row_task.followers)
         for follower in row_task.followers:
             if answer is not None:
-                shared = self._cache.copy_for(follower.row, row_task.billed(answer))
+                shared = self._cache.copy_for(
+                    follower.row,
+                    row_task.billed(answer),
+                    row_task.attempts,
+                    row_task.latency_s * 1e3,
+                )
                 self._settle(follower, "ok", shared)
             elif status == "failed" or not ending:
                 follower.error = row_task.error

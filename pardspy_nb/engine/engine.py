@@ -76,8 +76,8 @@ class Engine:
         self._outcomes = Outcomes(
             emit, config.failure, config.total, self.controls, self._row_settled
         )
-        settle = self._outcomes.settle
-        self._deduplicator = None if cache is None else Deduplicator(cache, settle)
+        ends = self._outcomes.settle, self._outcomes.fail
+        self._deduplicator = None if cache is None else Deduplicator(cache, *ends)
         self._admission: Admission | None = None
         self._stragglers = Stragglers(config.hedge)
         self._released = 0
@@ -209,8 +209,7 @@ class Engine:
 
     def _needs_no_attempt(self, row_task: RowTask) -> bool:
         """Whether a row needs no attempt now: it is blank, or the deduplicator has found so."""
-        is_done = row_task.row.is_blank
-        if is_done:
+        if is_done := row_task.row.is_blank:
             self._outcomes.settle(row_task, "skipped")
         elif self._deduplicator is not None:
             try:

@@ -40,12 +40,21 @@ class Cache(Protocol):
     def get(self, row: Row, key: bytes | None) -> Answer | None:
         """The stored answer, or None."""
 
-    def copy_for(self, row: Row, answer: Answer) -> Answer:
-        """A copy, for `row`, of an answer that a row with an equal key just got."""
+    def known_failure(self, key: bytes | None) -> Exception | None:
+        """The error of a row that was refused for good before, None if it was not."""
 
-    async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
+    def copy_for(self, row: Row, answer: Answer, attempts: int, latency_ms: float | None) -> Answer:
+        """A copy, for `row`, of an answer that a row with an equal key just got, in so many
+        attempts; the latency is that of the successful one."""
+
+    async def put(
+        self, row: Row, key: bytes | None, answer: Answer, attempts: int, latency_ms: float | None
+    ) -> None:
         """Store a new answer, with the usage of all attempts. The row is settled once this method
         returns."""
+
+    def put_failure(self, key: bytes | None, error: BaseException) -> None:
+        """Store that a row was refused for good."""
 
 
 class Limiter(Protocol):

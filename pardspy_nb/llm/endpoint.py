@@ -13,6 +13,7 @@ import importlib
 import json
 import math
 import os
+import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +35,12 @@ _transports: weakref.WeakKeyDictionary[
     _Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]
 ] = weakref.WeakKeyDictionary()
 _BEHIND_A_GATEWAY = (408, 502, 504, 524)  # the model may have answered, and be billed
+_TOO_LONG_CODES = ("context_length_exceeded", "string_above_max_length")
+_TOO_LONG = re.compile(
+    r"maximum context length|context (window|length|size).{0,40}exceed"
+    r"|exceeds?.{0,40}context (window|length|size)|prompt is too long|too many (input )?tokens",
+    re.IGNORECASE,
+)
 _NO_KEY = "none"  # local servers require a key, and accept any
 
 
@@ -257,6 +264,8 @@ class Endpoint:
         elif status == 404:
             kind = errors.ModelNotFoundError
             message += f" (check the model's name and base_url={self.url})"
+        elif inner.get("code") in _TOO_LONG_CODES or _TOO_LONG.search(str(detail)):
+            kind = errors.ContextLengthError
         elif status in (408, 409) or status >= 500:
             kind = errors.ServerError
         translated = kind(message, retry_after_s=parse_retry_after(reply.headers))

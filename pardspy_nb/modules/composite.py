@@ -25,6 +25,11 @@ class Composite(ABC):
     is_io_bound: bool
     has_history: bool
 
+    @property
+    @abstractmethod
+    def decisive(self) -> Sequence[Any]:
+        """All that decides the answers, except a row's inputs: modules and parameters."""
+
     @abstractmethod
     async def acall(self, **inputs: Any) -> Prediction:
         """Run for one row."""

@@ -53,6 +53,11 @@ class Program(Composite):
         self.is_io_bound = any(of.is_io_bound for of in described)
         self.has_history = any(of.has_history for of in described)
 
+    @property
+    def decisive(self) -> Sequence[Any]:
+        """See `Composite`."""
+        return self.modules
+
     async def acall(self, **inputs: Any) -> Prediction:
         """Run the chain for one row.
 

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.errors import InvalidOutputError
@@ -51,6 +51,11 @@ class BestOfN(Composite):
         self.inputs, self.outputs = self._described.inputs, _scored(self._described.outputs)
         self.lms, self.is_io_bound = self._described.lms, self._described.is_io_bound
         self.has_history = self._described.has_history
+
+    @property
+    def decisive(self) -> Sequence[Any]:
+        """See `Composite`."""
+        return [self._described.source, self.n, self.score, self.threshold]
 
     async def acall(self, **inputs: Any) -> Prediction:
         """The best sample for one row.
@@ -128,6 +133,11 @@ class Refine(Composite):
             described.is_io_bound,
             described.has_history,
         )
+
+    @property
+    def decisive(self) -> Sequence[Any]:
+        """See `Composite`."""
+        return [self._predict, self.n, self.score, self.threshold]
 
     async def acall(self, **inputs: Any) -> Prediction:
         """The best answer for one row.

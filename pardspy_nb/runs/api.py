@@ -36,6 +36,11 @@ def partitioned_run(module: Module, inputs: Any, options: Options, folder: Path 
     )
 
 
+def needs_cache_key(module: Any) -> bool:
+    """Whether a module's answers are remembered only with a `cache_key`."""
+    return not from_module(module).predicts
+
+
 @takes_options
 def start_parallel(module: Any, inputs: Any = None, **options: Any) -> Run:
     """Start a run in the background and return its `Run` at once; see `run_parallel`."""

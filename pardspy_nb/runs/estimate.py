@@ -124,7 +124,7 @@ def estimate(
     batch = read_rows(inputs, described.inputs, described.outputs, given)
     if not batch.total:
         raise ValueError("estimate needs rows it can choose from: pass a list, a table or a path")
-    rows = list(batch.rows)
+    rows = [row for row in batch.rows if not row.is_blank]
     chosen = sorted(random.Random(seed).sample(range(len(rows)), min(sample, len(rows))))
     pilot = replace(batch, rows=iter([rows[i] for i in chosen]), total=len(chosen))
     options_of_pilot = replace(

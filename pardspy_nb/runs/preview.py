@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from ..core.events import Row
 from ..core.options import Options, takes_options
 from ..display import html
 from ..modules.module import from_module
@@ -52,6 +53,10 @@ def _text(content: Any) -> str:
     return "\n".join(p.get("text") or f"[{p['image_url']['url'][:60]}…]" for p in content)
 
 
+def _asked(rows: Iterable[Row]) -> Iterator[Row]:
+    return (row for row in rows if not row.is_blank)
+
+
 @takes_options
 def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
     """The exact messages and schema of the first `n` rows; nothing is called.
@@ -70,7 +75,7 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
             "works for Predict and the modules built on it"
         )
     batch = read_rows(inputs, described.inputs, described.outputs, given)
-    requests = [described.source.request(row.inputs) for row in islice(batch.rows, n)]
+    requests = [described.source.request(row.inputs) for row in islice(_asked(batch.rows), n)]
     if not requests:
         raise ValueError("there are no rows to preview")
     return Preview(requests, str(module.lm))

@@ -59,7 +59,7 @@ def retry_failed(
         )
     described = made_by[0] if module is None and made_by else from_module(module)
     first = made_by[1] if made_by else Options()
-    given = Options.of({**_as_kwargs(first), **options})
+    given = Options.of({**_as_kwargs(first), "retry_hopeless": True, **options})
     at = _places(df, error, about)
     if not at:
         return df

@@ -23,6 +23,8 @@ _ANSWER = (
     "latency_ms",
     "source",
     "answered_at",
+    "attempts",
+    "repaired",
 )
 _SOURCE = ("signature", "prompt_sha256", "weights", "endpoint", "params", "prices", "packages")
 COLUMNS = (*_ANSWER, "requested_model", *_SOURCE)
@@ -84,7 +86,7 @@ def _parquet(path: Path, results: Iterator[dict[str, Any]]) -> int:
     import pyarrow.parquet as pq
 
     integers, floats = (
-        ("prompt_tokens", "completion_tokens", "total_tokens"),
+        ("prompt_tokens", "completion_tokens", "total_tokens", "attempts"),
         ("cost_usd", "latency_ms"),
     )
     types: dict[str, Any] = dict.fromkeys(integers, pa.int64()) | dict.fromkeys(

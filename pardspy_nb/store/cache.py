@@ -6,11 +6,13 @@ import json
 import time
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InvalidOutputError, StoreError
+from ..core.error_groups import message_of
+from ..core.errors import InvalidOutputError, StoreError, remembered_error
 from ..core.events import Answer, Origin, Row
 from ..core.options import Options
 from ..core.ownership import own_row
@@ -20,10 +22,12 @@ from ..modules.provenance import Sources
 from .keys import AnswerCodec, codecs_of
 
 if TYPE_CHECKING:
-    from .sqlite import Kept, Store
+    from .schema import Hopeless, Kept
+    from .sqlite import Store
 
 _FREE = Usage()  # no request was sent, and nothing was paid
 _UNKNOWN = Usage(None, None, None, None)
+_MOST_OF_A_MESSAGE = 2000  # characters of an error
 _KEPT_OF_A_STREAM = 10_000  # answers that a stream without a store keeps for equal rows
 
 
@@ -54,6 +58,7 @@ class AnswerCache:
             rows has an answer of its own.
         sources: the sources of new answers; the sources of the remembered answers are added.
         total: the number of rows, None for a stream.
+        retry_hopeless: whether rows that were refused for good are asked again.
     """
 
     def __init__(
@@ -65,8 +70,11 @@ class AnswerCache:
         *,
         dedupe: bool,
         total: int | None,
+        retry_hopeless: bool = False,
     ) -> None:
         self.store, self._sources = store, sources
+        # read when the first row needs it
+        self._hopeless: Mapping[bytes, Hopeless] | None = {} if retry_hopeless else None
         self._codecs = codecs_of(module, cache_key)
         self._in_words = bool(module.predicts)  # whether an answer's text holds the whole answer
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
@@ -159,19 +167,33 @@ class AnswerCache:
             kept.cost_usd,
             kept.latency_ms or 0.0,
         )
-        origin = Origin(used, kept.source, kept.at_utc_s)
-        return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin, repaired)
+        origin = Origin(used, kept.source, kept.at_utc_s, kept.attempts, kept.latency_ms)
+        how = kept.repaired or repaired
+        return Answer(outputs, _FREE, kept.model, kept.finish_reason, kept.text, origin, how)
 
-    def copy_for(self, row: Row, answer: Answer) -> Answer:
+    def known_failure(self, key: bytes | None) -> Exception | None:
+        """See `protocols.Cache`."""
+        if self._hopeless is None:
+            self._hopeless = {} if self.store is None else self.store.hopeless()
+        known = None if key is None else self._hopeless.get(key)
+        if known is None:
+            return None
+        day = datetime.fromtimestamp(known.at_utc_s, UTC).date().isoformat()
+        return remembered_error(known.error_type, known.message, day)
+
+    def copy_for(self, row: Row, answer: Answer, attempts: int, latency_ms: float | None) -> Answer:
         """See `protocols.Cache`."""
         self._lookups.pop(row.number, None)
         outputs = own_row(answer.outputs)
         if answer.origin is not None:
             return answer._replace(outputs=outputs)
-        origin = Origin(answer.usage or _UNKNOWN, self._sources.of(row.number), time.time())
+        source, now = self._sources.of(row.number), time.time()
+        origin = Origin(answer.usage or _UNKNOWN, source, now, attempts, latency_ms)
         return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
-    async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
+    async def put(
+        self, row: Row, key: bytes | None, answer: Answer, attempts: int, latency_ms: float | None
+    ) -> None:
         """See `protocols.Cache`.
 
         Raises:
@@ -182,12 +204,12 @@ class AnswerCache:
             return
         if self.store is None:
             if self._seen is None:
-                self._keep_at_hand(key, row, answer)
+                self._keep_at_hand(key, row, answer, attempts, latency_ms)
             return
         text = self._codecs[row.number % len(self._codecs)].write(answer)
         if text is None or _text(text) != text:  # half a surrogate pair: no file accepts it
             return
-        from .sqlite import Kept
+        from .schema import Kept
 
         usage = answer.usage or _UNKNOWN
         kept = Kept(
@@ -199,40 +221,49 @@ class AnswerCache:
             _count(usage.completion_tokens),
             _count(usage.total_tokens),
             _real(usage.cost_usd),
-            _real(usage.latency_ms),
+            _real(usage.latency_ms if latency_ms is None else latency_ms),
             self._sources.of(row.number),
             time.time(),
+            attempts,
+            _text(answer.repaired),
         )
         await self.store.put(key, kept)
         if self._looks_ahead:
             self._since.add(key)  # rows prefetched before do not have this answer
 
-    def _keep_at_hand(self, key: bytes, row: Row, answer: Answer) -> None:
+    def put_failure(self, key: bytes | None, error: BaseException) -> None:
+        """See `protocols.Cache`."""
+        if key is None or self.store is None:
+            return
+        from .schema import Hopeless
+
+        message = (_text(message_of(error)) or "")[:_MOST_OF_A_MESSAGE]
+        self.store.put_hopeless(key, Hopeless(type(error).__name__, message, time.time()))
+
+    def _keep_at_hand(
+        self, key: bytes, row: Row, answer: Answer, attempts: int, latency_ms: float | None
+    ) -> None:
         if self._in_words and answer.text is not None:
             # a tuple of plain values, so that the garbage collector need not scan it repeatedly
             usage = answer.usage or _UNKNOWN
             used = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
             figures = *used, usage.cost_usd, usage.latency_ms
-            self._at_hand[key] = (
-                answer.text,
-                answer.finish_reason,
-                answer.model,
-                time.time(),
-                figures,
-            )
+            made = time.time(), attempts, latency_ms
+            words = answer.text, answer.finish_reason, answer.model, answer.repaired
+            self._at_hand[key] = (words, figures, made)
         else:
-            self._at_hand[key] = self.copy_for(row, answer)
+            self._at_hand[key] = self.copy_for(row, answer, attempts, latency_ms)
         if self._most_at_hand is not None and len(self._at_hand) > self._most_at_hand:
             self._at_hand.popitem(last=False)
 
     def _from_hand(self, row: Row, at_hand: Answer | tuple[Any, ...]) -> Answer:
         if isinstance(at_hand, Answer):
-            return self.copy_for(row, at_hand)
-        text, finish_reason, model, at, figures = at_hand
+            return at_hand._replace(outputs=own_row(at_hand.outputs))
+        (text, finish_reason, model, how), figures, made = at_hand
         codec = self._codecs[row.number % len(self._codecs)]
         outputs, repaired = codec.read(text, finish_reason)
-        origin = Origin(Usage(*figures), self._sources.of(row.number), at)
-        return Answer(outputs, _FREE, model, finish_reason, text, origin, repaired)
+        origin = Origin(Usage(*figures), self._sources.of(row.number), *made)
+        return Answer(outputs, _FREE, model, finish_reason, text, origin, how or repaired)
 
     def close(self) -> None:
         """Close the store."""
@@ -276,10 +307,18 @@ def open_cache(
     if not (module.predicts or options.cache_key is not None):
         return None
     store = _open_store(options.store)
-    if store is None and not options.dedupe:
+    # without inputs all rows are equal, and each is to have an answer of its own
+    dedupe = options.dedupe and bool(module.inputs.fields or module.inputs.open)
+    if store is None and not dedupe:
         return None
     return AnswerCache(
-        store, module, options.cache_key, sources, dedupe=options.dedupe, total=total
+        store,
+        module,
+        options.cache_key,
+        sources,
+        dedupe=dedupe,
+        total=total,
+        retry_hopeless=options.retry_hopeless,
     )
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
-from datetime import date, datetime
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-from uuid import UUID
 
 from ..core.events import Answer
 from ..modules.module import Module
 from ..modules.predict import Predict
+from .identity import Identity
+from .tagged import tagged
 
 
 class AnswerCodec(Protocol):
@@ -74,12 +71,19 @@ class _Vouched:
 
     def __init__(self, module: Module, one: Any, cache_key: str) -> None:
         self._outputs = module.outputs
-        fixed = ["vouched", cache_key, module.name, _name(module, one), list(module.outputs)]
-        self.base = hashlib.sha256(json.dumps(fixed, sort_keys=True, default=repr).encode())
+        identity = Identity()
+        seen = identity.of(one, module.name)
+        # what cannot be seen of several modules is at least told apart by their places
+        which = next(i for i, other in enumerate(module.each) if other is one)
+        fixed = [cache_key, module.name, seen, which if identity.unseen else 0]
+        base = json.dumps(["vouched", *fixed, list(module.outputs)], sort_keys=True, default=repr)
+        self.base = hashlib.sha256(base.encode())
+        if identity.unseen:
+            warn_unseen(module.name, identity.unseen)
         self._warned = False
 
     def words(self, inputs: Mapping[str, Any]) -> str:
-        return json.dumps(_tagged(dict(inputs)), sort_keys=True)
+        return json.dumps(tagged(dict(inputs)), sort_keys=True)
 
     def write(self, answer: Answer) -> str | None:
         outputs = {name: self._dumped(name, value) for name, value in answer.outputs.items()}
@@ -114,43 +118,6 @@ class _Vouched:
         }, None
 
 
-def _name(module: Module, one: Any) -> list[Any]:
-    """The name that distinguishes one of several modules. A `Predict` is known by its model,
-    parameters and prompt; any other module by its name, model and position."""
-    name = getattr(one, "__qualname__", type(one).__qualname__)
-    model = getattr(one, "lm", None)
-    lm = getattr(model, "cache_identity", None)
-    if isinstance(one, Predict):
-        # a custom model without a `cache_identity` is known by its class and its name
-        called = [type(model).__qualname__, str(getattr(model, "model", ""))]
-        return [name, *([] if lm else called), *one.fixed]
-    which = next(i for i, other in enumerate(module.each) if other is one)
-    return [name, lm, which]
-
-
-def _tagged(value: Any) -> Any:
-    """An input as JSON, the same in every process, and different for different inputs."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, list):
-        return [_tagged(v) for v in value]
-    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
-        return {k: _tagged(v) for k, v in value.items()}
-    kind = type(value).__name__
-    if isinstance(value, dict):
-        return {f"\0{kind}": [[_tagged(k), _tagged(v)] for k, v in value.items()]}
-    if isinstance(value, tuple):
-        return {f"\0{kind}": [_tagged(v) for v in value]}
-    if isinstance(value, Enum):
-        return {f"\0{kind}": value.name}
-    if isinstance(value, date | datetime | Decimal | PurePath | UUID | bytes):
-        return {f"\0{kind}": value.hex() if isinstance(value, bytes) else str(value)}
-    for method in ("model_dump", "tolist", "item"):  # pydantic, numpy
-        if hasattr(value, method):
-            return {f"\0{kind}": _tagged(getattr(value, method)())}
-    raise TypeError(f"a {kind} cannot be part of a cache key")
-
-
 def _is_plain(value: Any) -> bool:
     """Whether JSON restores a value unchanged."""
     if value is None or type(value) in (str, int, float, bool):
@@ -158,3 +125,19 @@ def _is_plain(value: Any) -> bool:
     if type(value) is list:
         return all(map(_is_plain, value))
     return type(value) is dict and all(type(k) is str and _is_plain(v) for k, v in value.items())
+
+
+_warned: set[str] = set()
+
+
+def warn_unseen(module: str, unseen: Sequence[str]) -> None:
+    """Warn, once for each module, of what decides its answers and is not in its cache keys."""
+    if module in _warned:
+        return
+    _warned.add(module)
+    warnings.warn(
+        f"what decides the answers of {module!r} cannot all be seen: {', '.join(unseen[:3])}; "
+        "change cache_key= whenever that changes, or answers of before are used",
+        UserWarning,
+        stacklevel=2,
+    )

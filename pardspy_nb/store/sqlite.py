@@ -18,60 +18,24 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import platformdirs
 
 from ..core.errors import StoreError
+from . import schema
+from .schema import COLUMNS, Hopeless, Kept
 
-VERSION = 2
-_APPLICATION = 0x70617264  # marks our files: "pard"
 _BUSY_S = 30.0  # how long to wait while another process writes
 _GATHER_S = 0.001  # how long a commit waits for more answers
 _MOST_KEYS = 500  # in one query
 _WAL_PAGES = 4000  # pages of 4 kB, before they are moved into the file
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_COLUMNS = (
-    "words, text, model, finish_reason, prompt_tokens, completion_tokens, total_tokens, "
-    "cost_usd, latency_ms, source, at_utc_s"
-)
-# rows are stored in order of arrival: the random keys would scatter each commit over the file
-_SCHEMA = (
-    """CREATE TABLE answers (
-        id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, words TEXT, text TEXT NOT NULL,
-        model TEXT, finish_reason TEXT, prompt_tokens INTEGER, completion_tokens INTEGER,
-        total_tokens INTEGER, cost_usd REAL, latency_ms REAL, source TEXT, at_utc_s REAL,
-        checksum INTEGER NOT NULL)""",
-    "CREATE TABLE sources (id TEXT PRIMARY KEY, about TEXT NOT NULL)",
-)
-_GET = f"SELECT {_COLUMNS}, checksum FROM answers WHERE key = ?"
-_PUT = f"INSERT OR REPLACE INTO answers (key, {_COLUMNS}, checksum) VALUES ({', '.join('?' * 13)})"
+_GET = f"SELECT {COLUMNS}, checksum FROM answers WHERE key = ?"
+_PUT = f"INSERT OR REPLACE INTO answers (key, {COLUMNS}, checksum) VALUES ({', '.join('?' * 15)})"
 
 
-class Kept(NamedTuple):
-    """One remembered answer.
-
-    Attributes:
-        words: the row's inputs as text, as far as they decide the answer.
-        text: the model's own text, or the outputs as JSON.
-        source: the id of the source that made the answer (see `provenance`).
-        at_utc_s: when the answer was stored, in seconds since the epoch.
-    """
-
-    words: str
-    text: str
-    model: str | None
-    finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    total_tokens: int | None
-    cost_usd: float | None
-    latency_ms: float | None
-    source: str
-    at_utc_s: float
-
-
-_Job = tuple[bytes, Kept, "asyncio.Future[None]"]
+_Job = tuple[bytes, Kept | Hopeless, "asyncio.Future[None] | None"]
 
 
 def default_path() -> Path:
@@ -80,7 +44,7 @@ def default_path() -> Path:
     if named:
         return Path(named).expanduser()
     # each format has its own file, so that two versions of the package do not share one
-    return Path(platformdirs.user_cache_dir("pardspy_nb")) / f"answers-{VERSION}.sqlite"
+    return Path(platformdirs.user_cache_dir("pardspy_nb")) / f"answers-{schema.VERSION}.sqlite"
 
 
 def open_default() -> Store:
@@ -125,7 +89,7 @@ class Store:
         for start in range(0, len(asked), _MOST_KEYS):
             some = asked[start : start + _MOST_KEYS]
             marks = ", ".join("?" * len(some))
-            query = f"SELECT key, {_COLUMNS}, checksum FROM answers WHERE key IN ({marks})"
+            query = f"SELECT key, {COLUMNS}, checksum FROM answers WHERE key IN ({marks})"
             for key, *rest in self._read(query, tuple(some)):
                 if (kept := _whole(key, rest)) is not None:
                     found[key] = kept
@@ -133,7 +97,7 @@ class Store:
 
     def answers(self) -> Iterator[tuple[Any, ...]]:
         """Every answer with its source: the fields of `Kept`, then the source's JSON."""
-        columns = ", ".join(f"a.{name.strip()}" for name in _COLUMNS.split(","))
+        columns = ", ".join(f"a.{name.strip()}" for name in COLUMNS.split(","))
         query = f"SELECT {columns}, s.about FROM answers a LEFT JOIN sources s ON s.id = a.source"
         try:
             yield from self._db.execute(f"{query} ORDER BY a.id")
@@ -159,12 +123,24 @@ class Store:
 
     async def put(self, key: bytes, kept: Kept) -> None:
         """Remember an answer; returns once it is committed."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._submit(key, kept, done)
+        await done
+
+    def put_hopeless(self, key: bytes, hopeless: Hopeless) -> None:
+        """Remember that a row was refused; it is committed by `close` at the latest."""
+        self._submit(key, hopeless, None)
+
+    def hopeless(self) -> dict[bytes, Hopeless]:
+        """All rows that were refused, by key."""
+        query = "SELECT key, error_type, message, at_utc_s FROM hopeless"
+        return {key: Hopeless(*rest) for key, *rest in self._read(query, ())}
+
+    def _submit(self, key: bytes, kept: Kept | Hopeless, done: asyncio.Future[None] | None) -> None:
         if self._writer is None:
             self._writer = threading.Thread(target=self._write, name="pardspy-store", daemon=True)
             self._writer.start()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._jobs.put((key, kept, done))
-        await done
 
     def remove(self, *, model: str | None = None, before_utc_s: float | None = None) -> int:
         """Forget the answers of this model and from before this time. Returns how many."""
@@ -173,6 +149,9 @@ class Store:
         where = f" WHERE {' AND '.join(given)}" if given else ""
         try:
             count = self._db.execute(f"DELETE FROM answers{where}", tuple(given.values())).rowcount
+            if model is None:
+                when = " WHERE at_utc_s < ?" if before_utc_s is not None else ""
+                self._db.execute(f"DELETE FROM hopeless{when}", (before_utc_s,) if when else ())
             self._db.execute("DELETE FROM sources WHERE id NOT IN (SELECT source FROM answers)")
             self._db.execute("VACUUM")
         except sqlite3.Error as error:
@@ -218,46 +197,12 @@ class Store:
         )
         with contextlib.ExitStack() as undo:
             undo.callback(db.close)
-            self._check_version(db)
+            schema.prepare(db, self.path)
             _use_wal(db)
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             undo.pop_all()
         return db
-
-    def _check_version(self, db: sqlite3.Connection) -> None:
-        if _number(db, "user_version") == VERSION and _number(db, "application_id") == _APPLICATION:
-            return
-        db.execute("BEGIN IMMEDIATE")  # another process may be making the tables just now
-        with contextlib.ExitStack() as undo:
-            undo.callback(db.rollback)
-            if not self._has_tables(db):
-                for statement in _SCHEMA:
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {_APPLICATION}")
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            db.commit()
-            undo.pop_all()
-
-    def _has_tables(self, db: sqlite3.Connection) -> bool:
-        """Whether the file is a store; False for an empty file.
-
-        Raises:
-            StoreError: the file is not a store of this version.
-        """
-        version = _number(db, "user_version")
-        if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            return False
-        if _number(db, "application_id") != _APPLICATION:
-            raise StoreError(
-                f"{self.path} is a database of something else; pass store= another path"
-            )
-        if version != VERSION:
-            raise StoreError(
-                f"the store {self.path} has format {version}, this version of the package reads "
-                f"{VERSION}: pass store= another path, or move the file away"
-            )
-        return True
 
     # -- trouble ------------------------------------------------------------------------------
 
@@ -306,9 +251,10 @@ class Store:
                 failure = error
             except Exception as error:  # any error must be reported, because callers wait in `put`
                 failure = self._explained("write", error)
-            if jobs:
+            waiting = [done for _, _, done in jobs if done is not None]
+            if waiting:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    jobs[0][2].get_loop().call_soon_threadsafe(_settle, jobs, failure)
+                    waiting[0].get_loop().call_soon_threadsafe(_settle, waiting, failure)
             if None in batch:
                 break
         if db is not None:
@@ -319,7 +265,11 @@ class Store:
         try:
             if self._sources:  # each time, because another process may have cleared the store
                 db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", self._sources.items())
-            db.executemany(_PUT, [(key, *kept, _checksum(key, kept)) for key, kept, _ in jobs])
+            answers = [(key, kept) for key, kept, _ in jobs if isinstance(kept, Kept)]
+            refused = [(key, *kept) for key, kept, _ in jobs if isinstance(kept, Hopeless)]
+            db.executemany(_PUT, [(key, *kept, _checksum(key, kept)) for key, kept in answers])
+            db.executemany("DELETE FROM hopeless WHERE key = ?", [(key,) for key, _ in answers])
+            db.executemany("INSERT OR REPLACE INTO hopeless VALUES (?, ?, ?, ?)", refused)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -335,10 +285,6 @@ class Store:
             while batch[-1] is not None:
                 batch.append(self._jobs.get_nowait())
         return batch
-
-
-def _number(db: sqlite3.Connection, pragma: str) -> int:
-    return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
 def _checksum(key: bytes, kept: Kept) -> int:
@@ -364,7 +310,8 @@ def _is_ours(path: Path) -> bool:
             header = file.read(72)
     except OSError:
         return False
-    return header.startswith(b"SQLite format 3\0") and header[68:72] == _APPLICATION.to_bytes(4)
+    ours = schema.APPLICATION.to_bytes(4)
+    return header.startswith(b"SQLite format 3\0") and header[68:72] == ours
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
@@ -385,8 +332,8 @@ def _use_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-def _settle(jobs: list[_Job], failure: StoreError | None) -> None:
-    for _, _, done in jobs:
+def _settle(waiting: list[asyncio.Future[None]], failure: StoreError | None) -> None:
+    for done in waiting:
         if done.cancelled():
             continue
         if failure is None:

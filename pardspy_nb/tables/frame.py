@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.error_groups import message_of, writable
+from ..core.errors import KNOWN_HOPELESS
 from ..core.events import STATUSES
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage, total
@@ -284,6 +285,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         max_in_flight=0,
         repaired=int(df["repaired"].notna().sum()) if "repaired" in df else 0,
         skipped=int(counts.get("skipped", 0)),
+        hopeless=int(df["error"].str.contains(KNOWN_HOPELESS, regex=False).sum()),
     )
 
 

@@ -30,7 +30,7 @@ def test_remembered_rows_take_no_attempt_and_new_ones_settle_once_kept() -> None
         def get(self, row: Row, key: bytes | None) -> Answer | None:
             return self.copy_for(row, Answer({})) if row.number % 2 == 0 else None
 
-        async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
+        async def put(self, row: Row, key: bytes | None, answer: Answer, *made: Any) -> None:
             await asyncio.sleep(0.5)
             kept.append((row.number, asyncio.get_running_loop().time()))
 

@@ -62,7 +62,7 @@ def test_a_store_that_breaks_stops_the_run_and_keeps_the_answer(broken: str) -> 
                 raise OSError("gone")
             return None
 
-        async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
+        async def put(self, row: Row, key: bytes | None, answer: Answer, *made: Any) -> None:
             if broken == "remember" and row.number == 2:
                 raise OSError("full")
 

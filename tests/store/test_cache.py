@@ -39,8 +39,11 @@ def test_the_same_call_again_asks_nothing_and_says_so(
     assert list(again["sentiment"]) == list(first["sentiment"])
     assert again["sentiment"].dtype == first["sentiment"].dtype
     assert again.parallel.cost == 0
-    assert (again["total_tokens"].sum(), again["attempts"].sum()) == (0, 0)
-    assert again["latency_ms"].isna().all()
+    assert again["total_tokens"].sum() == 0
+    for name in ("attempts", "latency_ms", "repaired"):
+        assert again[name].equals(first[name]), "what is known of an answer stays known"
+    assert (again["started_at"] >= first["started_at"]).all()
+    assert (again["started_at"] <= again.attrs["pardspy"]["started_at"]).all(), "as of then"
     assert (again.parallel.metrics.cached, again.parallel.metrics.successes) == (12, 12)
     assert list(again["model"]) == list(first["model"])
     assert ("cached", "12") in again.parallel.summary().figures

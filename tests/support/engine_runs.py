@@ -92,8 +92,13 @@ class Keyed:
     def get(self, row: Row, key: bytes | None) -> Answer | None:
         return self.kept.get(key)
 
-    def copy_for(self, row: Row, answer: Answer) -> Answer:
+    def known_failure(self, key: bytes | None) -> Exception | None:
+        return None
+
+    def put_failure(self, key: bytes | None, error: BaseException) -> None: ...
+
+    def copy_for(self, row: Row, answer: Answer, *made: Any) -> Answer:
         return answer._replace(usage=0, origin=Origin(answer.usage, "source", 0.0))
 
-    async def put(self, row: Row, key: bytes | None, answer: Answer) -> None:
+    async def put(self, row: Row, key: bytes | None, answer: Answer, *made: Any) -> None:
         self.kept[key] = self.copy_for(row, answer)

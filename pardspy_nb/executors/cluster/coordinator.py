@@ -114,7 +114,8 @@ class Coordinator:
         self._is_running = True
         self._limits.open(self._loop)
         self._emit(RunStarted(self._config.total, self._clock.utc_s()))
-        self._source.open(self._loop, self.feed_all, self._source_broke, self._outcomes.settle)
+        settle, fail = self._outcomes.settle, self._outcomes.fail
+        self._source.open(self._loop, self.feed_all, self._source_broke, settle, fail)
         self._settings_changed()
         if not self._idle.is_set():
             self._link.open(self)

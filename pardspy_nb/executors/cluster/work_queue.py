@@ -63,9 +63,10 @@ class WorkQueue(Protocol):
         wake: Callable[[], None],
         broke: Callable[[BaseException, str], None],
         settle: Settle,
+        fail: Callable[[RowTask], None],
     ) -> None:
         """Begin. The queue calls `wake` when more work may be there, `broke` with an error and the
-        run's reason to end, and `settle` for rows that need no worker."""
+        run's reason to end, and `settle` or `fail` for rows that need no worker."""
 
     def take(self, room: int) -> WorkItem | None:
         """The next work item for a worker with room for so many rows; None if there is none now."""
@@ -121,6 +122,7 @@ class RowWorkQueue:
         wake: Callable[[], None],
         broke: Callable[[BaseException, str], None],
         settle: Settle,
+        fail: Callable[[RowTask], None],
     ) -> None:
         """See `WorkQueue`."""
         self._loop, self._wake, self._broke, self._settle = loop, wake, broke, settle
@@ -133,7 +135,7 @@ class RowWorkQueue:
             broke=lambda error: broke(error, "source"),
         )
         if self._cache is not None:
-            self._deduplicator = Deduplicator(self._cache, settle)
+            self._deduplicator = Deduplicator(self._cache, settle, fail)
 
     @property
     def is_empty(self) -> bool:
@@ -243,6 +245,7 @@ class PartitionWorkQueue:
         wake: Callable[[], None],
         broke: Callable[[BaseException, str], None],
         settle: Settle,
+        fail: Callable[[RowTask], None],
     ) -> None:
         """See `WorkQueue`."""
 

@@ -91,7 +91,7 @@ class JobResults:
             for row in rows.rows:
                 key, result = cache.key(row), results.get(row.number)
                 if isinstance(result, Answer):
-                    await cache.put(row, key, result)
+                    await cache.put(row, key, result, 1, None)
         finally:
             cache.close()
 
@@ -120,6 +120,9 @@ class JobResults:
         self, row: Row, results: Results, cache: AnswerCache | None, began: float
     ) -> Iterator[Event]:
         """The events that a run would have for a row."""
+        if row.is_blank:
+            yield RowFinished(row, "skipped", None, None, 0, None, None, None, None, None)
+            return
         leader = self._request.leaders.get(row.number)
         result = results.get(row.number if leader is None else leader)
         if isinstance(result, Answer):
@@ -127,7 +130,7 @@ class JobResults:
                 yield RowStarted(row, 1)
                 yield RowFinished(row, "ok", result, None, 1, None, None, None, began, result.usage)
             else:
-                yield _settled(row, cache.copy_for(row, result))
+                yield _settled(row, cache.copy_for(row, result, 1, None))
             return
         remembered = None if cache is None else cache.get(row, cache.key(row))
         if remembered is not None:  # before it was submitted, or asked since

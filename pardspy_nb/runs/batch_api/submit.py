@@ -162,9 +162,9 @@ def _without_key(predict: Predict) -> Predict:
 
 def _to_be_sent(rows: RowBatch, cache: AnswerCache | None) -> tuple[list[Row], dict[int, int]]:
     """Rows that have to be asked, and those that will share the answer of one of these."""
+    all_rows = [row for row in rows.rows if not row.is_blank]
     if cache is None:
-        return list(rows.rows), {}
-    all_rows = list(rows.rows)
+        return all_rows, {}
     for start in range(0, len(all_rows), 1000):
         cache.prefetch(all_rows[start : start + 1000])
     sent: list[Row] = []
