@@ -6,6 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 _MOST_GROUPS = 50
+MOST_SHOWN = 1000  # characters of a message
 _VARYING = re.compile(r"""0x[0-9a-fA-F]+|\d+|'[^']*'|"[^"]*\"""")
 
 
@@ -16,6 +17,12 @@ def message_of(error: BaseException) -> str:
     except Exception as broken:
         text = f"(its message cannot be read: {type(broken).__name__})"
     return writable(text)
+
+
+def short_message_of(error: BaseException) -> str:
+    """`message_of`, cut after so many characters that it can be shown among others."""
+    text = message_of(error)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({len(text):,} characters)"
 
 
 def writable(text: str) -> str:

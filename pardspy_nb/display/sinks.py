@@ -80,8 +80,8 @@ def choose(progress: Any, controls: Controls, wait_mode: notebook.WaitMode) -> W
         from .callback import CallbackSink
 
         return Watchers([CallbackSink(progress)])
-    if progress == "none":
-        return Watchers()
+    if progress == "none" or (sys.stderr is None and not notebook.in_kernel()):
+        return Watchers()  # a service or a window without a console has no standard error
     if progress == "widget" and not notebook.has_widgets():
         raise ValueError("progress='widget' needs a notebook with ipywidgets; use 'auto'")
     if progress == "widget" or (progress == "auto" and notebook.has_widgets()):

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextvars
+import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -21,6 +22,18 @@ T = TypeVar("T")
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _own_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    """In a forked process: the helper thread was not copied, so its loop must not be waited for,
+    and the connections belong to the parent."""
+    global _lock, _loop
+    _lock, _loop = threading.Lock(), None
+    _own_loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
@@ -85,6 +98,7 @@ def _submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
 
 
 def _close() -> None:
-    assert _loop is not None
+    if _loop is None:  # in a forked process
+        return
     asyncio.run_coroutine_threadsafe(close_clients(), _loop).result(timeout=5)
     _loop.call_soon_threadsafe(_loop.stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from ..core.error_groups import MOST_SHOWN, message_of
 from ..core.errors import ParallelError, PardspyError, StoreError
 from ..core.metrics import ParallelMetrics
 from ..core.options import Options
@@ -269,7 +271,7 @@ class Run:
         self._watchers.close(self._collector.progress, self._summary)
         whole = self.options.return_all and not self.options.only_successful
         self._frame = rows if whole else self._collector.frame(selected=True)
-        if self._summary.notice and not self._watchers.has_panel:
+        if self._summary.notice and not self._watchers.has_panel and sys.stderr is not None:
             print(self._summary.notice, file=sys.stderr)
 
     def _finish(self) -> Any:
@@ -279,7 +281,9 @@ class Run:
             # the message of our own errors is complete; a traceback of the engine would hide it
             raise crash.with_traceback(None) if isinstance(crash, PardspyError) else crash
         if end is not None and (error := self._collector.stopped_by()) is not None:
-            raise error from end.error
+            # the whole text of a long error is in the frame; a traceback would print it
+            is_long = end.error is not None and len(message_of(end.error)) > MOST_SHOWN
+            raise error from (None if is_long else end.error)
         return self._collector.result(self._frame)
 
     # -- for code built on a run, and for display ---------------------------------------------
@@ -310,6 +314,10 @@ class Run:
         m = self.metrics
         state = "done" if self.done else "running"
         return f"<Run {state}: {m.successes} ok, {m.failures} failed of {m.total} rows>"
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has no part in its parent's runs
+    os.register_at_fork(after_in_child=_open_runs.clear)
 
 
 @atexit.register

@@ -164,8 +164,7 @@ class Field:
         """The type as a prompt describes it."""
         if self.labels is not None:
             return "one of: " + ", ".join(str(label) for label in self.labels)
-        kind = self._bare_type
-        return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+        return _type_text(self._bare_type)
 
     @cached_property
     def spellings(self) -> dict[str, Any]:
@@ -189,6 +188,17 @@ class Field:
         import json
 
         return json.dumps(dumped, ensure_ascii=False)
+
+
+def _type_text(kind: Any) -> str:
+    """A type as text, its classes without the names of their modules: a class in a notebook is the
+    same as one that was imported."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " | ".join("None" if a is type(None) else _type_text(a) for a in args)
+    if isinstance(origin, type) and args:
+        return f"{origin.__name__}[{', '.join(map(_type_text, args))}]"
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class AnswerParser:
         from pydantic import ConfigDict, ValidationError, create_model
         from pydantic import Field as PydanticField
 
-        self._invalid = ValidationError
+        self._invalid, self._signature = ValidationError, signature
         self._fields = signature.outputs
         definitions: dict[str, Any] = {}
         for name, field in signature.outputs.items():
@@ -54,6 +54,10 @@ class AnswerParser:
         schema = self._model.model_json_schema(mode="validation")
         self.strict = _make_strict(schema)
         self.schema: dict[str, Any] = schema
+
+    def __reduce__(self) -> Any:
+        """The class of the answers is made here and has no name that a pickle could refer to."""
+        return AnswerParser, (self._signature,)
 
     def parse(self, text: str | None, finish_reason: str | None, usage: Any) -> Reading:
         """The outputs in an answer's text.

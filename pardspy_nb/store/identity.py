@@ -26,24 +26,8 @@ from .tagged import tagged
 
 _DEEPEST = 20
 _CHANGING_METHODS = frozenset(
-    [
-        "add",
-        "append",
-        "appendleft",
-        "clear",
-        "discard",
-        "extend",
-        "insert",
-        "pop",
-        "popleft",
-        "popitem",
-        "put",
-        "remove",
-        "set",
-        "setdefault",
-        "sort",
-        "update",
-    ]
+    {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popleft"}
+    | {"popitem", "put", "remove", "set", "setdefault", "sort", "update"}
 )
 # objects of these libraries do not decide an answer
 _TOOLS = frozenset(
@@ -139,7 +123,6 @@ class Identity:
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
         return [
             "function",
-            function.__module__,
             name,
             _code(function.__code__),
             self._each(defaults, f"a default of {name}"),
@@ -172,8 +155,10 @@ class Identity:
 
 
 def _class_name(value: Any) -> str:
+    """The name of a value's class. A class of the user's is known by its code, so that it may move
+    from a notebook to a module."""
     kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{kind.__module__}.{kind.__qualname__}" if _is_of_a_library(kind) else kind.__qualname__
 
 
 def _is_of_a_library(value: Any) -> bool:

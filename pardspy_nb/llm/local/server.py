@@ -65,12 +65,21 @@ class LocalModel:
 class _Server:
     def __init__(self, model: LocalModel) -> None:
         self._process, self._log, self.base_url, self.key = _launch(model)
+        self._owner = os.getpid()
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        if os.getpid() == self._owner:
+            return self._process.poll() is None
+        try:  # a forked process uses its parent's server
+            os.kill(self._process.pid, 0)
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
+        if os.getpid() != self._owner:
+            return
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._log):
@@ -80,6 +89,16 @@ class _Server:
 
 servers: dict[LocalModel, _Server] = {}
 _lock = threading.Lock()
+
+
+def _forget_lock() -> None:
+    """In a forked process: another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
 
 
 async def serve(model: LocalModel) -> tuple[str, str]:
@@ -110,7 +129,8 @@ def _usable_cores() -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # a service has none
+        print(text, file=sys.stderr, flush=True)
 
 
 def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, str]:

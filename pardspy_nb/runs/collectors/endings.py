@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...core.error_groups import message_of
+from ...core.error_groups import short_message_of
 from ...core.errors import BudgetExceeded, FailFast, ParallelError, RunStopped, TooManyFailures
 from ...display.progress import RunProgress
 
@@ -40,7 +40,7 @@ def explain(
     """A text: what happened, to how many rows, the first distinct errors, where the rows are."""
     limit = f" ({max_failures}; None goes on after any number)" if kind is TooManyFailures else ""
     shown = [cause, *errors] if cause is not None and cause not in errors else errors
-    distinct = list(dict.fromkeys(f"{type(e).__name__}: {message_of(e)}" for e in shown))
+    distinct = list(dict.fromkeys(f"{type(e).__name__}: {short_message_of(e)}" for e in shown))
     p = progress
     return (
         f"{kind.why}{limit}: {p.ok} rows done, {p.failed} failed, {p.cancelled} cancelled, "
