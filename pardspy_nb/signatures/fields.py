@@ -82,11 +82,6 @@ class Field:
 
         if not self.name.isidentifier():
             raise ValueError(f"field name {self.name!r} is not a Python identifier")
-        if self.name in RESERVED:
-            raise ValueError(
-                f"field name {self.name!r} is the name of a result column; choose another, "
-                f"e.g. {self.name + '_text'!r} (reserved: {', '.join(RESERVED)})"
-            )
         try:
             self.adapter  # noqa: B018 - built now so that a bad type is refused here
         except PydanticSchemaGenerationError:
@@ -188,6 +183,15 @@ class Field:
         import json
 
         return json.dumps(dumped, ensure_ascii=False)
+
+
+def refuse_reserved(name: str) -> None:
+    """Refuse a field with the name of one of the result's columns. ValueError."""
+    if name in RESERVED:
+        raise ValueError(
+            f"field name {name!r} is the name of a result column; choose another, "
+            f"e.g. {name + '_text'!r} (reserved: {', '.join(RESERVED)})"
+        )
 
 
 def _type_text(kind: Any) -> str:

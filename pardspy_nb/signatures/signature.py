@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from .fields import Field, FieldInfo
+from .fields import Field, FieldInfo, refuse_reserved
 
 _STRING_TYPES: dict[str, Any] = {
     "str": str,
@@ -45,6 +45,8 @@ class Signature:
         self._instructions = instructions or inspect.cleandoc(doc or "")
         self._inputs = {f.name: f for f in (declared_in if inputs is None else inputs)}
         self._outputs = {f.name: f for f in (declared_out if outputs is None else outputs)}
+        for name in (*self._inputs, *self._outputs):
+            refuse_reserved(name)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -53,6 +55,7 @@ class Signature:
         hints = typing.get_type_hints(cls)
         for name, info in list(vars(cls).items()):
             if isinstance(info, FieldInfo):
+                refuse_reserved(name)
                 place = inputs if info.kind == "input" else outputs
                 place[name] = Field(
                     name,

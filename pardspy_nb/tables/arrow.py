@@ -80,11 +80,23 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     import pyarrow as pa
 
     table = plain(table)
-    apart = {f.name for f in table.schema if _is_apart(f.type, table.column(f.name).null_count)}
+    meta = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
+    levels = [level for level in meta.get("index_columns", []) if isinstance(level, str)]
+    apart = {
+        f.name
+        for f in table.schema
+        if f.name not in levels and _is_apart(f.type, table.column(f.name).null_count)
+    }
     bare = table
     for name in apart:  # a column of placeholders keeps the order
         at = bare.schema.get_field_index(name)
-        bare = bare.set_column(at, name, pa.nulls(table.num_rows, pa.bool_()))
+        bare = bare.set_column(at, name, pa.nulls(table.num_rows))
+    if meta:
+        for column in meta["columns"]:
+            if column["field_name"] in apart:
+                column |= {"pandas_type": "empty", "numpy_type": "object", "metadata": None}
+        metadata = {**(table.schema.metadata or {}), b"pandas": json.dumps(meta).encode()}
+        bare = bare.replace_schema_metadata(metadata)
     df: pd.DataFrame = bare.to_pandas(integer_object_nulls=True)
     names = dict(zip(map(str, df.columns), df.columns, strict=True))  # 0, where a file has "0"
     for name in apart & names.keys():
@@ -207,6 +219,8 @@ def _are_alike(values: list[Any]) -> bool:
     while stack:
         path, value = stack.pop()
         if isinstance(value, dict):
+            if not all(isinstance(key, str) and "\0" not in key for key in value):
+                return False  # names of fields are texts that end at a NUL
             if keys.setdefault(path, value.keys()) != value.keys():
                 return False
             stack += [(f"{path}/{key}", inner) for key, inner in value.items()]
@@ -225,6 +239,25 @@ def _index_with_types(index: pd.Index) -> pd.Index:
         for level in levels
     ]
     return pd.MultiIndex.from_arrays(typed) if index.nlevels > 1 else typed[0]
+
+
+def with_whole_numbers(table: pa.Table) -> pa.Table:
+    """A table that was not made by pandas, with metadata by which pandas reads whole numbers and
+    truth values with missing ones as such, and not as floats."""
+    import pyarrow as pa
+
+    if b"pandas" in (table.schema.metadata or {}):
+        return table
+    columns = []
+    for field in table.schema:
+        if pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
+            kind = str(field.type)
+            dtype = "boolean" if kind == "bool" else kind.replace("i", "I").replace("u", "U")
+            about = {"pandas_type": kind, "numpy_type": dtype, "metadata": None}
+            columns.append({"name": field.name, "field_name": field.name, **about})
+    meta = {"index_columns": [], "column_indexes": [], "columns": columns}
+    metadata = {**(table.schema.metadata or {}), b"pandas": json.dumps(meta).encode()}
+    return table.replace_schema_metadata(metadata)
 
 
 def only_counts(index: pd.Index) -> bool:

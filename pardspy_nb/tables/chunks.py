@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.events import Row
 from ..signatures.fields import Field, Inputs
 from . import frame
-from .arrow import plain, to_arrow, to_frame, with_range_index
+from .arrow import plain, to_arrow, to_frame, with_range_index, with_whole_numbers
 from .inputs import expand, feeding, is_table, rows_of_chunk
 from .names import ColumnNames
 from .parquet import beside
@@ -197,7 +197,7 @@ def _parts_of_arrow(tables: Iterator[pa.Table], rows: int) -> Iterator[Part]:
     position = 0
     for table in _even(tables):
         part = with_range_index(plain(table), position, rows)
-        yield Part(to_frame(part), part)
+        yield Part(to_frame(part), with_whole_numbers(part))
         position += part.num_rows
 
 

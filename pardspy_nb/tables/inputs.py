@@ -19,6 +19,11 @@ from .readers import own_table
 from .row_batch import RowBatch, Shape
 from .values import blank_rows, is_missing
 
+ONLY_BLANK = (
+    "every row has a required input that is missing or blank, so there is nothing to ask; "
+    "blank='ask' asks them all the same"
+)
+
 
 def expand(data: Any, inputs: Inputs, shape: Shape) -> RowBatch:
     """Rows from any supported shape (see `run_parallel`).
@@ -310,10 +315,7 @@ def _blank_in(
 
 def _refuse_only_blank(blank: set[int], length: int) -> None:
     if length and len(blank) == length:
-        raise ValueError(
-            "every row has a required input that is missing or blank, so there is nothing to ask; "
-            "blank='ask' asks them all the same"
-        )
+        raise ValueError(ONLY_BLANK)
 
 
 def _samples(

@@ -26,6 +26,11 @@ class ColumnNames:
         self._taken = {name for name in taken if name is not None}
         self.renamed: dict[str, str] = {}
 
+    @property
+    def renamed_outputs(self) -> dict[str, str]:
+        """Those of `renamed` that are outputs."""
+        return {name: new for name, new in self.renamed.items() if name not in RESERVED}
+
     def take(self, names: Iterable[Hashable]) -> None:
         """Further names of the user's."""
         self._taken.update(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from ...engine.controls import RunControls
 from ...modules.provenance import provenance
 from ...tables import frame
 from ...tables.ground_truth import truths_of
+from ...tables.inputs import ONLY_BLANK
 from ...tables.merge import spans
 from ...tables.results import Results
 from ..plan import RunPlan
@@ -221,10 +223,23 @@ class Collector:
             where="" if self._destination.error is not None else self._destination.location,
         )
 
+    def warn_of_renamed(self) -> None:
+        """Warn of outputs that have another column, because the user's table has theirs."""
+        if outputs := self._plan.batch.column_names.renamed_outputs:
+            warnings.warn(
+                f"the table has columns {list(outputs)} already, which stay as they are; the "
+                f"run's own are in {list(outputs.values())}",
+                UserWarning,
+                stacklevel=2,
+            )
+
     def stopped_by(self) -> ParallelError | None:
         """The error that ended the run early; None if the run did not end with an error."""
         if (error := self._destination.error) is not None:
             return self.explained(error_class("target"), error)
+        p = self.progress
+        if p.skipped and p.skipped == p.done and self._plan.batch.positions is None:
+            return ParallelError(f"{ONLY_BLANK}; nothing was asked", df=self.frame())
         if self.end is None or (kind := error_class(self.end.reason)) is None:
             return None
         if self.end.reason == "budget" and self._plan.options.on_budget == "return":
