@@ -241,23 +241,22 @@ def _index_with_types(index: pd.Index) -> pd.Index:
     return pd.MultiIndex.from_arrays(typed) if index.nlevels > 1 else typed[0]
 
 
-def with_whole_numbers(table: pa.Table) -> pa.Table:
-    """A table that was not made by pandas, with metadata by which pandas reads whole numbers and
-    truth values with missing ones as such, and not as floats."""
+def with_whole_numbers(schema: pa.Schema) -> pa.Schema:
+    """The schema, with metadata by which pandas reads whole numbers and truth values with missing
+    ones as such, and not as floats. What the metadata say of a column stays."""
     import pyarrow as pa
 
-    if b"pandas" in (table.schema.metadata or {}):
-        return table
-    columns = []
-    for field in table.schema:
-        if pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
+    empty = b'{"index_columns": [], "column_indexes": [], "columns": []}'
+    meta = json.loads((schema.metadata or {}).get(b"pandas", empty))
+    known = {column["field_name"] for column in meta["columns"]}
+    for field in schema:
+        is_exact = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
+        if is_exact and field.name not in known:
             kind = str(field.type)
             dtype = "boolean" if kind == "bool" else kind.replace("i", "I").replace("u", "U")
             about = {"pandas_type": kind, "numpy_type": dtype, "metadata": None}
-            columns.append({"name": field.name, "field_name": field.name, **about})
-    meta = {"index_columns": [], "column_indexes": [], "columns": columns}
-    metadata = {**(table.schema.metadata or {}), b"pandas": json.dumps(meta).encode()}
-    return table.replace_schema_metadata(metadata)
+            meta["columns"].append({"name": field.name, "field_name": field.name, **about})
+    return schema.with_metadata({**(schema.metadata or {}), b"pandas": json.dumps(meta).encode()})
 
 
 def only_counts(index: pd.Index) -> bool:

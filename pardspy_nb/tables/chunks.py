@@ -197,7 +197,8 @@ def _parts_of_arrow(tables: Iterator[pa.Table], rows: int) -> Iterator[Part]:
     position = 0
     for table in _even(tables):
         part = with_range_index(plain(table), position, rows)
-        yield Part(to_frame(part), with_whole_numbers(part))
+        carried = part.replace_schema_metadata(with_whole_numbers(part.schema).metadata)
+        yield Part(to_frame(part), carried)
         position += part.num_rows
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arrow import with_whole_numbers
 from .json_text import to_text
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def one_schema(schemas: Sequence[pa.Schema], fits: Callable[[str, pa.DataType], 
     found = [{s.field(n).type for s in schemas if n in s.names} for n in names]
     fields = [pa.field(n, _one_type(n, of, fits)) for n, of in zip(names, found, strict=True)]
     kept = {n for n, types in zip(names, found, strict=True) if len(types) == 1}
-    return pa.schema(fields, _pandas(*reversed(schemas), names=kept))
+    return with_whole_numbers(pa.schema(fields, _pandas(*reversed(schemas), names=kept)))
 
 
 def _one_type(

@@ -123,6 +123,9 @@ class SamplesUntilDecided:
                 row.counts[value] += 1
         if row.settled < row.asked:
             return
+        if event.status == "skipped":  # further samples would be skipped, too
+            del self._open[event.row.position]
+            return
         left = self._most - row.asked
         if is_decided(row.counts, left):
             del self._open[event.row.position]

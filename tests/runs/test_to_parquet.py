@@ -426,3 +426,87 @@ def test_two_runs_to_one_target_leave_one_whole_file(tmp_path: Path) -> None:
     assert successes == [300] * 3
     assert list(pd.read_parquet(target)["output"]) == list(range(300))
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("value_of", "expected"),
+    [
+        (lambda i: None if i > 2000 else i, lambda i: None if i > 2000 else i),
+        (lambda i: None if i < 2000 else 2**60 + i, lambda i: None if i < 2000 else 2**60 + i),
+        (lambda i: i if i < 2000 else i + 0.5, lambda i: i if i < 2000 else i + 0.5),
+        (lambda i: 2**60 + 1 if i < 2000 else 0.5, lambda i: str(2**60 + 1 if i < 2000 else 0.5)),
+        (lambda i: i if i < 2000 else "x", lambda i: str(i) if i < 2000 else "x"),
+        (lambda i: [i] if i < 2000 else [0.5], lambda i: [i] if i < 2000 else [0.5]),
+        (
+            lambda i: {"a": i} if i < 2000 else {"b": i},
+            lambda i: f'{{"{"a" if i < 2000 else "b"}":{i}}}',
+        ),
+        (lambda i: 2**64 + i, lambda i: str(2**64 + i)),
+        (lambda i: True if i < 2000 else 1, lambda i: "true" if i < 2000 else "1"),
+    ],
+)
+def test_whatever_was_paid_for_is_written_whatever_the_types_do(
+    value_of: Any, expected: Any, tmp_path: Path
+) -> None:
+    async def module(i: int) -> dict[str, Any]:
+        return {"v": value_of(i)}
+
+    df = as_file(module, pd.DataFrame({"i": range(2010)}), tmp_path)
+    shown = [v.tolist() if hasattr(v, "tolist") else None if pd.isna(v) else v for v in df["v"]]
+    assert shown == [expected(i) for i in range(2010)]
+
+
+def test_a_worse_attempt_does_not_replace_a_better_partial_file(tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    partial = target.with_suffix(".partial.parquet")
+    stop_at = 15
+
+    def module(i: int) -> int:
+        if i == stop_at:
+            raise ValueError("stop")
+        return i
+
+    source = pd.DataFrame({"i": range(30)})
+
+    def attempt() -> int:
+        with pytest.raises(pn.TooManyFailures):
+            pn.run_to_parquet(module, source, target, max_workers=1, **QUIET)
+        return int((pd.read_parquet(partial)["status"] == "ok").sum())
+
+    assert attempt() == 15
+    stop_at = 3
+    assert attempt() == 15, "the better one stays"
+    worse = pd.read_parquet(partial.with_suffix(".2.parquet"))
+    assert (worse["status"] == "ok").sum() == 3, "and what was paid for is written"
+    stop_at = 20
+    assert attempt() == 20
+
+
+def test_nested_columns_of_polars_pass_through(tmp_path: Path) -> None:
+    import polars as pl
+
+    rows = {
+        "text": ["a", "b"],
+        "tags": [["x", "y"], None],
+        "records": [[{"n": "z", "deep": [["q"]]}], []],
+        "bytes": [b"\xff", None],
+        "big": [1234567890123456789, None],
+    }
+
+    async def count(text: str, tags: Any = None, records: Any = None) -> dict[str, Any]:
+        return {"seen": [tags, records]} if text == "a" else {"seen": None}
+
+    table = pl.DataFrame(rows)
+    made = [as_file(count, table, tmp_path)]
+    pn.run_parallel(count, table, **QUIET)
+    table.write_parquet(tmp_path / "in.parquet")
+    made += [as_file(count, tmp_path / "in.parquet", tmp_path)]
+    for df in made:
+        assert list(df["tags"][0]) == ["x", "y"]
+        assert df["records"][0][0]["n"] == "z"
+        assert df["big"].tolist()[0] == 1234567890123456789
+        assert df["bytes"][0] == b"\xff"
+    framed = pn.run_parallel(count, table, **QUIET)
+    assert framed["records"][0] == rows["records"][0]
+    assert framed["seen"][0] == [["x", "y"], rows["records"][0]]
+    assert framed["big"].tolist()[0] == 1234567890123456789
