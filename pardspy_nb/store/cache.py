@@ -267,6 +267,8 @@ class AnswerCache:
 
     def close(self) -> None:
         """Close the store."""
+        for codec in {id(codec): codec for codec in self._codecs}.values():
+            codec.close()
         if self.store is not None:
             self.store.close()
 

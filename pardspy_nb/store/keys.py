@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from ..modules.module import Module
 from ..modules.predict import Predict
 from .identity import Identity
 from .tagged import tagged
+
+_MOST_STATES = 64  # of modules; each keeps its module in memory
 
 
 class AnswerCodec(Protocol):
@@ -29,6 +32,9 @@ class AnswerCodec(Protocol):
 
     def write(self, answer: Answer) -> str | None:
         """The answer as text; None if the answer has no text form."""
+
+    def close(self) -> None:
+        """The run is over."""
 
     def read(self, text: str, finish_reason: str | None) -> tuple[dict[str, Any], str | None]:
         """The outputs, and how the text was repaired to read them (None: not at all).
@@ -65,22 +71,64 @@ class _Prompt:
     def write(self, answer: Answer) -> str | None:
         return answer.text
 
+    def close(self) -> None: ...
+
+
+class _States:
+    """Remembers how modules changed themselves while a run of ours lasted. Such a change does not
+    make a module another one: a counter that went up, an answer that it keeps."""
+
+    def __init__(self) -> None:
+        # by the id of the module's object: the object, its state after a run, its state before
+        self._runs: OrderedDict[int, tuple[Any, str, str]] = OrderedDict()
+
+    def before(self, module: Any, state: str) -> str:
+        """The state that a module is known by."""
+        root = _root(module)
+        known = self._runs.get(id(root))
+        return known[2] if known and known[0] is root and known[1] == state else state
+
+    def after(self, module: Any, state: str, known_as: str) -> None:
+        """A run is over; the module was known by the state `known_as`."""
+        root = _root(module)
+        self._runs[id(root)] = (root, state, known_as)
+        while len(self._runs) > _MOST_STATES:
+            self._runs.popitem(last=False)
+
+
+def _root(module: Any) -> Any:
+    """The object that a module's state belongs to: a bound method is made anew at each access."""
+    return getattr(module, "__self__", module)
+
+
+states = _States()
+
 
 class _Vouched:
     """The codec of any module that the user vouches for. The outputs are stored as JSON."""
 
     def __init__(self, module: Module, one: Any, cache_key: str) -> None:
         self._outputs = module.outputs
-        identity = Identity()
-        seen = identity.of(one, module.name)
         # what cannot be seen of several modules is at least told apart by their places
         which = next(i for i, other in enumerate(module.each) if other is one)
-        fixed = [cache_key, module.name, seen, which if identity.unseen else 0]
+        self._module, self._one = module, one
+        state, unseen = self._state()
+        self._known_as = states.before(one, state)
+        fixed = [cache_key, module.name, self._known_as, which if unseen else 0]
         base = json.dumps(["vouched", *fixed, list(module.outputs)], sort_keys=True, default=repr)
         self.base = hashlib.sha256(base.encode())
-        if identity.unseen:
-            warn_unseen(module.name, identity.unseen)
+        if unseen:
+            warn_unseen(module.name, unseen)
         self._warned = False
+
+    def _state(self) -> tuple[str, list[str]]:
+        """A hash of what can be seen of the module now, and names of what cannot."""
+        identity = Identity()
+        seen = json.dumps(identity.of(self._one, self._module.name), sort_keys=True, default=repr)
+        return hashlib.sha256(seen.encode("utf-8", "surrogatepass")).hexdigest(), identity.unseen
+
+    def close(self) -> None:
+        states.after(self._one, self._state()[0], self._known_as)
 
     def words(self, inputs: Mapping[str, Any]) -> str:
         return json.dumps(tagged(dict(inputs)), sort_keys=True)

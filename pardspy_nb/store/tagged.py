@@ -29,10 +29,13 @@ def tagged(value: Any) -> Any:
         return {f"\0{kind}": [tagged(v) for v in value]}
     if isinstance(value, Enum):
         return {f"\0{kind}": value.name}
-    if isinstance(value, datetime) and value.tzinfo is not None:  # equal instants in two zones
-        return {f"\0{kind}": [str(value), str(value.tzinfo)]}
+    if isinstance(value, datetime) and (value.tzinfo is not None or value.fold):
+        # equal instants in two zones, and the two of one time when clocks are put back
+        return {f"\0{kind}": [str(value), str(value.tzinfo), value.fold]}
     if isinstance(value, date | datetime | Decimal | PurePath | UUID | bytes):
         return {f"\0{kind}": value.hex() if isinstance(value, bytes) else str(value)}
+    if hasattr(value, "iloc") and hasattr(value, "tolist"):  # a Series
+        return {f"\0{kind}": [tagged(value.index.tolist()), tagged(value.tolist())]}
     for method in ("model_dump", "tolist", "item"):  # pydantic, numpy
         if hasattr(value, method):
             return {f"\0{kind}": tagged(getattr(value, method)())}

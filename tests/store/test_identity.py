@@ -117,6 +117,116 @@ def test_modules_that_differ_in_what_can_be_seen_have_different_keys(
     assert not recwarn.list
 
 
+def prefixed(prefix: str) -> Callable[..., Any]:
+    def module(text: str) -> dict[str, str]:
+        found = {}
+        found["m"] = prefix + text
+        return found
+
+    return module
+
+
+def nested(prefix: str) -> Callable[..., Any]:
+    space: dict[str, Any] = {"prefix": prefix}
+    exec("def module(text): return [(lambda: prefix + t)() for t in [text]]", space)
+    made: Callable[..., Any] = space["module"]
+    return made
+
+
+def cached(prefix: str) -> Callable[..., Any]:
+    return functools.lru_cache(prefixed(prefix))
+
+
+def config(prefix: str) -> Callable[..., Any]:
+    class Config:
+        PREFIX = prefix
+
+    return lambda text: Config.PREFIX + text
+
+
+def config_module(prefix: str) -> Callable[..., Any]:
+    made = types.ModuleType("config")
+    made.PREFIX = prefix  # type: ignore[attr-defined]
+    return lambda text: made.PREFIX + text
+
+
+def slotted(prefix: str) -> Any:
+    class Slotted:
+        __slots__ = ("prefix",)
+
+        def __call__(self, text: str) -> str:
+            return self.prefix + text
+
+    made = Slotted()
+    made.prefix = prefix
+    return made
+
+
+def with_attribute(prefix: str) -> Callable[..., Any]:
+    def module(text: str) -> str:
+        return module.prefix + text  # type: ignore[attr-defined]
+
+    module.prefix = prefix  # type: ignore[attr-defined]
+    return module
+
+
+def with_table(prefix: str) -> Callable[..., Any]:
+    table = pd.DataFrame({"a": [prefix]})
+    return lambda text: table["a"][0]
+
+
+def with_mapping(prefix: str) -> Callable[..., Any]:
+    known = {1 if prefix == "de" else "1": object}
+    return lambda text: known.get(1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        prefixed,
+        nested,
+        cached,
+        config,
+        config_module,
+        slotted,
+        with_attribute,
+        with_table,
+        with_mapping,
+        lambda prefix: types.SimpleNamespace(run=prefixed(prefix)).run,
+    ],
+)
+def test_wherever_a_value_is_kept(make: Any, recwarn: pytest.WarningsRecorder) -> None:
+    assert key(make("de")) == key(make("de"))
+    assert key(make("de")) != key(make("fr"))
+    assert not recwarn.list
+
+
+def test_a_change_by_the_user_counts_and_one_by_the_module_itself_does_not() -> None:
+    class Translator:
+        def __init__(self) -> None:
+            self.language, self.last = "de", ""
+            self.memory: dict[str, str] = {}
+
+        def speak(self, language: str) -> None:
+            self.language = language
+
+        def __call__(self, text: str) -> str:
+            asked.append(text)
+            self.last = text
+            return self.memory.setdefault(text, f"{self.language}:{text}:{len(self.last)}")
+
+    asked: list[str] = []
+    translate = Translator()
+    for _ in range(3):
+        df = pn.run_parallel(translate, ["a", "b"], cache_key="v1", max_workers=1, **QUIET)
+        assert list(df["output"]) == ["de:a:1", "de:b:1"]
+    assert asked == ["a", "b"], "its memory and its last text are its own affair"
+    translate.speak("fr")
+    translate.memory.clear()
+    df = pn.run_parallel(translate, ["a"], cache_key="v1", **QUIET)
+    assert list(df["output"]) == ["fr:a:1"]
+
+
 def test_a_global_that_a_function_uses_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def module(text: str) -> str:
         return text + suffix
@@ -149,14 +259,20 @@ def test_what_a_function_changes_itself_does_not_make_it_another() -> None:
         assert len(calls) == 2 + asked
 
 
+def requests_like() -> Any:
+    import socket
+
+    return socket.socket()
+
+
 def test_what_cannot_be_seen_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "_warned", set())
-    table = pd.DataFrame({"a": ["x"]})
+    session = requests_like()
 
     def look_up(text: str) -> Any:
-        return table["a"][0]
+        return session.sendall(b"")
 
-    with pytest.warns(UserWarning, match=r"'look_up' cannot all be seen: .*table \(a pandas"):
+    with pytest.warns(UserWarning, match=r"'look_up' cannot all be seen: .*session \(a socket"):
         first = key(look_up)
     assert key(look_up) == first
 
@@ -196,20 +312,14 @@ def test_times_that_differ_only_in_their_zone_are_different_inputs() -> None:
 
 
 def test_compare_tells_its_modules_apart() -> None:
-    class Opaque:
-        __slots__ = ("label",)
+    def with_session(session: Any) -> Callable[..., dict[str, str]]:
+        return lambda text: {"label": str(session.fileno())}
 
-        def __init__(self, label: str) -> None:
-            self.label = label
-
-        def __call__(self, text: str) -> dict[str, str]:
-            return {"label": self.label}
-
+    modules = {name: with_session(requests_like()) for name in "ab"}
     with pytest.warns(UserWarning, match="cannot all be seen"):
-        made = pn.compare(
-            {"a": Opaque("x"), "b": Opaque("y")}, {"text": ["1"]}, pred="label", cache_key="v1"
-        )
-    assert [df["label"][0] for df in made.frames.values()] == ["x", "y"]
+        made = pn.compare(modules, {"text": ["1"]}, pred="label", cache_key="v1")
+    labels = [df["label"][0] for df in made.frames.values()]
+    assert labels == [module("")["label"] for module in modules.values()]
 
 
 def test_rows_known_as_hopeless_are_not_asked_again(
