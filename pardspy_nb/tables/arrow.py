@@ -6,15 +6,12 @@ as `to_pylist` gives them. Layouts that rows cannot be taken from (views) are re
 
 from __future__ import annotations
 
-import datetime as dt
-import enum
 import json
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..core.error_groups import writable
-from .json_text import to_text
+from .column_types import has_arrow_type, with_arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,6 +77,8 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     import pyarrow as pa
 
     table = plain(table)
+    if b"pandas" in (table.schema.metadata or {}):
+        table = table.replace_schema_metadata(with_whole_numbers(table.schema).metadata)
     meta = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
     levels = [level for level in meta.get("index_columns", []) if isinstance(level, str)]
     apart = {
@@ -117,11 +116,9 @@ def _exact(column: pa.ChunkedArray) -> Any:
     import pyarrow as pa
 
     values = column.to_pylist()
-    if pa.types.is_boolean(column.type):
-        return pd.array(values, dtype="boolean")
-    if pa.types.is_integer(column.type):
-        name = str(column.type).replace("i", "I").replace("u", "U")  # int64 -> Int64, pandas' type
-        return pd.array(values, dtype=name)
+    if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+        dtype: Any = _nullable(str(column.type))
+        return pd.array(values, dtype=dtype)
     if pa.types.is_map(column.type):
         maps = [None if value is None else dict(value) for value in values]
         is_same = all(map(lambda a, b: a is None or len(a) == len(b), maps, values))
@@ -132,131 +129,76 @@ def _exact(column: pa.ChunkedArray) -> Any:
 def to_arrow(df: pd.DataFrame, *, index: bool = False) -> pa.Table:
     """A frame as a table; with `index=True` its index is a column, too, unless it only counts.
 
-    Values of object columns keep their type if Arrow has one for all of them. Otherwise, and for
-    dicts that differ in their keys, the column is text: JSON (see `json_text`).
+    Values keep their type if Arrow has one for all of a column, else the column is text (see
+    `column_types`).
+
+    Raises:
+        ValueError: two columns have the same name as text, or the index has labels that no file
+            can hold.
     """
     import pyarrow as pa
 
+    check_names(df)
     df = df.copy(deep=False)
     df.attrs = {}
-    for place, dtype in enumerate(df.dtypes):
-        if isinstance(dtype, pd.SparseDtype):
-            df.isetitem(place, df.iloc[:, place].astype(dtype.subtype).array)
-    for place, dtype in enumerate(df.dtypes):
-        if pd.api.types.is_object_dtype(dtype) or not _has_type(df.iloc[:, place]):
-            df.isetitem(place, _with_a_type(df.iloc[:, place]))
+    for place in range(df.shape[1]):
+        df.isetitem(place, with_arrow_type(df.iloc[:, place]))
     keeps = index and not only_counts(df.index)
-    if keeps:
-        df.index = _index_with_types(df.index)
-    return pa.Table.from_pandas(df, preserve_index=keeps)
+    levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)] if keeps else []
+    if odd := [level.name for level in levels if not has_arrow_type(level)]:
+        raise ValueError(
+            f"the index {odd[0] or ''} has labels of several types, which no file can hold: make "
+            "text of them, df.set_axis(df.index.map(str)), or a column, df.reset_index()"
+        )
+    table = pa.Table.from_pandas(df, preserve_index=keeps)
+    return table.replace_schema_metadata(with_whole_numbers(table.schema).metadata)
 
 
-def _has_type(column: Any) -> bool:
-    import pyarrow as pa
-
-    if isinstance(column.dtype, pd.StringDtype) or column.dtype.kind in "iufbM":
-        return True  # the usual ones; trying would convert them twice
-    try:
-        pa.array(column, from_pandas=True)
-    except (pa.ArrowException, NotImplementedError, OverflowError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _with_a_type(column: pd.Series) -> Any:
-    import pyarrow as pa
-
-    values = [_simple(value) for value in column.astype(object)]
-    try:
-        kind = pa.array(values, from_pandas=True).type
-        fits = not _is_empty_struct(kind) and _are_alike(values)
-    except (pa.ArrowException, NotImplementedError, OverflowError, TypeError, ValueError):
-        fits = False
-    if fits:
-        return pd.Series(values, dtype=object, index=column.index)
-    texts = [None if _is_missing(v) else writable(to_text(v) or "") for v in values]
-    return pd.Series(texts, dtype="str", index=column.index)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
-
-
-def _simple(value: Any) -> Any:
-    """A value as lists, dicts and scalars that Arrow knows."""
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    if isinstance(value, enum.Enum):
-        return _simple(value.value)
-    if type(value).__module__ == "numpy":
-        is_plain = getattr(value, "ndim", 0) == 1 and value.dtype != object
-        return value if is_plain else _simple(value.tolist())
-    if hasattr(value, "model_dump"):  # of pydantic
-        return _simple(value.model_dump())
-    if isinstance(value, dict):
-        return {key: _simple(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_simple(inner) for inner in value]
-    return value
-
-
-def _is_empty_struct(kind: pa.DataType) -> bool:
-    """Whether a struct without fields is in a type: no file can hold one."""
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
-        fields = [kind.field(i).type for i in range(kind.num_fields)]
-        return not fields or any(map(_is_empty_struct, fields))
-    return pa.types.is_list(kind) and _is_empty_struct(kind.value_type)
-
-
-def _are_alike(values: list[Any]) -> bool:
-    """Whether Arrow keeps values as they are. It would give all dicts the keys of all, and all
-    times the zone of the first."""
-    keys: dict[str, Any] = {}
-    zones = set()
-    stack = [("", value) for value in values]
-    while stack:
-        path, value = stack.pop()
-        if isinstance(value, dict):
-            if not all(isinstance(key, str) and "\0" not in key for key in value):
-                return False  # names of fields are texts that end at a NUL
-            if keys.setdefault(path, value.keys()) != value.keys():
-                return False
-            stack += [(f"{path}/{key}", inner) for key, inner in value.items()]
-        elif isinstance(value, list):
-            stack += [(f"{path}[]", v) for v in value if not isinstance(v, str | int | float)]
-        elif isinstance(value, dt.datetime):
-            zones.add(str(value.tzinfo))
-    return len(zones) <= 1
-
-
-def _index_with_types(index: pd.Index) -> pd.Index:
-    """The index; as text where its labels have no type in common."""
-    levels = [index.get_level_values(i) for i in range(index.nlevels)]
-    typed = [
-        level if _has_type(level) else pd.Index([to_text(v) for v in level], name=level.name)
-        for level in levels
-    ]
-    return pd.MultiIndex.from_arrays(typed) if index.nlevels > 1 else typed[0]
+def check_names(df: pd.DataFrame) -> None:
+    """Refuse a frame in which two columns have the same name as text. ValueError."""
+    names = [str(name) for name in df.columns]
+    if twice := [name for name in df.columns if names.count(str(name)) > 1]:
+        raise ValueError(
+            f"the columns {twice} have the same name as text, and files name columns by text: "
+            "rename one of them"
+        )
 
 
 def with_whole_numbers(schema: pa.Schema) -> pa.Schema:
     """The schema, with metadata by which pandas reads whole numbers and truth values with missing
-    ones as such, and not as floats. What the metadata say of a column stays."""
+    ones as such, and not as floats, and without names of types that it cannot read."""
     import pyarrow as pa
 
     empty = b'{"index_columns": [], "column_indexes": [], "columns": []}'
     meta = json.loads((schema.metadata or {}).get(b"pandas", empty))
-    known = {column["field_name"] for column in meta["columns"]}
+    known = {column["field_name"]: column for column in meta["columns"]}
     for field in schema:
+        about = known.get(field.name)
+        if about is None:
+            about = {"name": field.name, "field_name": field.name, "metadata": None}
+            about |= {"pandas_type": "object", "numpy_type": "object"}
         is_exact = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
-        if is_exact and field.name not in known:
+        if is_exact and about["numpy_type"] == "object":
             kind = str(field.type)
-            dtype = "boolean" if kind == "bool" else kind.replace("i", "I").replace("u", "U")
-            about = {"pandas_type": kind, "numpy_type": dtype, "metadata": None}
-            meta["columns"].append({"name": field.name, "field_name": field.name, **about})
+            about |= {"pandas_type": kind, "numpy_type": _nullable(kind)}
+            if field.name not in known:
+                meta["columns"].append(about)
+        elif not _is_known(about["numpy_type"]):
+            about["numpy_type"] = "object"
     return schema.with_metadata({**(schema.metadata or {}), b"pandas": json.dumps(meta).encode()})
+
+
+def _nullable(kind: str) -> str:
+    """pandas' type with missing values for Arrow's `int64`, `uint8`, `bool`, …"""
+    return "boolean" if kind == "bool" else kind.replace("i", "I").replace("u", "U")
+
+
+def _is_known(dtype: str) -> bool:
+    try:
+        pd.api.types.pandas_dtype(dtype)
+    except (TypeError, ValueError, NotImplementedError):
+        return False
+    return True
 
 
 def only_counts(index: pd.Index) -> bool:

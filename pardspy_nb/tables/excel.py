@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from .arrow import only_counts
+from .column_types import python_values, simple
+from .export import indexed
 from .json_text import to_text
 
 _MOST_ROWS = 1_048_575  # below the header (Excel specifications and limits)
@@ -32,10 +33,7 @@ def to_excel(df: pd.DataFrame, path: Path) -> Path:
             f"a sheet holds {_MOST_ROWS:,} rows, and there are {len(df):,}: use to_parquet, or "
             "write parts of the frame"
         )
-    shown = df.copy(deep=False)
-    if not only_counts(shown.index):
-        names = ["index" if n is None else n for n in shown.index.names]
-        shown = shown.reset_index(names=_free(names, shown.columns))
+    shown = indexed(df)
     for place in range(shown.shape[1]):
         shown.isetitem(place, _cells(shown.iloc[:, place]).array)
     shown.columns = pd.Index([_name(name) for name in shown.columns])
@@ -51,16 +49,14 @@ def to_excel(df: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def _free(names: list[Any], taken: Any) -> list[Any]:
-    return [f"{name}_" if name in taken else name for name in names]
-
-
 def _name(name: Any) -> str:
     return name if isinstance(name, str) else json.dumps(name, default=str)
 
 
 def _cells(column: pd.Series) -> pd.Series:
     """A column in values that a cell can hold unchanged."""
+    if isinstance(column.dtype, pd.ArrowDtype):
+        column = pd.Series(python_values(column), dtype=object, index=column.index)
     kind = column.dtype
     if isinstance(kind, pd.DatetimeTZDtype):
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
@@ -73,7 +69,7 @@ def _cells(column: pd.Series) -> pd.Series:
         return column
     values = [_cell(value) for value in column.astype(object)]
     for label, value in zip(column.index, values, strict=True):
-        if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
+        if isinstance(value, str) and _length(value) > _MOST_CHARACTERS:
             raise ValueError(
                 f"a cell holds {_MOST_CHARACTERS:,} characters, and column {column.name!r} of row "
                 f"{label!r} has {len(value):,}: use to_parquet or to_csv, or shorten the column"
@@ -81,14 +77,21 @@ def _cells(column: pd.Series) -> pd.Series:
     return pd.Series(values, dtype=object, index=column.index)
 
 
+def _length(text: str) -> int:
+    """The length as Excel counts it: in UTF-16 units."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "replace")) // 2
+
+
 def _cell(value: Any) -> Any:
+    value = simple(value)
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, bool | float | str):
         return value
     if isinstance(value, int):
         return value if abs(value) < _EXACT else str(value)
-    is_time = isinstance(value, dt.datetime) and value.tzinfo is not None
-    if isinstance(value, dt.date) and not is_time and value.year >= _FIRST_YEAR:
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        value = value.astimezone(dt.UTC).replace(tzinfo=None)
+    if isinstance(value, dt.date) and value.year >= _FIRST_YEAR:
         return value
     return to_text(value)

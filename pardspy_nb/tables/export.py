@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .arrow import only_counts, to_arrow
+from .arrow import check_names, only_counts, to_arrow
+from .column_types import is_plain, python_values, simple
 from .json_text import to_json, to_text
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def as_arrow(df: pd.DataFrame) -> pa.Table:
     `df.attrs` is in the schema's metadata, where pandas looks for it. An index other than
     0, 1, 2, … becomes a column. Values that no column type can hold become JSON.
     """
-    return _with_attrs(to_arrow(_indexed(df)), df)
+    return _with_attrs(to_arrow(indexed(df)), df)
 
 
 def as_polars(df: pd.DataFrame) -> Any:
@@ -76,12 +77,11 @@ def to_parquet(df: pd.DataFrame, path: Path) -> Path:
 def to_csv(df: pd.DataFrame, path: Path) -> Path:
     """Write a result as CSV and the run's metadata in `NAME.provenance.json` beside it; return the
     path of the CSV. Values other than text, numbers and dates are written as JSON."""
-    shown = _indexed(df)
-    objects = [
-        place for place, dtype in enumerate(shown.dtypes) if pd.api.types.is_object_dtype(dtype)
-    ]
-    for place in objects:
-        shown.isetitem(place, _as_text(shown.iloc[:, place]))
+    shown = indexed(df)
+    for place in range(shown.shape[1]):
+        if not is_plain(column := shown.iloc[:, place]):
+            texts = [to_text(simple(value)) for value in python_values(column)]
+            shown.isetitem(place, pd.array(texts, dtype="str"))
     shown.to_csv(path, index=False)
     _put_beside(df, path)
     return path
@@ -89,11 +89,12 @@ def to_csv(df: pd.DataFrame, path: Path) -> Path:
 
 def to_jsonl(df: pd.DataFrame, path: Path) -> Path:
     """As `to_csv`, with one JSON object per row."""
-    shown = _indexed(df).astype(object)
-    shown = shown.where(shown.notna(), None)
+    shown = indexed(df)
+    columns = [_for_json(shown.iloc[:, place]) for place in range(shown.shape[1])]
+    names = list(map(str, shown.columns))
     with path.open("wb") as file:
-        for row in shown.itertuples(index=False, name=None):
-            file.write(to_json(dict(zip(map(str, shown.columns), row, strict=True))) + b"\n")
+        for row in zip(*columns, strict=True):
+            file.write(to_json(dict(zip(names, row, strict=True))) + b"\n")
     _put_beside(df, path)
     return path
 
@@ -108,13 +109,16 @@ def _with_attrs(table: pa.Table, df: pd.DataFrame) -> pa.Table:
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **attrs})
 
 
-def _as_text(column: pd.Series[Any]) -> Any:
-    values = column.astype(object)
-    return pd.array([to_text(v) for v in values.where(values.notna(), None)], dtype="str")
+def _for_json(column: pd.Series[Any]) -> list[Any]:
+    return [
+        value.isoformat() if getattr(value, "nanosecond", 0) else simple(value)
+        for value in python_values(column)
+    ]
 
 
-def _indexed(df: pd.DataFrame) -> pd.DataFrame:
+def indexed(df: pd.DataFrame) -> pd.DataFrame:
     """A copy of the frame with its index as the first columns, unless the index only counts."""
+    check_names(df)
     index = df.index
     if only_counts(index):
         return df.copy(deep=False)

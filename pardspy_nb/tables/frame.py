@@ -17,6 +17,7 @@ from ..core.events import STATUSES
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
+from .column_types import simple
 from .names import own_names, renamed_in
 from .results import ABSENT, Results
 from .row_batch import RowBatch
@@ -162,8 +163,9 @@ def _times(values: list[Any]) -> Any:
     zones = {str(v.tzinfo) for v in values if v is not None}
     if len(zones) != 1:
         return _objects(values)
+    unit: Any = "ns" if any(getattr(v, "nanosecond", 0) for v in values) else "us"
     try:
-        return pd.Series(pd.to_datetime(values)).dt.as_unit("us").array
+        return pd.Series(pd.to_datetime(values)).dt.as_unit(unit).array
     except (OverflowError, TypeError, ValueError):
         return _objects(values)
 
@@ -172,7 +174,7 @@ def _infer(values: list[Any]) -> Any:
     """The dtype that fits what a module without declared types returned."""
     kinds = set(map(type, values)) - {type(None)}
     if not kinds <= _SCALARS.keys():
-        values = [v.item() if isinstance(v, np.generic) else v for v in values]
+        values = [simple(v) if isinstance(v, np.generic) else v for v in values]
         values = [None if v is pd.NA or v is pd.NaT else v for v in values]
         kinds = set(map(type, values)) - {type(None)}
     if len(kinds) == 1 and (dtype := _SCALARS.get(next(iter(kinds)))):
@@ -285,7 +287,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         max_in_flight=0,
         repaired=int(df["repaired"].notna().sum()) if "repaired" in df else 0,
         skipped=int(counts.get("skipped", 0)),
-        hopeless=int(df["error"].str.contains(KNOWN_HOPELESS, regex=False).sum()),
+        hopeless=sum(KNOWN_HOPELESS in str(message) for message in df["error"].dropna()),
     )
 
 

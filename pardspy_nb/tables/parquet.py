@@ -165,6 +165,8 @@ def _one_type(
     known = {t for t in types if not _holds_nothing(t)} or types
     if len(known) == 1:
         return next(iter(known))
+    if any(map(pa.types.is_decimal, known)) and not all(map(pa.types.is_decimal, known)):
+        return pa.large_string()  # a float would round
     try:
         schemas = [pa.schema([(name, kind)]) for kind in known]
         one = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
