@@ -35,6 +35,7 @@ ONLY = {
     "openai": {"llm.endpoint"},
     "pandas": {
         "tables.arrow",
+        "tables.column_types",
         "tables.excel",
         "tables.frame",
         "tables.ground_truth",
@@ -65,6 +66,7 @@ ONLY = {
         "tables.export",
         "tables.arrow",
         "tables.chunks",
+        "tables.column_types",
         "tables.parquet",
         "tables.readers",
         "store.answers_file",

@@ -13,7 +13,7 @@ import pandas as pd
 from ..core.intervals import wilson
 from ..core.labels import label_key, label_text, unknown_labels
 from ..display import html
-from ..tables.by_index import by_index
+from ..tables.by_index import by_index, refuse_unordered
 from ..tables.frame import class_outputs
 from ..tables.names import renamed_in
 
@@ -203,6 +203,7 @@ def _columns(df: pd.DataFrame, truth: Any, pred: Any) -> tuple[pd.Series, pd.Ser
         truth = truth.get(own.get(pred, pred)) if isinstance(truth, dict) else truth
         if truth is None:
             raise ValueError("pass truth=, the column of the true labels or the labels themselves")
+    refuse_unordered(truth, "truth")
     for name in [pred, *([truth] if isinstance(truth, str) else [])]:
         if name not in df.columns:
             raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")

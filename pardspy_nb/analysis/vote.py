@@ -37,6 +37,8 @@ def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
         raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
     rows = _rows(df, df[sample].to_numpy())
     firsts = np.flatnonzero(~pd.Series(rows).duplicated().to_numpy())
+    if df[column].map(lambda v: isinstance(v, list | dict | set)).any():
+        raise ValueError(f"the values of {column!r} are lists or dicts, and a vote needs labels")
     has_vote = df[column_of(df, "status")].eq("ok") & df[column].notna()
     labels = df[column].astype(object).where(has_vote, None)
     order = _order(df, column)

@@ -74,14 +74,19 @@ def _warn(name: str, error: Exception) -> None:
     )
 
 
+def has_stderr() -> bool:
+    """Whether there is a standard error to write to: a service or a window has none."""
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
+
+
 def choose(progress: Any, controls: Controls, wait_mode: notebook.WaitMode) -> Watchers:
     """The sinks for `progress=`: a panel in a notebook, a bar in a terminal, lines in a log."""
     if callable(progress):
         from .callback import CallbackSink
 
         return Watchers([CallbackSink(progress)])
-    if progress == "none" or (sys.stderr is None and not notebook.in_kernel()):
-        return Watchers()  # a service or a window without a console has no standard error
+    if progress == "none" or (not has_stderr() and not notebook.in_kernel()):
+        return Watchers()
     if progress == "widget" and not notebook.has_widgets():
         raise ValueError("progress='widget' needs a notebook with ipywidgets; use 'auto'")
     if progress == "widget" or (progress == "auto" and notebook.has_widgets()):

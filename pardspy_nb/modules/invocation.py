@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from ..core.error_groups import writable
 from ..core.errors import ModuleOutputError
 from ..core.events import Answer, Row
 from ..core.ownership import own_row
@@ -194,10 +195,8 @@ def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
         raise ModuleOutputError(
             f"the module returned {clash}, names of result columns; rename them", usage=counted
         )
-    if odd := [name for name in outputs if not isinstance(name, str)]:
-        raise ModuleOutputError(
-            f"the module returned keys that are not strings: {odd}", usage=counted
-        )
+    if odd := [n for n in outputs if not isinstance(n, str) or writable(n) != n]:
+        raise ModuleOutputError(f"the module returned keys that are not text: {odd}", usage=counted)
     if streams := [name for name, value in outputs.items() if isinstance(value, Iterator)]:
         raise ModuleOutputError(
             f"the module returned a {type(outputs[streams[0]]).__name__} as {streams[0]!r}, which "

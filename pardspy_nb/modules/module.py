@@ -217,7 +217,10 @@ def shortened(module: Any) -> str:
 def _parameters(function: Any) -> Inputs:
     """The inputs a function takes, from its parameters."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        own = inspect.signature(function, follow_wrapped=False).parameters.values()
+        # a decorator's `**kwargs` take what the function in it takes
+        follows = any(p.kind is p.VAR_KEYWORD for p in own)
+        parameters = inspect.signature(function).parameters.values() if follows else own
     except (TypeError, ValueError):  # some builtins have no signature
         return Inputs({}, open=True)
     fields: dict[str, Field] = {}

@@ -15,7 +15,7 @@ from ..core.errors import ParallelError
 from ..core.options import Options
 from ..modules.module import Module, from_module
 from ..tables.inputs import again
-from ..tables.merge import by_hand, mark_by_hand, merge
+from ..tables.merge import by_hand, mark_by_hand, merge, outputs_in
 from ..tables.names import own_names
 from ..tables.row_batch import Shape
 from ..tables.rows import shape_of
@@ -60,7 +60,7 @@ def retry_failed(
     described = made_by[0] if module is None and made_by else from_module(module)
     first = made_by[1] if made_by else Options()
     given = Options.of({**_as_kwargs(first), "retry_hopeless": True, **options})
-    at = _places(df, error, about)
+    at = _places(df, error, list(described.outputs))
     if not at:
         return df
     shape = replace(shape_of(given, 1), columns=_columns(described, about, given))
@@ -93,11 +93,11 @@ def _as_kwargs(options: Options) -> dict[str, Any]:
     return {name: getattr(options, name) for name in Options.__dataclass_fields__}
 
 
-def _places(df: Any, error: str | ErrorGroup | None, about: Mapping[str, Any]) -> list[int]:
+def _places(df: Any, error: str | ErrorGroup | None, declared: list[str]) -> list[int]:
     """The rows to ask again. Rows that were set by hand are marked."""
-    hand = by_hand(df)
+    hand = by_hand(df, declared)
     mark_by_hand(df, hand)
-    outputs = [name for name in about.get("outputs", []) if name in df.columns]
+    outputs = [name for name in outputs_in(df, declared) if name in df.columns]
     is_whole = np.full(len(df), bool(outputs))
     for name in outputs:
         is_whole &= hand.get(name, False)

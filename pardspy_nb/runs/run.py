@@ -19,7 +19,7 @@ from ..core.metrics import ParallelMetrics
 from ..core.options import Options
 from ..display import notebook
 from ..display.progress import RunProgress
-from ..display.sinks import Watchers, choose
+from ..display.sinks import Watchers, choose, has_stderr
 from ..engine.controls import RunControls
 from ..modules.prediction import Prediction
 from ..tables.results import Results
@@ -272,7 +272,7 @@ class Run:
         self._watchers.close(self._collector.progress, self._summary)
         whole = self.options.return_all and not self.options.only_successful
         self._frame = rows if whole else self._collector.frame(selected=True)
-        if self._summary.notice and not self._watchers.has_panel and sys.stderr is not None:
+        if self._summary.notice and not self._watchers.has_panel and has_stderr():
             print(self._summary.notice, file=sys.stderr)
 
     def _finish(self) -> Any:

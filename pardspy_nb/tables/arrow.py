@@ -7,6 +7,7 @@ as `to_pylist` gives them. Layouts that rows cannot be taken from (views) are re
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -156,8 +157,8 @@ def to_arrow(df: pd.DataFrame, *, index: bool = False) -> pa.Table:
 
 def check_names(df: pd.DataFrame) -> None:
     """Refuse a frame in which two columns have the same name as text. ValueError."""
-    names = [str(name) for name in df.columns]
-    if twice := [name for name in df.columns if names.count(str(name)) > 1]:
+    counts = Counter(str(name) for name in df.columns)
+    if twice := [name for name in df.columns if counts[str(name)] > 1]:
         raise ValueError(
             f"the columns {twice} have the same name as text, and files name columns by text: "
             "rename one of them"

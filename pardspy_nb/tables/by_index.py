@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 _SHOWN = 5
@@ -46,6 +46,15 @@ def by_index(values: Any, index: Any, what: str) -> Any:
 def _listed(labels: Any) -> str:
     shown = ", ".join(repr(label) for label in labels[:_SHOWN].tolist())
     return shown + (", …" if len(labels) > _SHOWN else "")
+
+
+def refuse_unordered(labels: Any, what: str) -> None:
+    """Refuse labels of no order, and tables. TypeError."""
+    if isinstance(labels, Mapping | Set) or hasattr(labels, "columns"):
+        raise TypeError(
+            f"{what} is a {type(labels).__name__}: pass the name of a column, a Series, which goes "
+            "by its index, or a list"
+        )
 
 
 def common_index(columns: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:

@@ -15,7 +15,7 @@ from .arrow import plain, to_arrow, to_frame, with_range_index, with_whole_numbe
 from .inputs import expand, feeding, is_table, rows_of_chunk
 from .names import ColumnNames
 from .parquet import beside
-from .readers import as_table, checked_path, is_arrow_table, own_table
+from .readers import arrow_table, as_table, checked_path, is_arrow_table, own_table
 from .results import Results
 from .row_batch import RowBatch, Shape
 from .text_files import TextFile
@@ -119,6 +119,11 @@ class Chunks:
         )
 
     @property
+    def carried(self) -> list[str]:
+        """The user's columns in the output."""
+        return self.batch.names if self._no_rows is None else self._no_rows.column_names
+
+    @property
     def empty(self) -> Chunk:
         """A chunk without rows, with the input's columns."""
         return Chunk(0, 0, self._no_rows, Results())
@@ -153,9 +158,7 @@ def _parts(source: Any, texts: list[Any]) -> tuple[int, Iterator[Part]]:
         df = own_table(as_table(source))  # the run's own, before the first part is read
         return len(df), _parts_of_frame(df)
     if is_arrow_table(source):
-        import pyarrow as pa
-
-        table = plain(pa.table(source))
+        table = plain(arrow_table(source))
         return table.num_rows, _parts_of_arrow(iter([table]), table.num_rows)
     if not isinstance(source, str | Path):
         raise TypeError(

@@ -112,7 +112,8 @@ def simple(value: Any) -> Any:
 
 def _of_numpy(value: Any) -> Any:
     if isinstance(value, np.datetime64 | np.timedelta64):
-        made = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
+        kind: Any = pd.Timestamp if isinstance(value, np.datetime64) else pd.Timedelta
+        made = kind(value)
         return None if made is pd.NaT else made
     if isinstance(value, np.ndarray):
         is_numbers = value.dtype.kind in "iufb" and value.dtype.itemsize <= 8

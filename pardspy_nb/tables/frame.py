@@ -38,7 +38,8 @@ def build(
     outcome, time (ms; `started_at` in UTC), usage (tokens, USD). A column of the run whose name
     the user has taken gets another one (see `names`).
 
-    `attrs["pardspy"]` has the names of the columns: `inputs`, `outputs`, and those `renamed`.
+    `attrs["pardspy"]` has the names of the columns: the user's (`carried`), the `inputs` among
+    them, the `outputs`, and those `renamed`.
     """
     at = np.asarray(places, dtype=np.int64)
     positions = _numbers(results.positions)[at]
@@ -49,9 +50,14 @@ def build(
         columns = {name: carried[name].array for name in carried.columns}
     else:
         names = [*batch.names, *_further_inputs(results, batch)]
-        batch.column_names.take(names)
-        columns = {name: _infer(results.inputs_of(name, places)) for name in names}
-    about = {"inputs": batch.input_columns if batch.table is not None else list(columns)}
+        columns = {
+            column: _infer(results.inputs_of(name, places))
+            for name, column in zip(names, batch.column_names.of_inputs(names), strict=True)
+        }
+    about = {
+        "inputs": batch.input_columns if batch.table is not None else list(columns),
+        "carried": list(columns),
+    }
     name_of = batch.column_names.of
     answers = {name_of(n): of for n, of in _outputs(results, places, outputs).items()}
     own = {"sample": _numbers(results.samples)[at]} if batch.repeat > 1 else {}

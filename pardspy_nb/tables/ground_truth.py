@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..core.labels import keys_of, label_key, unknown_labels
 from ..signatures.fields import Field
-from .by_index import by_index
+from .by_index import by_index, refuse_unordered
 from .row_batch import RowBatch
 from .values import is_missing
 
@@ -51,6 +51,7 @@ def _labels(of: Any, batch: RowBatch, rows: int, field: Field | None) -> list[An
         if of not in columns:
             raise ValueError(f"truth names the column {of!r}; the input table has {columns}")
         of = batch.table[of]
+    refuse_unordered(of, "truth")
     index = pd.RangeIndex(rows) if batch.index is None else batch.index
     of = by_index(of, index, "truth")
     labels = list(of.tolist() if hasattr(of, "tolist") else of)

@@ -88,8 +88,10 @@ def _as_list(value: Any) -> list[Any] | None:
     """A list, tuple, range, Series, array or pyarrow column as a list; None for a scalar."""
     if isinstance(value, str | bytes | Mapping):
         return None
-    if isinstance(value, list | tuple | range):
+    if isinstance(value, Sequence):
         return list(value)
+    if hasattr(value, "columns"):  # a table is no column
+        return None
     for method in ("tolist", "to_pylist", "to_list"):
         if hasattr(value, method) and getattr(value, "ndim", True):
             listed = getattr(value, method)()
@@ -194,7 +196,7 @@ def _refuse_unordered(name: str, value: Any, declared: Field | None) -> None:
     """Refuse what is neither one value nor a list of values. TypeError."""
     is_set = isinstance(value, Set)  # also the keys and items of a dict
     is_value = is_set and declared is not None and declared.is_listlike
-    is_view = type(value).__name__ == "dict_values"
+    is_view = type(value).__name__ == "dict_values" or hasattr(value, "columns")
     if (is_set and not is_value) or is_view or isinstance(value, Iterator):
         what = "has no order" if is_set else "is not a list"
         raise TypeError(

@@ -31,8 +31,8 @@ def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
         about["rows_by_source"] = {}
     later = again.attrs["pardspy"]
     again, taken = again[asked], [place for place, ran in zip(at, asked, strict=True) if ran]
-    hand = by_hand(df)
-    names = _Names(df)
+    hand = by_hand(df, later["outputs"])
+    names = _Names(df, later["outputs"])
     for name in again.columns:
         if name in later["inputs"] or name == "sample":
             continue
@@ -64,13 +64,12 @@ def merge(df: pd.DataFrame, at: Sequence[int], again: pd.DataFrame) -> None:
 
 
 class _Names:
-    """The columns of a result by the names that a later run gives them. A column of the user's is
-    never one of them."""
+    """The columns of a result by the names that a later run gives them. A column that the user's
+    table had is never one of them."""
 
-    def __init__(self, df: pd.DataFrame) -> None:
+    def __init__(self, df: pd.DataFrame, outputs: Sequence[Any]) -> None:
         self._known = dict(renamed_in(df))
-        outputs = df.attrs.get("pardspy", {}).get("outputs", [])
-        self._ours = {*RESERVED, *outputs} - self._known.keys()
+        self._ours = {*RESERVED, *outputs_in(df, outputs)} - self._known.keys()
         self._free = ColumnNames(name for name in df.columns if name not in self._ours)
 
     @property
@@ -91,10 +90,21 @@ def _place_of_outputs(df: pd.DataFrame) -> int:
     return columns.index(first if first in columns else column_of(df, "status"))
 
 
-def by_hand(df: pd.DataFrame) -> dict[Any, np.ndarray]:
+def outputs_in(df: pd.DataFrame, expected: Sequence[Any] = ()) -> list[Any]:
+    """The columns of a result's outputs. `expected` are outputs of a later run: such a column that
+    the user's table did not have is one of a run, or was added to be one."""
+    about = df.attrs.get("pardspy", {})
+    known = about.get("outputs", [])
+    users = about.get("carried")
+    if users is None:  # attrs were lost, or are of an older version
+        users = known and [n for n in df.columns if n not in known]
+    return [*known, *(n for n in expected if n not in known and n not in users)]
+
+
+def by_hand(df: pd.DataFrame, expected: Sequence[Any] = ()) -> dict[Any, np.ndarray]:
     """For each output, the rows whose value was set by hand: they have one without an answer."""
     unanswered = (df[column_of(df, "status")] != "ok").to_numpy()
-    outputs = [n for n in df.attrs.get("pardspy", {}).get("outputs", []) if n in df.columns]
+    outputs = [name for name in outputs_in(df, expected) if name in df.columns]
     found = {name: unanswered & df[name].notna().to_numpy() for name in outputs}
     return {name: rows for name, rows in found.items() if rows.any()}
 

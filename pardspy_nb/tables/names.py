@@ -24,6 +24,7 @@ class ColumnNames:
 
     def __init__(self, taken: Iterable[Hashable]) -> None:
         self._taken = {name for name in taken if name is not None}
+        self._given: set[str] = set()  # names of their own that columns of the run have
         self.renamed: dict[str, str] = {}
 
     @property
@@ -31,13 +32,17 @@ class ColumnNames:
         """Those of `renamed` that are outputs."""
         return {name: new for name, new in self.renamed.items() if name not in RESERVED}
 
-    def take(self, names: Iterable[Hashable]) -> None:
-        """Further names of the user's."""
-        self._taken.update(names)
+    def of_inputs(self, names: Iterable[str]) -> list[str]:
+        """The names of inputs of a stream, whose later rows may have further ones. An input whose
+        name a column of the run has by now gets the prefix `input_`."""
+        found = [f"input_{name}" if name in self._given else name for name in names]
+        self._taken.update(found)
+        return found
 
     def of(self, name: str) -> str:
         """The name of a column of the run."""
         if name not in self._taken and name not in self.renamed.values():
+            self._given.add(name)
             return name
         if name not in self.renamed:
             self.renamed[name] = next(

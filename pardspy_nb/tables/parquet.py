@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,33 +74,18 @@ class ParquetSegments:
         self._end_segment()
         assert self._folder is not None
         attrs = json.dumps({"pardspy": about}, default=str).encode()  # the key where pandas looks
-        schema = one_schema(self._schemas, self._fits)
+        schema = one_schema(self._schemas, partial(_fits_in, self._files, self._schemas))
         schema = schema.with_metadata({**(schema.metadata or {}), b"PANDAS_ATTRS": attrs})
         whole = Path(self._folder.name) / "whole.parquet"
         with pq.ParquetWriter(whole, schema) as writer:
             for table in self._read():
                 writer.write_table(_fitted(table, schema))
-        partial = self._path.with_suffix(".partial.parquet")
-        target = self._path if complete else _free_for(partial, about)
+        unfinished = self._path.with_suffix(".partial.parquet")
+        target = self._path if complete else _free_for(unfinished, about)
         os.replace(whole, target)
         if complete:
-            partial.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         return target
-
-    def _fits(self, name: str, kind: pa.DataType) -> bool:
-        """Whether all values of a column can be of this type, unchanged."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        for file, schema in zip(self._files, self._schemas, strict=True):
-            if name not in schema.names or schema.field(name).type == kind:
-                continue
-            for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_A_TIME, columns=[name]):
-                try:
-                    batch.column(0).cast(kind)
-                except pa.ArrowException:
-                    return False
-        return True
 
     def _read(self) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -116,12 +102,45 @@ class ParquetSegments:
             self._folder.cleanup()
 
 
-def _free_for(partial: Path, about: Mapping[str, Any]) -> Path:
+def make_alike(files: Sequence[Path]) -> None:
+    """Give the files of one result the same schema, because a folder of files is read as one."""
+    import pyarrow.parquet as pq
+
+    schemas = [pq.read_schema(file) for file in files]
+    if all(schema.equals(schemas[0]) for schema in schemas):
+        return
+    schema = one_schema(schemas, partial(_fits_in, files, schemas))
+    for file, before in zip(files, schemas, strict=True):
+        if not before.equals(schema):
+            made = file.with_suffix(".tmp")
+            pq.write_table(_fitted(pq.read_table(file, schema=before), schema), made)
+            os.replace(made, file)
+
+
+def _fits_in(
+    files: Sequence[Path], schemas: Sequence[pa.Schema], name: str, kind: pa.DataType
+) -> bool:
+    """Whether all values of a column can be of this type, unchanged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file, schema in zip(files, schemas, strict=True):
+        if name not in schema.names or schema.field(name).type == kind:
+            continue
+        for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_A_TIME, columns=[name]):
+            try:
+                batch.column(0).cast(kind)
+            except pa.ArrowException:
+                return False
+    return True
+
+
+def _free_for(unfinished: Path, about: Mapping[str, Any]) -> Path:
     """The name for the rows of a run that ended early: that of an earlier such run, unless it got
     further; then the first free one of NAME.partial.2.parquet, NAME.partial.3.parquet, …"""
-    if ok_rows_in(partial) <= about["metrics"]["successes"]:
-        return partial
-    names = (partial.with_suffix(f".{n}.parquet") for n in itertools.count(2))
+    if ok_rows_in(unfinished) <= about["metrics"]["successes"]:
+        return unfinished
+    names = (unfinished.with_suffix(f".{n}.parquet") for n in itertools.count(2))
     return next(name for name in names if not name.exists())
 
 

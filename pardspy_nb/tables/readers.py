@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..core.ownership import own_column
 from .arrow import to_frame, with_range_index
 from .text_files import TextFile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TEXT_FILES = (".csv", ".jsonl")
 _ENDINGS = (*TEXT_FILES, ".parquet")
@@ -31,10 +34,22 @@ def as_table(data: Any, texts: Iterable[str] = ()) -> Any:
     if isinstance(data, str | Path):
         return _read(checked_path(data), texts)
     if is_arrow_table(data):
-        import pyarrow as pa
-
-        return to_frame(pa.table(data))
+        return to_frame(arrow_table(data))
     return data
+
+
+def arrow_table(data: Any) -> pa.Table:
+    """A table of pyarrow or polars as one of pyarrow. ValueError if it has columns of Python
+    objects, or of types that pyarrow lacks."""
+    import pyarrow as pa
+
+    dtypes = getattr(data, "dtypes", None) or []
+    if odd := [n for n, kind in zip(data.columns, dtypes, strict=False) if str(kind) == "Object"]:
+        raise ValueError(f"the columns {odd} hold Python objects: give them a type, or drop them")
+    try:
+        return pa.table(data)
+    except pa.ArrowException as error:
+        raise ValueError(f"pyarrow cannot take this table: {error}; cast the column") from error
 
 
 def is_arrow_table(data: Any) -> bool:
@@ -113,9 +128,8 @@ def _read(path: Path, texts: Iterable[str]) -> pd.DataFrame:
 
 
 def own_table(table: Any) -> Any:
-    """A copy of a frame. Numbers and text are shared until one of the two is changed (pandas'
-    copy-on-write); values that can themselves be changed are copied."""
-    table = table.copy(deep=False)
+    """A copy of a frame; values that can themselves be changed are copied, too."""
+    table = table.copy(deep=True)
     table.index = table.index.copy(deep=False)
     table.attrs = {}
     for place, dtype in enumerate(table.dtypes):

@@ -58,6 +58,7 @@ class TextFile:
         self._path, self._rows = path, rows
         self._is_csv = path.suffix.lower() == ".csv"
         self._starts: list[_Place] = []
+        self._commas = 0  # lines of a csv that end in a comma which no name stands before
         self.n_rows = 0
         self.columns: list[str] = []
         self._kinds: dict[str, str] = {}
@@ -97,6 +98,8 @@ class TextFile:
                 self._starts.append(place)
             self.n_rows += 1
             see(record, kinds)
+        if self._commas not in (0, self.n_rows):
+            raise self._ragged(self._comma_at, len(self.columns) + 1)
         self.columns = list(kinds)
         self._kinds = {
             name: kind.of_csv(self.n_rows) if self._is_csv else kind.of_json(self.n_rows)
@@ -130,13 +133,22 @@ class TextFile:
                     text = line.decode("utf-8-sig" if place.offset == 0 else "utf-8")
                 except UnicodeDecodeError as error:
                     raise self._bad(
-                        place.line,
-                        f"byte {error.start} of it is not UTF-8",
-                        "read the file with its own encoding and pass the frame: "
-                        "pd.read_csv(path, encoding='latin-1', dtype=str)",
+                        place.line, f"byte {error.start} of it is not UTF-8", self._in_utf8
                     ) from error
                 seen[0] = place = _Place(place.offset + len(line), place.line + 1)
                 yield text
+
+    @property
+    def _in_utf8(self) -> str:
+        """The remedy for a file in another encoding."""
+        with self._path.open("rb") as file:
+            begins = file.read(2)
+        encoding = "utf-16" if begins in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
+        if self._is_csv:
+            read = f"pd.read_csv(path, encoding={encoding!r}, dtype=str)"
+            return f"read the file with its own encoding and pass the frame: {read}"
+        written = f"Path(path).read_text({encoding!r})"
+        return f"write the file in UTF-8: Path('new.jsonl').write_text({written}, 'utf-8')"
 
     def _records(self, start: _Place) -> Iterator[tuple[_Place, Any]]:
         return self._csv_records(start) if self._is_csv else self._json_records(start)
@@ -162,8 +174,8 @@ class TextFile:
                 f"cannot read {str(self._path)!r}: it is empty; a .csv begins with the names of "
                 "its columns"
             )
-        if len(header) > 1 and header[-1] == "":
-            header = header[:-1]  # each line ends in a comma, the header included
+        self._ends_in_comma = len(header) > 1 and header[-1] == ""
+        header = header[:-1] if self._ends_in_comma else header
         if twice := {name for name in header if header.count(name) > 1}:
             raise self._bad(1, f"columns of the same name: {sorted(twice)}", "rename one of them")
         self.columns = header
@@ -180,15 +192,20 @@ class TextFile:
                     return
                 if not record:
                     continue
-                if len(record) == width + 1 and record[-1] == "":
-                    record = record[:-1]  # a comma at the end of the line
-                if len(record) != width:
-                    raise self._bad(
-                        place.line,
-                        f"{len(record)} values, and the header has {width} names",
-                        "quote values that hold a comma, or mend the line",
-                    )
+                if len(record) == width + 1 > 2 and record[-1] == "":
+                    record = record[:-1]  # a comma at the end, as of every line
+                    self._commas, self._comma_at = self._commas + 1, place.line
+                elif self._ends_in_comma or len(record) != width:
+                    raise self._ragged(place.line, len(record))
                 yield place, record
+
+    def _ragged(self, line: int, values: int) -> ValueError:
+        header = f"the header has {len(self.columns)} names"
+        return self._bad(
+            line,
+            f"{values} values, and {header}",
+            "quote values that hold a comma, or mend the line",
+        )
 
     # -- jsonl --------------------------------------------------------------------------------
 
@@ -201,7 +218,9 @@ class TextFile:
 
     def _object(self, text: str, line: int) -> dict[str, Any]:
         try:
-            value = json.loads(text, object_pairs_hook=_without_repeats)
+            value = json.loads(text, object_pairs_hook=_without_repeats, parse_float=_finite_number)
+            if "\\ud" in text.lower():  # half a surrogate pair, which no table can hold
+                json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise self._bad(line, f"it is no JSON ({error})", "mend the line") from error
         if not isinstance(value, dict):
@@ -223,6 +242,13 @@ def _csv_reader(lines: Iterable[str]) -> Any:
     return csv.reader(lines, strict=True)
 
 
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is larger than any number")
+    return number
+
+
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
@@ -242,10 +268,12 @@ class _Kind:
     def see_text(self, text: str) -> None:
         """Look at a cell of a csv that is not empty."""
         self._present += 1
-        if self._may_be_int and not _is_int(text):
+        if _is_int(text):
+            self._is_exact = self._is_exact and abs(int(text)) <= _EXACT
+        else:
             self._may_be_int = False
-        if not self._may_be_int and not (_is_int(text, _EXACT) or _is_float(text)):
-            self.may_be_number = False
+            if not _is_float(text):
+                self.may_be_number = False
 
     def see_value(self, value: Any) -> None:
         """Look at a value of JSON."""
@@ -259,7 +287,8 @@ class _Kind:
 
     def of_csv(self, rows: int) -> str:
         """pandas' name of the type of a csv's column, in a file of so many rows."""
-        if not (self.may_be_number and self._present):
+        is_number = self.may_be_number and (self._may_be_int or self._is_exact)
+        if not (is_number and self._present):
             return "str"
         kind = "int64" if self._may_be_int else "float64"
         return kind if self._present == rows else kind.capitalize()
@@ -278,12 +307,12 @@ class _Kind:
         return "object"
 
 
-def _is_int(text: str, most: int | None = None) -> bool:
+def _is_int(text: str) -> bool:
     try:
         number = int(text)
     except ValueError:
         return False
-    return str(number) == text and (number in _INT64 if most is None else abs(number) <= most)
+    return str(number) == text and number in _INT64
 
 
 def _is_float(text: str) -> bool:

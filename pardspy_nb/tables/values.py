@@ -9,6 +9,8 @@ from typing import Any
 from ..signatures.fields import Field, Inputs
 
 _SHOWN = 5
+_INVISIBLE = " \t\r\n\u200b\u200c\u200d\u2060\ufeff"  # white space, and of no width
+_WITHOUT_INVISIBLE = dict.fromkeys(map(ord, _INVISIBLE))
 
 
 def is_missing(value: Any) -> bool:
@@ -20,14 +22,20 @@ def is_missing(value: Any) -> bool:
         return False
     if kind.__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, numbers.Number) and value != value
+    if kind.__name__ == "datetime64" or isinstance(value, numbers.Number):
+        return bool(value != value)
+    return False
 
 
 def is_blank(value: Any) -> bool:
     """Whether a value is missing, or a text without a visible character."""
-    if isinstance(value, str):
-        return not value or value.isspace()
-    return is_missing(value)
+    return _is_blank_text(value) if isinstance(value, str) else is_missing(value)
+
+
+def _is_blank_text(text: str) -> bool:
+    if not text or text.isspace():
+        return True
+    return text[0] in _INVISIBLE and not text.translate(_WITHOUT_INVISIBLE).strip()
 
 
 def blank_rows(name: str, values: Iterable[Any], inputs: Inputs, first: int = 0) -> set[int]:
@@ -44,7 +52,7 @@ def blank_rows(name: str, values: Iterable[Any], inputs: Inputs, first: int = 0)
     blank, wrong = set(), []
     for position, value in enumerate(values, first):
         if isinstance(value, str):
-            if not value or value.isspace():
+            if _is_blank_text(value):
                 blank.add(position)
         elif is_missing(value):
             blank.add(position)

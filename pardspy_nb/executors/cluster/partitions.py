@@ -59,7 +59,11 @@ class Partitions:
         self._module, self._options, self.folder = module, options, folder
         self._client = options.executor
         self._shape = shape_of(options, options.samples)
-        table = _as_dask(source, text_columns(module.inputs, options))
+        import dask
+
+        # values stay as they are: Dask would make text of lists, dicts and dates
+        with dask.config.set({"dataframe.convert-string": False}):
+            table = _as_dask(source, text_columns(module.inputs, options))
         feeds = feeding(list(table.columns), module.inputs, self._shape.columns)
         lengths = self._client.compute(table.map_partitions(len, meta=(None, "int64")), sync=True)
         self.lengths = [int(n) for n in lengths]
@@ -122,13 +126,15 @@ class Partitions:
 
     def collection(self) -> Any:
         """The answers as a Dask DataFrame. Its partitions stay on the workers."""
+        import dask
         import dask.dataframe as dd
 
         done = [self.futures[n] for n in sorted(self.futures)]
         empty = to_frame(self.empty)
-        if not done:
-            return dd.from_pandas(empty, npartitions=1)
-        return dd.from_delayed(done, meta=empty, verify_meta=False)
+        with dask.config.set({"dataframe.convert-string": False}):  # values stay as they are
+            if not done:
+                return dd.from_pandas(empty, npartitions=1)
+            return dd.from_delayed(done, meta=empty, verify_meta=False)
 
 
 class Job(NamedTuple):
@@ -256,6 +262,11 @@ def _as_dask(source: Any, texts: list[str]) -> Any:
         raise TypeError(
             f"cannot split a {type(source).__name__} into partitions: pass a Dask DataFrame, a "
             "DataFrame, or a path that all workers can read"
+        )
+    if table.index.nlevels > 1:
+        raise ValueError(
+            "a table with several levels of index cannot be split: df.reset_index() makes columns "
+            "of them"
         )
     n_partitions = max(1, -(-len(table) // CHUNK_ROWS))
     return dd.from_pandas(table, npartitions=n_partitions, sort=False)

@@ -85,6 +85,7 @@ class FileDestination:
                     "rows": self._rows,
                     "checksum": self._checksum,
                     "outputs": list(self._outputs),
+                    "carried": self._chunks.carried,
                     "renamed": dict(self._chunks.batch.column_names.renamed),
                 }
                 self._written_to = self._segments.close(about, complete=is_whole)

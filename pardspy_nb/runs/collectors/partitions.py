@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -11,9 +12,18 @@ from typing import Any
 from ...core.events import RowFinished
 from ...core.options import Options
 from ...executors.cluster.partitions import ABOUT_FILE, Partitions
+from ...tables.parquet import make_alike
 from ...tables.results import Results
 from .collector import Control
 from .words import kept_elsewhere
+
+
+def _ok_rows_in(folder: Path) -> int:
+    """The number of answered rows in a folder of a run that ended early; -1 if there is none."""
+    try:
+        return int(json.loads((folder / ABOUT_FILE).read_text())["metrics"]["successes"])
+    except (OSError, KeyError, ValueError):
+        return -1
 
 
 class PartitionDestination:
@@ -67,10 +77,15 @@ class PartitionDestination:
             pq.write_table(self._partitions.empty, work / "part-000000.parquet")
         for unfinished in work.glob("*.tmp"):
             unfinished.unlink()
+        make_alike(written)
         (work / ABOUT_FILE).write_text(json.dumps(about, default=str))
         partial = target.with_name(f"{target.name}.partial")
-        for old in (target, partial) if is_whole else (partial,):
-            shutil.rmtree(old, ignore_errors=True)
+        if is_whole:
+            shutil.rmtree(target, ignore_errors=True)
+        elif _ok_rows_in(partial) > about["metrics"]["successes"]:  # that run got further
+            names = (partial.with_name(f"{partial.name}.{n}") for n in itertools.count(2))
+            return work.rename(next(name for name in names if not name.exists()))
+        shutil.rmtree(partial, ignore_errors=True)
         return work.rename(target if is_whole else partial)
 
     def result(self, df: Any) -> Any:
