@@ -30,7 +30,9 @@ def own(value: Any) -> Any:
 
 def own_row(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A row's values by name, with copies of those that can be changed."""
-    return {name: own(value) for name, value in inputs.items()}
+    return {
+        name: value if type(value) in _IMMUTABLE else own(value) for name, value in inputs.items()
+    }
 
 
 def own_column(values: list[Any]) -> list[Any]:

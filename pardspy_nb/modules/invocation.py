@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import json
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from .integrations import adapt
 from .predict import Predict
 from .prediction import Prediction
 
+_RESERVED = frozenset(RESERVED)
 Call = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 
 
@@ -191,16 +192,20 @@ def _answer(result: Any, counted: Any) -> Answer:
 
 def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
     outputs = own_row(result)  # the module may change what it returned, for the next row
-    if clash := [name for name in RESERVED if name in outputs]:
+    if clash := outputs.keys() & _RESERVED:
         raise ModuleOutputError(
-            f"the module returned {clash}, names of result columns; rename them", usage=counted
-        )
-    if odd := [n for n in outputs if not isinstance(n, str) or writable(n) != n]:
-        raise ModuleOutputError(f"the module returned keys that are not text: {odd}", usage=counted)
-    if streams := [name for name, value in outputs.items() if isinstance(value, Iterator)]:
-        raise ModuleOutputError(
-            f"the module returned a {type(outputs[streams[0]]).__name__} as {streams[0]!r}, which "
-            "can be read only once: return list(…)",
+            f"the module returned {sorted(clash)}, names of result columns; rename them",
             usage=counted,
         )
+    for name, value in outputs.items():
+        if type(name) is not str or not (name.isascii() or writable(name) == name):
+            raise ModuleOutputError(
+                f"the module returned keys that are not text: {[name]}", usage=counted
+            )
+        if hasattr(value, "__next__"):
+            raise ModuleOutputError(
+                f"the module returned a {type(value).__name__} as {name!r}, which can be read only "
+                "once: return list(…)",
+                usage=counted,
+            )
     return Answer(outputs, counted)

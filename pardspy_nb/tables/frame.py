@@ -95,10 +95,9 @@ class Checksums(NamedTuple):
 def checksums(df: pd.DataFrame) -> Checksums:
     """The checksums of what became of the rows."""
     df = own_names(df)
-    codes = {status: code for code, status in enumerate(STATUSES)}
     started_at = pd.to_datetime(df["started_at"], utc=True, format="ISO8601")  # a csv has text
     facts = (
-        df["status"].astype(object).map(codes).to_numpy(np.float64),
+        df["status"].astype(_STATUS).cat.codes.to_numpy(np.float64),
         df["attempts"].to_numpy(np.float64, na_value=np.nan),
         df["latency_ms"].to_numpy(np.float64, na_value=np.nan),
         started_at.dt.as_unit("us").astype("int64").to_numpy(),
@@ -219,12 +218,20 @@ def _outcome(results: Results, places: Sequence[int], at: Any) -> dict[str, Any]
         attempts[place] = origin.attempts or 0
     return {
         "status": pd.Categorical.from_codes(codes.astype("int8"), dtype=_STATUS),
-        "error_type": pd.array(names, dtype="str"),
-        "error": pd.array([None if e is None else message_of(e) for e in failed], dtype="str"),
-        "repaired": pd.array([results.repairs.get(place) for place in places], dtype="str"),
+        "error_type": _texts(names),
+        "error": _texts([None if e is None else message_of(e) for e in failed]),
+        "repaired": _texts([results.repairs.get(place) for place in places]),
         "attempts": attempts[at],
         "cached": cached[at],
     }
+
+
+def _texts(values: list[str | None]) -> Any:
+    """A column of text that is nearly always missing, which is made at once then."""
+    if any(value is not None for value in values):
+        return pd.array(values, dtype="str")
+    nowhere = np.full(len(values), -1)
+    return pd.array([], dtype="str").take(nowhere, allow_fill=True)
 
 
 def _time(results: Results, at: Any) -> dict[str, Any]:

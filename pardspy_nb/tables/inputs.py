@@ -277,7 +277,8 @@ def _from_columns(
     if len(names) == 1:
         name = names[0]
         rows = ({name: value} for value in columns[name])
-    if any(n in inputs.fields and any(map(is_missing, columns[n])) for n in names):
+    may_lack = [n for n, f in inputs.fields.items() if f.optional or not shape.skips_blank]
+    if any(any(map(is_missing, columns[n])) for n in may_lack if n in columns):
         rows = (_without_missing(row, inputs) for row in rows)
     return RowBatch(
         _samples(rows, shape.repeat, blank, first),
