@@ -59,12 +59,14 @@ def run_parallel(module: Any, inputs: Any = None, **options: Any) -> Any:
         inputs: a dict of lists (equal lengths; scalars and strings are repeated for every row),
             `{"_batch": [dict, …]}`, a list of dicts, a list / Series / array if the module has one
             input, a DataFrame (pandas, polars, pyarrow), a path to a .parquet, .csv or .jsonl, or
-            an iterator of dicts. One dict of scalars is one row.
+            an iterator of dicts. One dict of scalars is one row. Rows with a blank required input
+            are skipped (see `blank`).
         options: see `Options`.
 
     Returns:
         A DataFrame in input order with the input's index: inputs, outputs, then
-        `status error_type error attempts cached`, times (ms), tokens and `cost_usd`.
+        `status error_type error repaired attempts cached`, times (ms), tokens and `cost_usd`. Where
+        a column of yours has the name of one of these, the run's gets the prefix `run_`.
         `df.parallel` has metrics, summary, failures and plots. After a kernel interrupt the frame
         has the rows settled so far, and the status of the others.
 
