@@ -228,3 +228,31 @@ def test_an_awaited_run_and_a_store_with_a_key(dlm: dspy.LM, server: ScriptedSer
     first, second = asyncio.run(twice())
     assert (first["cached"][0], second["cached"][0]) == (False, True)
     assert second["sentiment"][0] == "neutral"
+
+
+def test_examples_are_rows_and_their_inputs_reach_the_module() -> None:
+    """As in DSPy's own tests of `Parallel`: an example's declared inputs are the row."""
+
+    class Lower(dspy.Module):
+        def forward(self, text: str) -> Any:
+            return dspy.Prediction(answer=text.lower())
+
+    rows = [dspy.Example(text=t, label="x").with_inputs("text") for t in ("A", "B")]
+    for module in (Lower(), lambda text: {"answer": text.lower()}):
+        for data in (rows, {"_batch": rows}, iter(rows)):
+            df = pn.run_parallel(module, data, store=None, progress="none")
+            assert list(df["text"]) == ["A", "B"]
+            assert list(df["answer"]) == ["a", "b"]
+
+
+def test_a_changed_prompt_of_a_dspy_module_is_another_question() -> None:
+    from pardspy_nb.modules.module import from_module
+    from pardspy_nb.store.keys import codecs_of
+
+    def key(instructions: str) -> str:
+        module = dspy.Predict(dspy.Signature("text -> label", instructions))
+        digest: str = codecs_of(from_module(module), "v1")[0].base.hexdigest()
+        return digest
+
+    assert key("one") == key("one")
+    assert key("one") != key("two")
