@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
+from .spelling import NO_LABEL, Spellings
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter  # imported when a field is made: the import takes 45 ms
 
@@ -33,9 +35,6 @@ RESERVED = (
     "model",
     "finish_reason",
 )
-
-
-MARKS = " \t\r\n\"'`*_.,;:!?()[]“”‘’"  # characters that may surround a label in a text
 
 
 @dataclass(frozen=True)
@@ -162,16 +161,15 @@ class Field:
         return _type_text(self._bare_type)
 
     @cached_property
-    def spellings(self) -> dict[str, Any]:
-        """The label of each accepted spelling (a label or an alias, in lower case)."""
-        spellings = {str(label).strip().casefold(): label for label in self.labels or ()}
-        return spellings | {a.strip().casefold(): label for a, label in self.aliases.items()}
+    def spellings(self) -> Spellings:
+        """Which texts spell which label."""
+        return Spellings(self.labels or (), self.aliases)
 
     def _to_label(self, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        spelled = value.strip().casefold()
-        return self.spellings.get(spelled, self.spellings.get(spelled.strip(MARKS), value))
+        label = self.spellings.label_of(value)
+        return value if label is NO_LABEL else label
 
     def render(self, value: Any) -> str:
         """An input value as the text of a prompt."""

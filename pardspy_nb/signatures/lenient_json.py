@@ -1,8 +1,9 @@
 """Finds the answer in a text that is not exactly the requested JSON.
 
-Nothing is invented: JSON that was cut off is not read, and from prose only explicit statements are
-taken. A text may hold several answers (a draft, an example, the final one). Then the last one that
-fits counts.
+Nothing is guessed. JSON that was cut off is not read, nor anything in thoughts that were never
+closed. If a text begins with a fitting object, that is the answer, whatever follows. Of several
+objects elsewhere all must say the same. Of prose only a bare label and lines of `name: value` are
+read.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .fields import MARKS, Field
+from .fields import Field
+from .spelling import MARKS, NO_LABEL
 
 _MOST_CHARS = 100_000  # a longer text is not searched
 _MOST_MENDED = 20_000  # a longer object with broken syntax is not repaired
 _MOST_STARTS = 50  # opening braces that are tried as the start of an object
-_MOST_SAID = 200  # a longer text in prose is not read as one label
+_MOST_LABEL = 1_000  # a longer text is no label
 _BULLETS = " \t>*_#•-\"'`"
 _NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)")
-_DENIES = re.compile(
-    r"\b(not|no|nor|neither|never|none|without|hardly|cannot|unable|unclear|whether|if|unless|or"
-    r"|either|between|maybe|perhaps|might|could|but|far from|less than|\w+n['’]t)\b"
-)
+_THOUGHTS = "think|thinking|thought|reasoning"
+_OPENED = re.compile(rf"<({_THOUGHTS})>", re.IGNORECASE)
+_CLOSED = re.compile(rf"</({_THOUGHTS})>", re.IGNORECASE)
 
 
 class Found(NamedTuple):
@@ -33,27 +34,46 @@ class Found(NamedTuple):
         values: an object in the text, or the statements of prose, by field name.
         how: how the text was repaired, in one word.
         start: where the object begins in the text; None if the text does not hold it literally.
+        at: where the reading begins in the text.
     """
 
     values: dict[str, Any]
     how: str
     start: int | None
+    at: int = 0
 
 
-def find(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
-    """The possible readings of a text that is not the requested JSON, the likeliest first."""
+def find(text: str, fields: Mapping[str, Field]) -> Iterator[list[Found]]:
+    """The possible readings of a text that is not the requested JSON, the likeliest kind first. All
+    readings of one kind that fit must say the same.
+
+    Raises:
+        ValueError: the text ends within thoughts.
+    """
     if len(text) > _MOST_CHARS:
         return
-    begin = text.rfind("</think>") + len("</think>") if "</think>" in text else 0
+    begin = end_of_thoughts(text)
     said = text[begin:]
+    objects = list(_objects(said, begin, fields, "embedded"))
+    if objects and not said[: objects[0].at - begin].strip():
+        yield objects[:1]
     fenced = [_objects(body, begin + at, fields, "fenced") for body, at in _fences(said)]
-    yield from reversed([found for of in fenced for found in of])
-    yield from reversed(list(_objects(said, begin, fields, "embedded")))
+    yield [found for of in fenced for found in of] or objects
     if "{" in said:
-        yield from _mended(said, fields)
-    else:
-        prose = _lines(said, fields) or _single(said, fields)
-        yield from [Found(prose, "prose", None)] if prose else []
+        yield list(_mended(said, fields))
+        return
+    yield [Found(prose, "prose", None) for prose in (_lines(said, fields),) if prose]
+    yield [Found(prose, "prose", None) for prose in (_single(said, fields),) if prose]
+
+
+def end_of_thoughts(text: str) -> int:
+    """Where a text goes on after the model's thoughts; 0 without thoughts. ValueError if they are
+    never closed."""
+    closed = [match.end() for match in _CLOSED.finditer(text)]
+    begin = closed[-1] if closed else 0
+    if _OPENED.search(text, begin):
+        raise ValueError("the answer ends within the model's thoughts")
+    return begin
 
 
 def _fences(text: str) -> Iterator[tuple[str, int]]:
@@ -81,7 +101,7 @@ def _objects(text: str, offset: int, fields: Mapping[str, Field], how: str) -> I
                     offset or text[:at].strip() or text[end:].strip()
                 )
                 start = offset + at if values == value else None
-                yield Found(values, "renamed" if alone else how, start)
+                yield Found(values, "renamed" if alone else how, start, offset + at)
         at = text.find("{", end)
 
 
@@ -110,7 +130,8 @@ def _is_there(value: Any, text: str) -> bool:
     if isinstance(value, str):
         return value in text if value else '""' in text or "''" in text
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return bool(re.search(rf"(?<![\w.]){re.escape(str(value))}\s*[,}}\]]", text))
+        # whole, and with its sign, whatever minus it is
+        return bool(re.search(rf"(?<![\w.+\-\u2212\u2013]){re.escape(str(value))}\s*[,}}\]]", text))
     return True
 
 
@@ -134,20 +155,29 @@ def _folded(name: Any) -> str:
 
 
 def _lines(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The values of `name: value` lines, if every required field has such a line."""
+    """The values of `name: value` lines, if every required field has such a line. A value goes on
+    to the next such line."""
     known = {name.casefold(): name for name in fields}
-    said: dict[str, Any] = {}
+    said: dict[str, list[str]] = {}
+    name = None
     for line in text.splitlines():
         head, sign, value = line.partition(":" if ":" in line else "=")
-        name = known.get(_folded(head.strip(_BULLETS)))
-        if name is None or not sign:
+        found = known.get(_folded(head.strip(_BULLETS))) if sign else None
+        if found is None:
+            if name is not None:
+                said[name].append(line)
             continue
-        field = fields[name]
-        read = value.strip(MARKS) if field.labels is not None else _scalar(value, field)
-        if said.setdefault(name, read) != read:
+        if found in said and said[found] != [value]:
             return {}  # the text gives two values for one field
+        name, said[found] = found, [value]
     needed = (name for name, field in fields.items() if not field.optional)
-    return said if all(name in said for name in needed) else {}
+    if not all(name in said for name in needed):
+        return {}
+    return {name: _value("\n".join(lines), fields[name]) for name, lines in said.items()}
+
+
+def _value(text: str, field: Field) -> Any:
+    return text.strip(MARKS) if field.labels is not None else _scalar(text, field)
 
 
 def _scalar(text: str, field: Field) -> Any:
@@ -164,21 +194,11 @@ def _scalar(text: str, field: Field) -> Any:
 
 
 def _single(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The one label that a short text states without doubt, for a single class output."""
+    """The label that the whole text is, for a single class output."""
     if len(fields) != 1:
         return {}
     name, field = next(iter(fields.items()))
-    rest = text.strip(MARKS).casefold()
-    if rest in field.spellings:
-        return {name: field.spellings[rest]}
-    if len(rest) > _MOST_SAID or "?" in text:
+    if field.labels is None or len(text) > _MOST_LABEL:
         return {}
-    said = set()
-    for spelling, label in sorted(field.spellings.items(), key=lambda s: -len(s[0])):
-        pattern = (
-            rf"(?<!\w){re.escape(spelling)}(?!\w)"  # the longest first: "very good" is no "good"
-        )
-        if spelling and re.search(pattern, rest):
-            said.add(label)
-            rest = re.sub(pattern, " ", rest)
-    return {name: said.pop()} if len(said) == 1 and not _DENIES.search(rest) else {}
+    label = field.spellings.label_of(text)
+    return {} if label is NO_LABEL else {name: getattr(label, "value", label)}

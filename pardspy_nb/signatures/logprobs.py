@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .fields import Field
@@ -107,9 +107,11 @@ class _Walk:
         self, pieces: Sequence[bytes], tokens: Sequence[Mapping[str, Any]], at: int, field: Field
     ) -> None:
         self._pieces, self._tokens, self._at = pieces, tokens, at
+        # where labels differ only in case, the case counts
+        self._fold: Callable[[str], str] = str if field.spellings.folds_alike else str.casefold
         self._spelled = [
-            (json.dumps(spelling, ensure_ascii=False), label)
-            for spelling, label in field.spellings.items()
+            (self._fold(json.dumps(text, ensure_ascii=False)), label)
+            for text, label in field.spellings.spelled
         ] + [(str(label), label) for label in field.labels or () if not isinstance(label, str)]
         self._all: _Labels = frozenset(field.labels or ())
 
@@ -167,7 +169,7 @@ class _Walk:
             head, _, piece = piece.partition(lead) if lead else (b"", b"", piece)
             if head.strip():
                 return frozenset()
-        said = (before + piece).decode("utf-8", "ignore").lstrip().casefold()
+        said = self._fold((before + piece).decode("utf-8", "ignore").lstrip())
         return frozenset(
             label
             for spelled, label in self._spelled

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..core.errors import (
@@ -13,8 +14,15 @@ from ..core.errors import (
     RefusedOutputError,
     TruncatedOutputError,
 )
+from .faithful import is_faithful, misnamed_in
 from .lenient_json import Found, find
 from .signature import Signature
+
+_HALF = re.compile("[\ud800-\udfff]")
+_HALF_ESCAPED = re.compile(
+    r"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})(?<!\\)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 
 
 class Reading(NamedTuple):
@@ -52,6 +60,9 @@ class AnswerParser:
         self._model = create_model("Answer", __config__=config, **definitions)
         self._names = [(f"f_{name}", name) for name in signature.outputs]
         schema = self._model.model_json_schema(mode="validation")
+        written = json.dumps(schema)
+        # types for which pydantic reads other values than those that are written
+        self._has_numbers_or_times = '"number"' in written or '"format": "date' in written
         self.strict = _make_strict(schema)
         self.schema: dict[str, Any] = schema
 
@@ -81,35 +92,79 @@ class AnswerParser:
             )
         if not text or not text.strip():
             raise EmptyOutputError("the answer is empty", usage=usage)
+        cleaned = _without_half_pairs(text)
         try:
-            return Reading(self._outputs(text), start=_first(text))
-        except self._invalid as error:
-            problem = error
+            outputs = self._outputs(cleaned)
+            how, start = (None, _first(text)) if cleaned is text else ("mended", None)
+            return Reading(outputs, how, start)
+        except (self._invalid, InvalidOutputError) as error:
+            problem: Exception = error
         reported = problem
-        for found in self._found(text):
-            try:
-                outputs = self._outputs(json.dumps(found.values))
-                return Reading(outputs, found.how, found.start)
-            except self._invalid as error:
-                reported = error if reported is problem else reported  # of the likeliest
-        first = reported.errors(include_url=False, include_input=False)[0]
-        kind = OutOfVocabularyError if self._is_label(first) else InvalidOutputError
-        raise kind(_explain(first, text), usage=usage, text=text) from None
-
-    def _found(self, text: str) -> Iterator[Found]:
         try:
-            yield from find(text, self._fields)
-        except (ValueError, RecursionError):  # nested too deeply for a parser
-            return
+            for readings in find(cleaned, self._fields):
+                fitting, error_of_first = self._fitting(readings)
+                if fitting:
+                    return self._agreed(fitting, text, usage)
+                reported = error_of_first if error_of_first and reported is problem else reported
+        except (ValueError, RecursionError) as error:  # unclosed thoughts; nested too deeply
+            if "thoughts" in str(error):
+                raise InvalidOutputError(str(error), usage=usage, text=text) from None
+        raise self._explained(reported, text, usage) from None
+
+    def _fitting(
+        self, readings: Sequence[Found]
+    ) -> tuple[list[tuple[dict[str, Any], Found]], Exception | None]:
+        """The readings that fit the signature, and why the first other one does not."""
+        fitting, first = [], None
+        for found in readings:
+            try:
+                fitting.append((self._outputs(json.dumps(found.values)), found))
+            except (self._invalid, InvalidOutputError) as error:
+                first = first or error
+        return fitting, first
+
+    def _agreed(
+        self, fitting: Sequence[tuple[dict[str, Any], Found]], text: str, usage: Any
+    ) -> Reading:
+        outputs, found = fitting[-1]
+        if any(other != outputs for other, _ in fitting):
+            raise InvalidOutputError(
+                "the answer holds several different objects; write one only", usage=usage, text=text
+            )
+        # of an object that comes twice it is not known which one the model meant
+        return Reading(outputs, found.how, found.start if len(fitting) == 1 else None)
+
+    def _explained(self, error: Exception, text: str, usage: Any) -> InvalidOutputError:
+        if not isinstance(error, self._invalid):
+            return InvalidOutputError(f"{error}; it began {text[:80]!r}", usage=usage, text=text)
+        first = error.errors(include_url=False, include_input=False)[0]
+        kind = OutOfVocabularyError if self._is_label(first) else InvalidOutputError
+        return kind(_explain(first, text), usage=usage, text=text)
 
     def _outputs(self, text: str) -> dict[str, Any]:
+        """The outputs in a JSON text. Raises pydantic's error, or an `InvalidOutputError`."""
         answer = self._model.model_validate_json(text)
-        return {name: getattr(answer, attribute) for attribute, name in self._names}
+        outputs = {name: getattr(answer, attribute) for attribute, name in self._names}
+        if len(answer.model_fields_set) < len(self._names) or self._has_numbers_or_times:
+            raw = json.loads(text)
+            if misnamed := misnamed_in(raw, self._fields):
+                raise InvalidOutputError(f"the answer has {misnamed} instead of the named fields")
+            for name, value in outputs.items():
+                if name in raw and not is_faithful(raw[name], value):
+                    raise InvalidOutputError(f"{name}: {raw[name]!r} is not of the declared type")
+        return outputs
 
     def _is_label(self, error: Any) -> bool:
         """Whether the error is a value that is not a label."""
         where = error["loc"][0] if error["loc"] else None
         return error["type"] in ("literal_error", "enum") and where in self._fields
+
+
+def _without_half_pairs(text: str) -> str:
+    """The text with a mark in place of each half of a surrogate pair, which no JSON may hold."""
+    if "\\u" not in text and not _HALF.search(text):
+        return text
+    return _HALF_ESCAPED.sub("\ufffd", _HALF.sub("\ufffd", text))
 
 
 def _first(text: str) -> int:

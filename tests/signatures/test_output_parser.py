@@ -78,7 +78,8 @@ def test_what_is_optional_is_not_lost_with_half_an_answer() -> None:
     ("text", "label"),
     [
         ("Very good!", "very good"),
-        ("It is a good one.", "good"),
+        ("It is a good one.", None),
+        ("sentiment: Good", "good"),
         ("great", "very good"),
         ("not bad", None),
         ("good or bad", None),
@@ -87,7 +88,7 @@ def test_what_is_optional_is_not_lost_with_half_an_answer() -> None:
         ("goodness", None),
     ],
 )
-def test_prose_counts_where_it_names_one_label_and_denies_nothing(
+def test_prose_counts_where_it_is_a_label_and_nothing_else(
     label_only: pn.Signature, text: str, label: str | None
 ) -> None:
     if label is None:
@@ -101,12 +102,15 @@ def test_prose_counts_where_it_names_one_label_and_denies_nothing(
     "text",
     [
         f"<think>Like {json.dumps(DRAFT)}? No.</think>{json.dumps(GOOD)}",
-        f"```\n{json.dumps(DRAFT)}\n```\nNo:\n```\n{json.dumps(GOOD)}\n```",
         f'Schema: {{"sentiment": "positive|negative"}}\nAnswer: {json.dumps(GOOD)}',
         f'{json.dumps(GOOD)} as in {{"sentiment": "positive|negative"}}',
+        f"{json.dumps(GOOD)}\n\nUser: and this?\nAssistant: {json.dumps(DRAFT)}",
+        f"It is {json.dumps(GOOD)}; once more: {json.dumps(GOOD)}",
     ],
 )
-def test_of_several_answers_the_last_that_fits_counts(signature: pn.Signature, text: str) -> None:
+def test_of_several_objects_the_one_that_is_certain_counts(
+    signature: pn.Signature, text: str
+) -> None:
     assert read(signature, text)[0] == GOOD
 
 
@@ -139,8 +143,13 @@ def test_labels_that_deny_are_read_like_the_others() -> None:
     assert read(spam, "Yes.")[0] == {"spam": "yes"}
     assert read(spam, "No.")[0] == {"spam": "no"}
     other = pn.Signature("S").add_input("r").add_class_output("is", ["spam", "not spam"])
-    assert read(other, "This is not spam.")[0] == {"is": "not spam"}
-    for text in ("I cannot tell whether this is spam.", "This is anything but spam", "Is it spam?"):
+    assert read(other, "Not spam.")[0] == {"is": "not spam"}
+    for text in (
+        "This is not spam.",
+        "I cannot tell whether this is spam.",
+        "This is anything but spam",
+        "Is it spam?",
+    ):
         with pytest.raises(pn.InvalidOutputError):
             read(other, text)
     with pytest.raises(pn.InvalidOutputError):

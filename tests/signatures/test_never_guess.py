@@ -1,0 +1,235 @@
+"""What is read out of an answer was in it; what is not certain is sent back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+from typing import Any, Literal
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pardspy_nb as pn
+from pardspy_nb.signatures.output_parser import AnswerParser
+
+
+def of(kind: Any, *, optional: bool = False, name: str = "x") -> AnswerParser:
+    return AnswerParser(pn.Signature("S").add_output(name, kind, optional=optional))
+
+
+def read(parser: AnswerParser, text: str) -> Any:
+    return parser.parse(text, "stop", None).outputs
+
+
+def value(parser: AnswerParser, text: str) -> Any:
+    return next(iter(read(parser, text).values()))
+
+
+class Unit(enum.Enum):
+    LARGE = "MW"
+    SMALL = "mW"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        (Literal["MW", "mW"], '"MW"', "MW"),
+        (Literal["MW", "mW"], '"mW"', "mW"),
+        (Literal["MW", "mW"], '" mW "', "mW"),
+        (Literal["MW", "mW"], '"mw"', None),
+        (Unit, '"MW"', Unit.LARGE),
+        (Unit, '"mW"', Unit.SMALL),
+        (Unit, '"MW."', Unit.LARGE),
+        (Literal["1", 1], '"1"', "1"),
+        (Literal["1", 1], "1", 1),
+        (Literal["Maße", "Masse"], '"Maße"', "Maße"),
+        (Literal["Maße", "Masse"], '"Masse"', "Masse"),
+        (Literal["Maße", "Masse"], '"MASSE"', None),
+        (Literal["don't know", "A - B"], '"don’t know"', "don't know"),
+        (Literal["don't know", "A - B"], '"A – B"', "A - B"),
+        (Literal["Zürich"], '"Zu\\u0308rich"', "Zürich"),
+        (Literal["good"], '"go\\u200bod"', "good"),
+        (Literal["a b"], '"a\\u00a0b"', "a b"),
+        (Literal["a-b", "a–b"], '"a—b"', None),
+        (Literal["good"], '"goods"', None),
+    ],
+)
+def test_labels_are_read_exactly_first_and_freely_only_where_they_are_unique(
+    kind: Any, text: str, expected: Any
+) -> None:
+    parser = of(kind)
+    if expected is None:
+        with pytest.raises(pn.InvalidOutputError):
+            value(parser, f'{{"x": {text}}}')
+    else:
+        found = value(parser, f'{{"x": {text}}}')
+        assert found == expected
+        assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Die Bewertung ist nicht positiv",
+        "This message is free of positive words",
+        "far from positive",
+        "positive or negative",
+        "positive? Certainly. negative",
+        "label: not positive",
+        "The x is: positive, I would say",
+        "<think>x: positive",
+        '<think>{"x": "positive"}',
+        '<thinking>done</thinking><think>{"x": "positive"}',
+        'Either {"x": "positive"} or {"x": "negative"}.',
+        '```\n{"x": "positive"}\n```\n```\n{"x": "negative"}\n```',
+        '{"y": "positive"}',
+    ],
+)
+def test_what_is_not_certain_is_sent_back(text: str) -> None:
+    with pytest.raises(pn.InvalidOutputError):
+        read(of(Literal["positive", "negative"]), text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (int, '{"x": −5}'),
+        (int, '{"x": –5}'),
+        (float, "x: −5"),
+        (dt.datetime, '{"x": 2024}'),
+        (dt.datetime, '{"x": "2024"}'),
+        (dt.date, '{"x": 1700000000}'),
+        (list[dt.date], '{"x": ["2024-01-02", 19700]}'),
+        (float, '{"x": "NaN"}'),
+        (float, '{"x": NaN}'),
+        (float, '{"x": Infinity}'),
+        (list[float], '{"x": [1, "inf"]}'),
+    ],
+)
+def test_a_value_is_read_whole_or_not_at_all(kind: Any, text: str) -> None:
+    with pytest.raises(pn.InvalidOutputError):
+        read(of(kind), text)
+
+
+def test_values_that_are_written_as_they_should_be() -> None:
+    class Event(pydantic.BaseModel):
+        at: dt.datetime
+        share: float = 0.0
+
+    assert value(of(int), '{"x": -5}') == -5
+    assert value(of(dt.date), '{"x": "2024-01-02"}') == dt.date(2024, 1, 2)
+    text = '{"x": [{"at": "2024-01-02T03:04:05", "share": 1}]}'
+    assert value(of(list[Event]), text)[0].at == dt.datetime(2024, 1, 2, 3, 4, 5)
+    with pytest.raises(pn.InvalidOutputError):
+        read(of(list[Event]), '{"x": [{"at": 1700000000}]}')
+
+
+def test_lines_are_read_whole() -> None:
+    signature = pn.Signature("S").add_class_output("label", ["good", "bad"])
+    parser = AnswerParser(signature.add_output("reason"))
+    text = "Label: good\n**Reason:**\nFirst line.\n\n- second: line"
+    assert read(parser, text) == {"label": "good", "reason": "First line.\n\n- second: line"}
+    text = "reason: one\ntwo\nlabel: bad"
+    assert read(parser, text) == {"label": "bad", "reason": "one\ntwo"}
+    with pytest.raises(pn.InvalidOutputError):
+        read(parser, "reason: one\nlabel: bad\nI hope this helps!")
+
+
+def test_an_object_with_none_of_the_names_is_no_answer() -> None:
+    city = of(str, optional=True, name="city")
+    assert read(city, '{"City": "Rome"}') == {"city": "Rome"}
+    assert read(city, '{"answer": {"city": "Rome"}}') == {"city": "Rome"}
+    for text in ('{"error": "I cannot help"}', "{}", '{"town": "Rome"}'):
+        with pytest.raises(pn.InvalidOutputError):
+            read(city, text)
+    two = AnswerParser(
+        pn.Signature("S").add_output("city", optional=True).add_output("country", optional=True)
+    )
+    assert read(two, '{"City": "Rome", "country": "IT"}') == {"city": "Rome", "country": "IT"}
+    assert read(two, '{"country": "IT"}') == {"city": None, "country": "IT"}
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\\udc00", "\ud800"])
+def test_half_a_surrogate_pair_does_not_fail_a_row(half: str) -> None:
+    found = AnswerParser(pn.Signature("S").add_output("x")).parse(f'{{"x": "a{half}b"}}', "stop", 0)
+    assert (found.outputs, found.repaired) == ({"x": "a\ufffdb"}, "mended")
+    whole = '{"x": "\\ud83d\\ude00 \\\\ud800"}'
+    assert value(of(str), whole) == "😀 \\ud800"
+
+
+def test_confidence_knows_labels_that_differ_only_in_case() -> None:
+    from pardspy_nb.signatures.logprobs import distributions
+
+    fields = pn.Signature("S").add_class_output("unit", ["MW", "mW"]).outputs
+    text = '{"unit": "MW"}'
+    tokens = [
+        {"token": '{"unit": "', "logprob": 0.0, "top_logprobs": []},
+        {
+            "token": "MW",
+            "logprob": -0.2231,
+            "top_logprobs": [
+                {"token": "MW", "logprob": -0.2231},
+                {"token": "mW", "logprob": -1.6094},
+            ],
+        },
+        {"token": '"}', "logprob": 0.0, "top_logprobs": []},
+    ]
+    spread = distributions(text, 0, tokens, fields)["unit"]
+    assert spread["MW"] == pytest.approx(0.8, abs=0.01)
+    assert spread["mW"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_confidence_never_comes_from_a_draft() -> None:
+    parser = AnswerParser(pn.Signature("S").add_class_output("x", ["a", "b"]))
+    twice = 'I say {"x": "a"}. Again: {"x": "a"}'
+    assert parser.parse(twice, "stop", None).start is None
+    ahead = '{"x": "a"}\nNext: {"x": "b"}'
+    assert parser.parse(ahead, "stop", None)[::2] == ({"x": "a"}, 0)
+
+
+words = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Zs"]), max_size=60)
+LABELS = ["spam", "not spam", "HAM", "ham"]
+
+
+@given(words, st.sampled_from(LABELS), words)
+def test_a_label_is_never_read_out_of_other_words(before: str, label: str, after: str) -> None:
+    parser = AnswerParser(pn.Signature("S").add_class_output("x", LABELS))
+    text = f"{before} {label} {after}"
+    try:
+        found = value(parser, text)
+    except pn.InvalidOutputError:
+        return
+    bare = "".join(c for c in text.partition(":")[2] or text if c.isalnum() or c == " ")
+    assert found.casefold() in " ".join(bare.split()).casefold()
+    if any(c.isalnum() for c in before + after):
+        assert before.strip(" \"'`*_.,;:!?()[]>#•-").casefold() in ("", "x", "not"), text
+
+
+@given(
+    st.fixed_dictionaries(
+        {"x": st.sampled_from(LABELS), "n": st.integers(-99, 99), "t": words, "f": st.floats(-9, 9)}
+    ),
+    st.sampled_from(
+        [
+            "{}",
+            "```json\n{}\n```",
+            "Here it is: {} Done.",
+            "<think>maybe {{}}</think>\n{}",
+            "{}\n\nUser: next",
+            "\ufeff {} ",
+        ]
+    ),
+)
+def test_the_same_answer_in_any_wrapping_is_the_same_or_an_error(
+    answer: dict[str, Any], wrapping: str
+) -> None:
+    signature = pn.Signature("S").add_class_output("x", LABELS).add_output("n", int)
+    parser = AnswerParser(signature.add_output("t").add_output("f", float))
+    text = wrapping.replace("{}", json.dumps(answer)).replace("{{", "{").replace("}}", "}")
+    try:
+        assert read(parser, text) == answer
+    except pn.InvalidOutputError:
+        assert wrapping != "{}"
