@@ -138,7 +138,11 @@ class OutOfVocabularyError(InvalidOutputError):
 
 
 class TruncatedOutputError(InvalidOutputError):
-    """The answer was cut at `max_tokens` (`finish_reason="length"`)."""
+    """The answer was cut at `max_tokens`."""
+
+
+class BrokenOutputError(InvalidOutputError):
+    """The endpoint says that the answer ended by an error, or in a way that is not known."""
 
 
 class EmptyOutputError(InvalidOutputError):

@@ -20,6 +20,7 @@ class Rate(NamedTuple):
     completion: float
     cached: float
     table: Callable[[int, int, int], float] | None = None
+    is_given: bool = False  # by the user
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
         """US dollars for one call; `cached_tokens` are the part of `prompt_tokens` that the
@@ -48,7 +49,7 @@ def rate_of(model: str, url: str, price: Price | None = None) -> Rate | None:
                 f"[, USD per 1M cached prompt tokens]); got {price!r}"
             )
         prompt, completion, cached = (p / _MTOK for p in (*price, price[0])[:3])
-        return Rate(prompt, completion, cached)
+        return Rate(prompt, completion, cached, is_given=True)
     provider, _, name = model.rpartition("/")
     for where in ({"provider_api_url": url}, {"provider_id": provider or None}):
         try:

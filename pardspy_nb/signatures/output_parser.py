@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..core.errors import (
+    BrokenOutputError,
     EmptyOutputError,
     InvalidOutputError,
     OutOfVocabularyError,
     RefusedOutputError,
     TruncatedOutputError,
 )
+from ..core.finish_reasons import ending_of
 from .faithful import is_faithful, misnamed_in
 from .lenient_json import Found, find
 from .signature import Signature
@@ -78,18 +80,23 @@ class AnswerParser:
 
         Raises:
             TruncatedOutputError, RefusedOutputError, EmptyOutputError, OutOfVocabularyError,
-                InvalidOutputError: each carries `usage`, because the answer was billed.
+                BrokenOutputError, InvalidOutputError: each carries `usage`, because the answer was
+                billed.
         """
-        if finish_reason == "length":
-            raise TruncatedOutputError(
-                "the answer was cut at max_tokens; raise LM(max_tokens=…) or ask for less",
+        ending = ending_of(finish_reason)
+        if ending == "filtered":
+            raise RefusedOutputError(
+                f"the endpoint's content filter stopped the answer ({finish_reason})", usage=usage
+            )
+        if ending in ("broken", "unknown"):
+            raise BrokenOutputError(
+                f"the endpoint ended the answer with finish_reason {str(finish_reason)!r}, so it "
+                "may not be whole",
                 usage=usage,
                 text=text,
             )
-        if finish_reason == "content_filter":
-            raise RefusedOutputError(
-                "the endpoint's content filter stopped the answer", usage=usage
-            )
+        if ending == "cut":
+            return self._before_the_cut(text or "", usage)
         if not text or not text.strip():
             raise EmptyOutputError("the answer is empty", usage=usage)
         cleaned = _without_half_pairs(text)
@@ -110,6 +117,24 @@ class AnswerParser:
             if "thoughts" in str(error):
                 raise InvalidOutputError(str(error), usage=usage, text=text) from None
         raise self._explained(reported, text, usage) from None
+
+    def _before_the_cut(self, text: str, usage: Any) -> Reading:
+        """The object that a text begins with, if the text goes on after it up to the limit: in
+        blanks, or in an invented next turn."""
+        try:
+            _, end = json.JSONDecoder().raw_decode(text, _first(text))
+            first = next(find(text, self._fields), []) if end < len(text) else []
+        except (ValueError, RecursionError):
+            first = []
+        fitting, _ = self._fitting(first[:1])
+        if not fitting or text[: fitting[0][1].at].strip():
+            raise TruncatedOutputError(
+                "the answer was cut at max_tokens; raise LM(max_tokens=…) or ask for less",
+                usage=usage,
+                text=text,
+            )
+        outputs, found = fitting[0]
+        return Reading(outputs, None if found.how == "renamed" else found.how, found.start)
 
     def _fitting(
         self, readings: Sequence[Found]
