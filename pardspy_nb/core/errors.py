@@ -17,6 +17,7 @@ class AttemptError(PardspyError):
         retryable: another attempt may succeed.
         retry_after_s: seconds the endpoint asked to wait, or None.
         fatal: every other row would fail in the same way, so the run stops.
+        fatal_if_none_succeeds: as `fatal`, once several rows failed and none succeeded.
         outage: nothing could be sent; the row is not the cause.
         rate_limited: the endpoint received too many requests or tokens a minute.
         overloaded: the endpoint is overloaded, or fails.
@@ -28,6 +29,7 @@ class AttemptError(PardspyError):
 
     retryable: bool = False
     fatal: bool = False
+    fatal_if_none_succeeds: bool = False
     outage: bool = False
     rate_limited: bool = False
     overloaded: bool = False
@@ -39,6 +41,7 @@ class AttemptError(PardspyError):
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.status_code: int | None = None  # of the HTTP response, if there was one
         self.usage = usage
         self.rejected: InvalidOutputError | None = None
 
@@ -54,7 +57,7 @@ class RateLimitError(LMError):
 
 
 class QuotaError(LMError):
-    """429 with `insufficient_quota`: the account has nothing left to spend."""
+    """402, or other words for it: the account has nothing left to spend."""
 
     fatal = True
 
@@ -86,7 +89,10 @@ class UnsendableError(LMError):
 
 
 class AuthenticationError(LMError):
-    """401 or 403: the key is missing, wrong, or may not use this model."""
+    """401, or other words for it: the key is missing or wrong. Or 403: it may not ask this. That is
+    every row's error if none succeeds, and the row's if others get through, because a firewall or a
+    filter may refuse a single prompt.
+    """
 
     fatal = True
 

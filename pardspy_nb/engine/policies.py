@@ -93,6 +93,8 @@ class RetryPolicy:
 
 # A stream has no known number of rows: a share is judged only once so many rows are settled.
 _MIN_ROWS_FOR_SHARE = 100
+# so many rows must fail, and none succeed, until an error that may be the row's is the run's
+_ENOUGH_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,13 @@ class FailurePolicy:
         """
         if self.fail_fast:
             return "fail_fast", True
-        if getattr(error, "fatal", False):
+        exceeds = self.exceeded(failures, done, total)
+        none_succeeded = failures == done and (exceeds or failures >= _ENOUGH_FAILURES)
+        if getattr(error, "fatal", False) or (
+            getattr(error, "fatal_if_none_succeeds", False) and none_succeeded
+        ):
             return "fatal", False
-        return ("failures", False) if self.exceeded(failures, done, total) else None
+        return ("failures", False) if exceeds else None
 
 
 @dataclass(frozen=True)

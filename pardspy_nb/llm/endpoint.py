@@ -13,7 +13,6 @@ import importlib
 import json
 import math
 import os
-import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from ..core import errors
+from .error_bodies import error_in, error_of, json_of
 from .transport import Reply, Transport, certificates, direct_like, http_library
 
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKe
 _transports: weakref.WeakKeyDictionary[
     _Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]
 ] = weakref.WeakKeyDictionary()
-_BEHIND_A_GATEWAY = (408, 502, 504, 524)  # the model may have answered, and be billed
-_TOO_LONG_CODES = ("context_length_exceeded", "string_above_max_length")
-_TOO_LONG = re.compile(
-    r"maximum context length|context (window|length|size).{0,40}exceed"
-    r"|exceeds?.{0,40}context (window|length|size)|prompt is too long|too many (input )?tokens",
-    re.IGNORECASE,
-)
 _NO_KEY = "none"  # local servers require a key, and accept any
 
 
@@ -187,7 +180,9 @@ class Endpoint:
             on_headers(reply.headers)
         if reply.status >= 300:
             raise self._translate(reply)
-        answer = _object(reply.raw)
+        answer = json_of(reply.raw)
+        if answer is not None and (status := error_in(answer)) is not None:
+            raise self._translate(reply._replace(status=status))
         if answer is None:
             shown = self._redact(repr(bytes(reply.raw[:80])))
             broken = errors.ServerError(f"the endpoint's answer is not a JSON object: {shown}")
@@ -232,7 +227,7 @@ class Endpoint:
         except openai.APIConnectionError as error:
             raise self._broken(error.__cause__ or error) from None
 
-    def error_of(self, status: int, body: Mapping[str, Any]) -> errors.LMError:
+    def error_of(self, status: int, body: Mapping[str, Any]) -> errors.AttemptError:
         """The error for an answer with this HTTP status and JSON body."""
         return self._translate(Reply(status, {}, json.dumps(body).encode()))
 
@@ -246,31 +241,13 @@ class Endpoint:
         key = self._key() if self.make is None else str(self._client().api_key)
         return text.replace(key, "***") if len(key) > 4 else text
 
-    def _translate(self, reply: Reply) -> errors.LMError:
-        status, body = reply.status, _object(reply.raw) or {}
-        inner = body.get("error", body)
-        inner = inner if isinstance(inner, dict) else {"message": inner}
-        detail = inner.get("message") or reply.raw[:200].decode(errors="replace")
-        param = inner.get("param")
-        detail = f"{detail} (param: {param})" if isinstance(param, str) and param else detail
-        message = self._redact(f"HTTP {status}: {detail}"[:500])
-        kind: type[errors.LMError] = errors.BadRequestError
-        if status == 429:
-            quota = inner.get("code") == "insufficient_quota"
-            kind = errors.QuotaError if quota else errors.RateLimitError
-        elif status in (401, 403):
-            kind = errors.AuthenticationError
-            message += " (check OPENAI_API_KEY or LM(api_key=…))"
-        elif status == 404:
-            kind = errors.ModelNotFoundError
-            message += f" (check the model's name and base_url={self.url})"
-        elif inner.get("code") in _TOO_LONG_CODES or _TOO_LONG.search(str(detail)):
-            kind = errors.ContextLengthError
-        elif status in (408, 409) or status >= 500:
-            kind = errors.ServerError
-        translated = kind(message, retry_after_s=parse_retry_after(reply.headers))
-        translated.may_be_billed = status in _BEHIND_A_GATEWAY
-        return translated
+    def _translate(self, reply: Reply) -> errors.AttemptError:
+        error = error_of(reply.status, self._redact_bytes(reply.raw), self.url)
+        error.retry_after_s = parse_retry_after(reply.headers)
+        return error
+
+    def _redact_bytes(self, raw: bytes) -> bytes:
+        return self._redact(bytes(raw).decode(errors="replace")).encode(errors="replace")
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
@@ -280,15 +257,6 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
         return to_json(body)  # takes a fifth of the time that json takes
     except PydanticSerializationError:  # half a surrogate pair
         return json.dumps(body).encode()
-
-
-def _object(raw: bytes) -> dict[str, Any] | None:
-    """The JSON object in a body, None if it holds none."""
-    try:
-        answer = json.loads(raw)
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) else None
 
 
 def _is_unsent(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..core.errors import BadRequestError
+from ..core.errors import LMError
 from ..core.overrides import overrides
 from ..core.usage import Bound
 from .background_loop import on_our_loop, run_sync
@@ -210,7 +210,9 @@ class LM:
             start = time.perf_counter()
             try:
                 answer = await on_our_loop(post)
-            except BadRequestError as error:
+            except LMError as error:
+                if error.rate_limited or error.status_code is None:
+                    raise  # nothing was refused, or for another reason
                 lower = form.lower(
                     str(error), has_schema=schema is not None, has_logprobs="logprobs" in body
                 )

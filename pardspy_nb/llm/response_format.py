@@ -18,10 +18,11 @@ _FORMS: tuple[Form, ...] = ("json_schema", "json_object", "text")
 _LOGPROBS = (20, 5, 0)  # alternatives a token: OpenAI's limit, a lower one, none at all
 MOST_TRIES = len(_FORMS) + len(_LOGPROBS)
 _OF_FORM = re.compile(
-    r"response.?format|json.?schema|json.?object|json.?mode|structured.?output|grammar|guided"
-    r"|invalid schema",
+    r"response.?(format|schema)|json.?schema|json.?object|json.?mode|structured.?output|grammar"
+    r"|guided|invalid schema|too many states|\$defs|additionalProperties|TYPE_(STRING|OBJECT)",
     re.IGNORECASE,
 )
+_OF_ONE_ANSWER = re.compile(r"json_validate_failed|does not match the expected schema", re.I)
 _OF_LENGTH = re.compile(r"context.?length|maximum context|too (long|many tokens)", re.IGNORECASE)
 _OF_LOGPROBS = re.compile(r"log.?prob", re.IGNORECASE)
 _known: dict[tuple[str, str], ResponseFormats] = {}
@@ -37,7 +38,8 @@ class ResponseFormat(NamedTuple):
         """The format to try after a refusal; None if the refusal has another reason."""
         if has_logprobs and self.logprobs and _OF_LOGPROBS.search(refusal):
             return self._replace(logprobs=next(n for n in _LOGPROBS if n < self.logprobs))
-        of_form = _OF_FORM.search(refusal) and not _OF_LENGTH.search(refusal)
+        is_other = _OF_LENGTH.search(refusal) or _OF_ONE_ANSWER.search(refusal)
+        of_form = _OF_FORM.search(refusal) and not is_other
         if not has_schema or self.form == "text" or not of_form:
             return None
         return self._replace(form=_FORMS[_FORMS.index(self.form) + 1])

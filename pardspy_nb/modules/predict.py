@@ -72,7 +72,7 @@ class Predict:
         self.params = params
         self._parser = AnswerParser(signature)
         self.demos = [dict(demo) for demo in demos]
-        self._prompt = Prompt(signature, self.demos)
+        self._prompt = Prompt(signature, self.demos, self._parser.schema)
         self._confidence_columns = columns_for(signature.outputs) if confidence else {}
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -122,6 +122,9 @@ class Predict:
         except AttemptError as error:
             if not isinstance(error, InvalidOutputError):
                 error.rejected = rejected  # to be sent back again once the endpoint answers
+                if rejected is not None and error.args:
+                    first = f"before, the answer did not fit: {rejected}"
+                    error.args = (f"{error.args[0]} ({first})", *error.args[1:])
             raise
 
     async def ask_again(self, inputs: Mapping[str, Any], before: BaseException | None) -> Answer:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.errors import InvalidOutputError, TruncatedOutputError
+from ..llm.response_format import in_words
 from ..signatures.fields import Field
 from ..signatures.image import Image
 from ..signatures.signature import Signature
@@ -21,6 +22,7 @@ class Prompt:
     Args:
         signature: the inputs and outputs.
         demos: worked examples, dicts with every required input and output.
+        schema: the JSON schema of the answer.
 
     Attributes:
         system: the message with instructions and fields.
@@ -30,8 +32,10 @@ class Prompt:
         ValueError: a demo lacks a field.
     """
 
-    def __init__(self, signature: Signature, demos: Iterable[Mapping[str, Any]]) -> None:
-        self._signature = signature
+    def __init__(
+        self, signature: Signature, demos: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]
+    ) -> None:
+        self._signature, self._schema = signature, schema
         self._images = [n for n, f in signature.inputs.items() if f.value_type is Image]
         self.system = {"role": "system", "content": _system_text(signature)}
         self.examples = [m for i, demo in enumerate(demos) for m in self._example(i, demo)]
@@ -88,6 +92,7 @@ class Prompt:
             f"It was: {said}" if said else "",
             f"What was wrong: {error}",
             f"Answer again with one JSON object with the keys {keys}, and nothing else.",
+            in_words(self._schema),  # the endpoint may have ignored it
         ]
         if isinstance(error, TruncatedOutputError):
             lines.append("Be much shorter.")

@@ -495,8 +495,10 @@ def test_errors_that_would_meet_every_row_stop_the_run(
     server.script = lambda marker, attempt: reply
     with pytest.raises(pn.RunStopped, match=error) as info:
         pn.run_parallel(predict, reviews, max_workers=1, max_failures=None, **QUIET)
-    assert len(server.requests) == 1
-    assert list(info.value.df["status"]) == ["failed"] + ["not_run"] * 11
+    # a single 403 may be the row's own: a firewall, a filter
+    asked = 3 if "403" in str(info.value) else 1
+    assert len(server.requests) == asked
+    assert list(info.value.df["status"]) == ["failed"] * asked + ["not_run"] * (12 - asked)
 
 
 def test_an_awaited_call_on_the_users_own_loop_leaves_no_client_open(

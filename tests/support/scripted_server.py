@@ -150,6 +150,8 @@ class ScriptedServer:
             error = {"message": reply.more.get("message", "scripted"), **reply.more.get("body", {})}
             headers = reply.more.get("headers", {})
             return web.json_response({"error": error}, status=reply.more["code"], headers=headers)
+        if kind == "raw":
+            return web.Response(text=reply.more["text"], content_type="application/json")
         if kind == "not_json":
             return web.Response(text="<html>oops</html>", content_type="text/html")
         content = reply.more.get("content") or content_for(kind, marker, reply.more.get("label"))

@@ -1,0 +1,132 @@
+"""What an endpoint's refusal means: its HTTP status, read together with what its body says.
+
+Providers put the same fault under different statuses, so the words decide first. They are those of
+public reports about OpenAI, Azure, Anthropic, Gemini, Mistral, Groq, xAI, OpenRouter, Moonshot,
+Zhipu, DeepSeek, litellm, vLLM and llama.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..core import errors
+
+_MOST_SHOWN = 500  # characters of a message
+_BEHIND_A_GATEWAY = (408, 502, 504, 524)  # the model may have answered, and be billed
+_PASSES = (408, 409, 424, 425, 498, 529)  # beside 5xx
+
+
+def _words(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE)
+
+
+_MONEY = _words(
+    r"insufficient.?(quota|balance|funds|credit)|billing.?(not.?active|hard.?limit)"
+    r"|budget.?(has been )?exceeded|exceeded.?(your )?current.?quota|payment.?required"
+    r"|credit balance is too low|out of credits|余额不足|欠费"
+)
+_KEY = _words(
+    r"(incorrect|invalid|wrong|missing|no|expired).{0,20}api.?key|api.?key.{0,20}(invalid|not valid"
+    r"|incorrect|missing|expired)|invalid.?authentication|authentication.?error|令牌|身份验证失败"
+)
+_MODEL = _words(
+    r"invalid model|model.{0,80}(does not exist|not found|not exist|is not supported|unknown)"
+    r"|(unknown|no such|unsupported) model|server is pinned to|模型不存在"
+)
+_FILTER = _words(
+    r"content.?(filter|policy|management)|responsible.?ai|moderation|flagged|data.?inspection"
+    r"|prohibited.?content|safety (system|filter|setting)s?"
+)
+_TOO_LONG = _words(
+    r"maximum context length|context (window|length|size).{0,40}exceed|string.?above.?max.?length"
+    r"|exceeds?.{0,40}context (window|length|size)|prompt is too long|too many (input )?tokens"
+    r"|context.?length.?exceeded"
+)
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_ONE_ANSWER = _words(r"json_validate_failed|failed to (generate|validate) json")
+
+
+def error_of(status: int, raw: bytes, url: str) -> errors.AttemptError:
+    """The error that an answer with this status and body stands for."""
+    body = _body(raw)
+    code = str(body.get("code") or body.get("type") or "")
+    words = f"{code} {_message(body, raw)}"
+    kind, remedy = _kind(status, words, url)
+    param = body.get("param")
+    about = f" (param: {param})" if isinstance(param, str) and param else ""
+    shown = _message(body, raw)
+    error = kind(f"HTTP {status}: {shown}{about}"[:_MOST_SHOWN] + remedy)
+    error.status_code = status
+    if status == 403 and not _KEY.search(words):
+        error.fatal, error.fatal_if_none_succeeds = False, error.fatal
+    if isinstance(error, errors.LMError):
+        error.may_be_billed = status in _BEHIND_A_GATEWAY
+    return error
+
+
+def _kind(status: int, words: str, url: str) -> tuple[type[errors.AttemptError], str]:
+    """The class of the error, and what to do about it."""
+    if status == 402 or (400 <= status < 500 and _MONEY.search(words)):
+        return errors.QuotaError, ""
+    if status == 429:
+        return errors.RateLimitError, ""
+    if status < 500 and _FILTER.search(words):
+        return errors.RefusedOutputError, ""
+    if status == 401 or (status < 500 and _KEY.search(words)):
+        return errors.AuthenticationError, " (check OPENAI_API_KEY or LM(api_key=…))"
+    if status == 403:
+        return errors.AuthenticationError, " (check what the key may use)"
+    if status == 407:
+        return errors.UnsendableError, " (the proxy wants a name and a password: HTTPS_PROXY)"
+    if status == 404 or _MODEL.search(words):
+        return errors.ModelNotFoundError, f" (check the model's name and base_url={url})"
+    if _TOO_LONG.search(words):
+        return errors.ContextLengthError, ""
+    if status in _PASSES or status >= 500:
+        return errors.ServerError, ""
+    if _ONE_ANSWER.search(words):  # Groq: the model's answer did not fit; another one may
+        return errors.ServerError, ""
+    return errors.BadRequestError, ""
+
+
+def json_of(raw: bytes) -> dict[str, Any] | None:
+    """The JSON object in a body, None if it holds none. Gemini sends errors in a list."""
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    return answer if isinstance(answer, dict) else None
+
+
+def error_in(answer: Mapping[str, Any]) -> int | None:
+    """The status of the error that a body with the status 200 holds instead of an answer; None if
+    it is an answer."""
+    error = answer.get("error")
+    if not error or answer.get("choices"):
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
+def _body(raw: bytes) -> dict[str, Any]:
+    body = json_of(raw) or {}
+    inner = body.get("error", body)
+    if isinstance(inner, str):
+        return {"message": inner}
+    return inner if isinstance(inner, dict) else {}
+
+
+def _message(body: Mapping[str, Any], raw: bytes) -> str:
+    metadata = body.get("metadata")  # OpenRouter quotes the provider's own words in it
+    more = metadata.get("raw") if isinstance(metadata, dict) else None
+    said = body.get("message") or body.get("detail") or body.get("msg")
+    if said:
+        return f"{said} {more}" if isinstance(more, str) else str(said)
+    text = raw[:5000].decode(errors="replace")
+    title = _TITLE.search(text)
+    return f"a web page, {' '.join(title[1].split())!r}" if title else text[:200]
