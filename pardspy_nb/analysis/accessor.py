@@ -13,12 +13,16 @@ from ..display.summary import Summary, summarize
 from ..runs.api import run_parallel
 from ..tables import frame
 from ..tables.names import column_of
+from ..tables.targets import checked_target
 from . import plots
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
     from matplotlib.axes import Axes
+
+
+_NEEDED = ("error_type", "error", "attempts", "cached")  # to tell what became of the rows
 
 
 @pd.api.extensions.register_dataframe_accessor("parallel")
@@ -36,13 +40,13 @@ class ParallelAccessor:
     @property
     def metrics(self) -> ParallelMetrics:
         """The run's metrics; computed from the rows if `df.attrs` was lost (merge, csv)."""
-        return frame.metrics_of(self._result())
+        return frame.metrics_of(self._result(*_NEEDED))
 
     @property
     def failures(self) -> pd.DataFrame:
         """The rows without an answer, except those skipped as blank. The error comes first, so that
         a notebook shows it."""
-        df = self._result()
+        df = self._result("error_type")
         status, *more = (column_of(df, n) for n in ("status", "error_type", "error"))
         failed: pd.DataFrame = df[~df[status].isin(["ok", "skipped"])]
         first = [status, *(name for name in more if name in df.columns)]
@@ -52,7 +56,7 @@ class ParallelAccessor:
         """See `retry.retry_failed`: runs the rows without an answer again, in their places."""
         from ..runs.retry import retry_failed
 
-        return retry_failed(self._result(), module, error=error, **options)
+        return retry_failed(self._result(*_NEEDED), module, error=error, **options)
 
     @property
     def cost(self) -> float | None:
@@ -62,27 +66,27 @@ class ParallelAccessor:
 
     def summary(self) -> Summary:
         """The run at a glance; HTML in a notebook, text elsewhere."""
-        return summarize(self._result())
+        return summarize(self._result(*_NEEDED))
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write the frame with the run's metadata; `pd.read_parquet` restores both. Outputs that
         no column type can hold are written as JSON."""
         from ..tables.export import to_parquet
 
-        return to_parquet(self._result(), Path(path))
+        return to_parquet(self._result(), checked_target(path, ".parquet"))
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the rows as CSV, and the run's metadata beside them as `NAME.provenance.json`;
         return the path of the CSV."""
         from ..tables.export import to_csv
 
-        return to_csv(self._result(), Path(path))
+        return to_csv(self._result(), checked_target(path, ".csv"))
 
     def to_jsonl(self, path: str | Path) -> Path:
         """As `to_csv`, with one JSON object per row."""
         from ..tables.export import to_jsonl
 
-        return to_jsonl(self._result(), Path(path))
+        return to_jsonl(self._result(), checked_target(path, ".jsonl"))
 
     def to_excel(self, path: str | Path) -> Path:
         """Write the rows as a workbook, with the run's metadata on a second sheet; needs
@@ -94,7 +98,7 @@ class ParallelAccessor:
         """
         from ..tables.excel import to_excel
 
-        return to_excel(self._result(), Path(path))
+        return to_excel(self._result(), checked_target(path, ".xlsx"))
 
     def to_arrow(self) -> pa.Table:
         """The frame as a pyarrow table, with the run's metadata in the schema's metadata."""
@@ -128,8 +132,10 @@ class ParallelAccessor:
         """See `plots.plot_timeline`."""
         return plots.plot_timeline(self._result(), ax)
 
-    def _result(self) -> pd.DataFrame:
-        if column_of(self._df, "status") not in self._df.columns:
+    def _result(self, *more: str) -> pd.DataFrame:
+        """The frame, if it has a run's status and these further columns. ValueError if not."""
+        names = (column_of(self._df, name) for name in ("status", *more))
+        if not all(name in self._df.columns for name in names):
             raise ValueError(
                 "this frame is not the result of a run; make one with df.parallel.run(module)"
             )

@@ -17,6 +17,7 @@ from ..display import html
 from ..display.html import dollars, milliseconds
 from ..runs.api import needs_cache_key, run_parallel
 from ..tables.frame import class_outputs, metrics_of
+from ..tables.names import column_of
 from .evaluate import Evaluation, evaluate
 
 _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
@@ -25,10 +26,10 @@ _QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
 class Comparison(pd.DataFrame):
     """The result of `compare`: one row per module, by its name. A notebook shows it as HTML.
 
-    Columns: `rows`, `ok`, `failed`; with true labels `accuracy` (an unanswered row counts as
-    wrong), `low`, `high` (Wilson, 95 %), `macro_f1` and `kappa` (of answered rows); `cost_usd` and
-    `total_tokens` (what the rows cost when they were asked, remembered rows included), `p50_ms`,
-    `p90_ms` (of rows asked now), `elapsed_s`.
+    Columns: `rows`, `ok`, `failed`, `skipped`; with true labels `accuracy` (an unanswered row
+    counts as wrong, a skipped one not at all), `low`, `high` (Wilson, 95 %), `macro_f1` and `kappa`
+    (of answered rows); `cost_usd` and `total_tokens` (what the rows cost when they were asked,
+    remembered rows included), `p50_ms`, `p90_ms` (of rows asked now), `elapsed_s`.
 
     Attributes:
         frames: each module's result, by name.
@@ -131,12 +132,20 @@ def compare(
         raise ValueError("the results have different rows; leave out return_all, only_successful")
     evaluations = {}
     if truth is not None:
-        evaluations = {name: evaluate(df, truth, pred) for name, df in frames.items()}
+        evaluations = {name: _evaluated(df, truth, pred) for name, df in frames.items()}
     comparison = Comparison([_line(df, evaluations.get(n)) for n, df in frames.items()])
     comparison.index = pd.Index(list(frames), name="module")
     comparison.frames, comparison.evaluations = frames, evaluations
     comparison.tests = _tests(frames, evaluations, pred)
     return comparison
+
+
+def _evaluated(df: pd.DataFrame, truth: Any, pred: str | None) -> Evaluation:
+    """The evaluation of the rows that were asked: blank ones have no answer to judge."""
+    asked = (df[column_of(df, "status")] != "skipped").to_numpy()
+    if isinstance(truth, list | tuple):
+        truth = [label for label, was_asked in zip(truth, asked, strict=True) if was_asked]
+    return evaluate(df[asked], truth, pred)
 
 
 def _line(df: pd.DataFrame, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -146,6 +155,7 @@ def _line(df: pd.DataFrame, evaluation: Evaluation | None) -> dict[str, Any]:
         "rows": metrics.total,
         "ok": metrics.successes,
         "failed": metrics.failures,
+        "skipped": metrics.skipped,
     }
     if evaluation is not None:
         right = evaluation.correct

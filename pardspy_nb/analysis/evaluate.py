@@ -13,7 +13,7 @@ import pandas as pd
 from ..core.intervals import wilson
 from ..core.labels import label_key, label_text, unknown_labels
 from ..display import html
-from ..tables.by_index import by_index, refuse_unordered
+from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
 from ..tables.names import renamed_in
 
@@ -162,7 +162,9 @@ def evaluate(
             or labels that have nothing in common.
         ModuleNotFoundError: scikit-learn is not installed.
     """
-    pred = pred or _only_output(df)
+    if not isinstance(df, pd.DataFrame):
+        raise TypeError(f"evaluate takes a DataFrame, not a {type(df).__name__}")
+    pred = _only_output(df) if pred is None else pred
     said, true = _columns(df, truth, pred)
     own = {column: name for name, column in renamed_in(df).items()}.get(pred, pred)
     aliases = df.attrs.get("pardspy", {}).get("signature", {}).get("aliases", {}).get(own, {})
@@ -204,14 +206,14 @@ def _columns(df: pd.DataFrame, truth: Any, pred: Any) -> tuple[pd.Series, pd.Ser
         if truth is None:
             raise ValueError("pass truth=, the column of the true labels or the labels themselves")
     refuse_unordered(truth, "truth")
-    for name in [pred, *([truth] if isinstance(truth, str) else [])]:
+    for name in [pred, *([truth] if is_name(truth) else [])]:
         if name not in df.columns:
             raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
-    if isinstance(truth, str) and truth == pred:
+    if is_name(truth) and truth == pred:
         ours = renamed_in(df).get(pred)
         hint = f"; the run's own answers are in {ours!r}" if ours else ""
         raise ValueError(f"truth and pred are the same column {pred!r}{hint}")
-    given = df[truth] if isinstance(truth, str) else by_index(truth, df.index, "truth")
+    given = df[truth] if is_name(truth) else by_index(truth, df.index, "truth")
     true = pd.Series(list(given), dtype=object)
     if len(true) != len(df):
         raise ValueError(f"truth has {len(true)} labels, and the frame {len(df)} rows")

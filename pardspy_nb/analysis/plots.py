@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..display.html import shortened
 from ..tables.frame import label_counts
 from ..tables.names import own_names
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _BLUE, _ORANGE, _GREY = "#4c8fd6", "#e8743b", "#8a8f98"
 _AS_TEXT: dict[str, Any] = {"parse_math": False}  # labels are the user's: $ is a dollar
+_MOST_BARS, _MOST_UPRIGHT, _MOST_FIGURES = 40, 8, 20  # labels; of more others are drawn
+_LONGEST_LABEL, _LONGEST_UPRIGHT, _MOST_TURNED = 40, 14, 60  # characters
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
@@ -78,16 +81,31 @@ def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
     if column not in df.columns:
         raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
     counts = label_counts(df, column)
-    ax = _axes(ax)
-    bars = ax.bar(range(len(counts)), counts.to_numpy(), color=_BLUE, width=0.65)
-    ax.set_xticks(range(len(counts)), map(str, counts.index), **_AS_TEXT)
     whole = counts.sum() or 1
-    ax.bar_label(bars, [f"{n:,} ({n / whole:.0%})" for n in counts], padding=3)
-    ax.margins(y=0.15)
-    if not counts.sum():
-        ax.set_ylim(0, 1)
+    hidden = counts.sort_values(ascending=False).iloc[_MOST_BARS:]
+    counts = counts.drop(hidden.index)
+    names = [shortened(str(name), _LONGEST_LABEL) for name in counts.index]
+    figures = [f"{n:,} ({n / whole:.0%})" for n in counts]
     missing = int(df[column].isna().sum())
-    _finish(ax, f"{column}" + (f" ({missing} without an answer)" if missing else ""), "", "rows")
+    notes = [f"{missing:,} without an answer"] if missing else []
+    notes += [f"{len(hidden):,} more labels with {hidden.sum():,} rows"] if len(hidden) else []
+    title = f"{column}" + (f" ({', '.join(notes)})" if notes else "")
+    lies = len(names) > _MOST_UPRIGHT or max(map(len, names), default=0) > _LONGEST_UPRIGHT
+    ax = _axes(ax, height=max(3.2, 0.24 * len(names) + 1) if lies else 3.2)
+    places = range(len(names))
+    if lies:
+        bars = ax.barh(places, counts.to_numpy(), color=_BLUE, height=0.65)
+        ax.set_yticks(places, names, **_AS_TEXT)
+        ax.invert_yaxis()
+        ax.margins(x=0.2)
+    else:
+        bars = ax.bar(places, counts.to_numpy(), color=_BLUE, width=0.65)
+        ax.set_xticks(places, names, **_AS_TEXT)
+        ax.margins(y=0.15)
+    ax.bar_label(bars, figures, padding=3)
+    if not counts.sum():
+        (ax.set_xlim if lies else ax.set_ylim)(0, 1)
+    _finish(ax, title, "rows" if lies else "", "" if lies else "rows", whole=not lies)
     return ax
 
 
@@ -124,12 +142,18 @@ def plot_confusion(
     ax = _axes(ax)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for i, row in enumerate(counts.to_numpy()):
+    has_figures = max(counts.shape, default=0) <= _MOST_FIGURES
+    for i, row in enumerate(counts.to_numpy() if has_figures else ()):
         for j, n in enumerate(row):
             dark = shares.iloc[i, j] > 0.5
             ax.text(j, i, f"{n:,}", ha="center", va="center", color="white" if dark else "black")
-    ax.set_xticks(range(counts.shape[1]), counts.columns, **_AS_TEXT)
-    ax.set_yticks(range(counts.shape[0]), counts.index, **_AS_TEXT)
+    every = 1 + max(counts.shape, default=0) // _MOST_BARS
+    said = [shortened(str(name), _LONGEST_LABEL) for name in counts.columns]
+    true = [shortened(str(name), _LONGEST_LABEL) for name in counts.index]
+    ax.set_xticks(range(0, len(said), every), said[::every], **_AS_TEXT)
+    ax.set_yticks(range(0, len(true), every), true[::every], **_AS_TEXT)
+    if max(map(len, said), default=0) * len(said) > _MOST_TURNED:
+        ax.tick_params(axis="x", rotation=90)
     ax.set_title("Confusion", loc="left")
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
@@ -175,12 +199,12 @@ def _evaluation(df: pd.DataFrame, truth: Any, pred: str | None) -> Any:
     return df if isinstance(df, Evaluation) else evaluate(df, truth, pred)
 
 
-def _axes(ax: Axes | None) -> Axes:
+def _axes(ax: Axes | None, height: float = 3.2) -> Axes:
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(6.4, 3.2), layout="constrained")[1]
+    return plt.subplots(figsize=(6.4, height), layout="constrained")[1]
 
 
 def _text_color() -> Any:

@@ -27,6 +27,15 @@ class Row(NamedTuple):
     is_blank: bool = False
 
 
+class Made(NamedTuple):
+    """How a row got its answer: attempts, latency of the successful call (ms), and the start of the
+    first attempt, in seconds since the epoch. None if it is not known."""
+
+    attempts: int | None
+    latency_ms: float | None
+    at: float | None
+
+
 class Origin(NamedTuple):
     """The origin of a reused answer.
 

@@ -50,7 +50,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "confidence": (lambda v: isinstance(v, bool), "confidence must be True or False, got {}"),
     "truth": (
-        lambda v: not isinstance(v, bool | int | float | bytes),
+        lambda v: not isinstance(v, bool | float | bytes),
         "truth names the column of the true labels, or holds the labels; got {}",
     ),
     "columns": (

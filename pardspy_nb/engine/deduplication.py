@@ -76,13 +76,8 @@ class Deduplicator:
         cache is writing it already.
         """
         with contextlib.suppress(asyncio.CancelledError):
-            await self._cache.put(
-                row_task.row,
-                row_task.key,
-                row_task.billed(answer),
-                row_task.attempts,
-                row_task.latency_s * 1e3,
-            )
+            billed = row_task.billed(answer)
+            await self._cache.put(row_task.row, row_task.key, billed, row_task.made)
 
     def share(self, row_task: RowTask, status: Status, answer: Answer | None, ending: bool) -> None:
         """Settle the rows that waited for this row. While the run is `ending`, the waiting rows
@@ -97,12 +92,8 @@ class Deduplicator:
         self._following -= len(row_task.followers)
         for follower in row_task.followers:
             if answer is not None:
-                shared = self._cache.copy_for(
-                    follower.row,
-                    row_task.billed(answer),
-                    row_task.attempts,
-                    row_task.latency_s * 1e3,
-                )
+                billed = row_task.billed(answer)
+                shared = self._cache.copy_for(follower.row, billed, row_task.made)
                 self._settle(follower, "ok", shared)
             elif status == "failed" or not ending:
                 follower.error = row_task.error

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from ..core.events import Answer, Event, Row
+from ..core.events import Answer, Event, Made, Row
 from .controls import RunControls
 
 UNTIL_ONE_LEAVES = math.inf  # a wait that ends only when another attempt ends
@@ -43,13 +43,10 @@ class Cache(Protocol):
     def known_failure(self, key: bytes | None) -> Exception | None:
         """The error of a row that was refused for good before, None if it was not."""
 
-    def copy_for(self, row: Row, answer: Answer, attempts: int, latency_ms: float | None) -> Answer:
-        """A copy, for `row`, of an answer that a row with an equal key just got, in so many
-        attempts; the latency is that of the successful one."""
+    def copy_for(self, row: Row, answer: Answer, made: Made) -> Answer:
+        """A copy, for `row`, of an answer that a row with an equal key just got."""
 
-    async def put(
-        self, row: Row, key: bytes | None, answer: Answer, attempts: int, latency_ms: float | None
-    ) -> None:
+    async def put(self, row: Row, key: bytes | None, answer: Answer, made: Made) -> None:
         """Store a new answer, with the usage of all attempts. The row is settled once this method
         returns."""
 

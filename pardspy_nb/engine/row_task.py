@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ..core.events import Answer, Row, RowFinished, Status
+from ..core.events import Answer, Made, Row, RowFinished, Status
 from .policies import RetryPolicy
 
 
@@ -105,6 +105,11 @@ class RowTask:
             self.started_at,
             self.usage,
         )
+
+    @property
+    def made(self) -> Made:
+        """How the row got its answer."""
+        return Made(self.attempts, self.latency_s * 1e3, self.started_at)
 
     def billed(self, answer: Answer) -> Answer:
         """The row's answer with the usage of all its attempts."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..core.error_groups import writable
 from ..core.errors import ModuleOutputError
 from ..core.events import Answer, Row
-from ..core.ownership import own_row
+from ..core.ownership import one_shot_in, own_row
 from ..core.threads import DaemonPool
 from ..core.usage import Bound, Usage, UsageScope, total
 from ..llm.lm import LM
@@ -184,7 +184,7 @@ def _answer(result: Any, counted: Any) -> Answer:
             model=result.model, finish_reason=result.finish_reason
         )
     if isinstance(result, Prediction):
-        return Answer(result.outputs, counted if counted is not None else result.usage)
+        return _checked(result.outputs, counted if counted is not None else result.usage)
     if not isinstance(result, Mapping):
         return _checked({"output": result}, counted)
     return _checked(result, counted)
@@ -202,9 +202,9 @@ def _checked(result: Mapping[Any, Any], counted: Any) -> Answer:
             raise ModuleOutputError(
                 f"the module returned keys that are not text: {[name]}", usage=counted
             )
-        if hasattr(value, "__next__"):
+        if (found := one_shot_in(value)) is not None:
             raise ModuleOutputError(
-                f"the module returned a {type(value).__name__} as {name!r}, which can be read only "
+                f"the module returned a {type(found).__name__} as {name!r}, which can be read only "
                 "once: return list(…)",
                 usage=counted,
             )

@@ -60,6 +60,12 @@ def from_pairs(pairs: Any, samples: int = 1) -> tuple[Module, list[Mapping[str, 
     return module, rows
 
 
+class PairInputs(dict[str, Any]):
+    """The inputs of a pair, and the names of those that its module requires."""
+
+    required: Sequence[str] = ()
+
+
 def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]:
     inputs = given.inputs() if callable(getattr(given, "inputs", None)) else given  # dspy.Example
     inputs = dict(inputs) if hasattr(inputs, "keys") else None
@@ -72,4 +78,6 @@ def _inputs_of_pair(place: int, module: Module, given: Any) -> Mapping[str, Any]
             f"pair {place}: {module.name} takes {list(module.inputs.fields)}; missing "
             f"{missing}, unknown {unknown}"
         )
-    return inputs
+    row = PairInputs(inputs)
+    row.required = module.inputs.required
+    return row

@@ -63,6 +63,7 @@ def retry_failed(
     at = _places(df, error, list(described.outputs))
     if not at:
         return df
+    _check_inputs(df, described, about, given)
     shape = replace(shape_of(given, 1), columns=_columns(described, about, given))
     batch = again(
         df.iloc[at][_input_columns(df, described, about, shape)],
@@ -109,8 +110,8 @@ def _places(df: Any, error: str | ErrorGroup | None, declared: list[str]) -> lis
         there = ", ".join(f"{kind} ({n:,} rows)" for kind, n in kinds.most_common(5))
         words = error.error_type if isinstance(error, ErrorGroup) else error
         warnings.warn(
-            f"no failed row has the error {words!r}, so none is asked again; the failed rows have: "
-            f"{there or 'none is failed'}",
+            f"no failed row has the error {words!r}, so none is asked again; there are: "
+            f"{there or 'no row failed'}",
             UserWarning,
             stacklevel=3,
         )
@@ -138,6 +139,17 @@ def _input_columns(df: Any, module: Module, about: Mapping[str, Any], shape: Sha
         names += [tuple(n) if isinstance(n, list) else n for n in about.get("inputs", [])]
         names += shape.columns.values()
     return [name for name in dict.fromkeys(names) if name in df.columns]
+
+
+def _check_inputs(df: Any, module: Module, about: Mapping[str, Any], options: Options) -> None:
+    """Refuse a frame that lacks inputs. ValueError."""
+    columns = _columns(module, about, options)
+    lacks = [n for n in module.inputs.required if columns.get(n, n) not in df.columns]
+    if lacks:
+        raise ValueError(
+            f"the frame has no column for {lacks}; it has {list(df.columns)}: name the column with "
+            f"columns={{{lacks[0]!r}: …}}"
+        )
 
 
 def _samples(df: Any, at: list[int]) -> list[int]:

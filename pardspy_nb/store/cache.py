@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.error_groups import message_of
 from ..core.errors import InvalidOutputError, StoreError, remembered_error
-from ..core.events import Answer, Origin, Row
+from ..core.events import Answer, Made, Origin, Row
 from ..core.options import Options
 from ..core.ownership import own_row
 from ..core.usage import Usage
@@ -181,19 +181,17 @@ class AnswerCache:
         day = datetime.fromtimestamp(known.at_utc_s, UTC).date().isoformat()
         return remembered_error(known.error_type, known.message, day)
 
-    def copy_for(self, row: Row, answer: Answer, attempts: int, latency_ms: float | None) -> Answer:
+    def copy_for(self, row: Row, answer: Answer, made: Made) -> Answer:
         """See `protocols.Cache`."""
         self._lookups.pop(row.number, None)
         outputs = own_row(answer.outputs)
         if answer.origin is not None:
             return answer._replace(outputs=outputs)
-        source, now = self._sources.of(row.number), time.time()
-        origin = Origin(answer.usage or _UNKNOWN, source, now, attempts, latency_ms)
+        source, at = self._sources.of(row.number), made.at or time.time()
+        origin = Origin(answer.usage or _UNKNOWN, source, at, made.attempts, made.latency_ms)
         return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
-    async def put(
-        self, row: Row, key: bytes | None, answer: Answer, attempts: int, latency_ms: float | None
-    ) -> None:
+    async def put(self, row: Row, key: bytes | None, answer: Answer, made: Made) -> None:
         """See `protocols.Cache`.
 
         Raises:
@@ -204,7 +202,7 @@ class AnswerCache:
             return
         if self.store is None:
             if self._seen is None:
-                self._keep_at_hand(key, row, answer, attempts, latency_ms)
+                self._keep_at_hand(key, row, answer, made)
             return
         text = self._codecs[row.number % len(self._codecs)].write(answer)
         if text is None or _text(text) != text:  # half a surrogate pair: no file accepts it
@@ -221,10 +219,10 @@ class AnswerCache:
             _count(usage.completion_tokens),
             _count(usage.total_tokens),
             _real(usage.cost_usd),
-            _real(usage.latency_ms if latency_ms is None else latency_ms),
+            _real(made.latency_ms),
             self._sources.of(row.number),
-            time.time(),
-            attempts,
+            made.at or time.time(),
+            made.attempts,
             _text(answer.repaired),
         )
         await self.store.put(key, kept)
@@ -240,29 +238,27 @@ class AnswerCache:
         message = (_text(message_of(error)) or "")[:_MOST_OF_A_MESSAGE]
         self.store.put_hopeless(key, Hopeless(type(error).__name__, message, time.time()))
 
-    def _keep_at_hand(
-        self, key: bytes, row: Row, answer: Answer, attempts: int, latency_ms: float | None
-    ) -> None:
+    def _keep_at_hand(self, key: bytes, row: Row, answer: Answer, made: Made) -> None:
         if self._in_words and answer.text is not None:
             # a tuple of plain values, so that the garbage collector need not scan it repeatedly
             usage = answer.usage or _UNKNOWN
             used = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
             figures = *used, usage.cost_usd, usage.latency_ms
-            made = time.time(), attempts, latency_ms
+            when = made.at or time.time(), made.attempts, made.latency_ms
             words = answer.text, answer.finish_reason, answer.model, answer.repaired
-            self._at_hand[key] = (words, figures, made)
+            self._at_hand[key] = (words, figures, when)
         else:
-            self._at_hand[key] = self.copy_for(row, answer, attempts, latency_ms)
+            self._at_hand[key] = self.copy_for(row, answer, made)
         if self._most_at_hand is not None and len(self._at_hand) > self._most_at_hand:
             self._at_hand.popitem(last=False)
 
     def _from_hand(self, row: Row, at_hand: Answer | tuple[Any, ...]) -> Answer:
         if isinstance(at_hand, Answer):
             return at_hand._replace(outputs=own_row(at_hand.outputs))
-        (text, finish_reason, model, how), figures, made = at_hand
+        (text, finish_reason, model, how), figures, when = at_hand
         codec = self._codecs[row.number % len(self._codecs)]
         outputs, repaired = codec.read(text, finish_reason)
-        origin = Origin(Usage(*figures), self._sources.of(row.number), *made)
+        origin = Origin(Usage(*figures), self._sources.of(row.number), *when)
         return Answer(outputs, _FREE, model, finish_reason, text, origin, how or repaired)
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class Kept(NamedTuple):
         text: the model's own text, or the outputs as JSON.
         latency_ms: of the successful call.
         source: the id of the source that made the answer (see `provenance`).
-        at_utc_s: when the answer was stored, in seconds since the epoch.
+        at_utc_s: when it was asked for, in seconds since the epoch.
         attempts: how many attempts the row took; None if that was not stored.
         repaired: how the answer was repaired, None for not at all.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -200,6 +201,18 @@ def _is_known(dtype: str) -> bool:
     except (TypeError, ValueError, NotImplementedError):
         return False
     return True
+
+
+def with_index_columns(table: pa.Table, names: Sequence[Any]) -> pa.Table:
+    """The table, with metadata by which pandas makes its first columns the index again."""
+    meta = json.loads(table.schema.metadata[b"pandas"])
+    meta["index_columns"] = table.column_names[: len(names)]
+    for column in meta["columns"]:
+        if column["field_name"] in meta["index_columns"]:
+            name = names[meta["index_columns"].index(column["field_name"])]
+            column["name"] = None if name is None else str(name)
+    metadata = {**table.schema.metadata, b"pandas": json.dumps(meta).encode()}
+    return table.replace_schema_metadata(metadata)
 
 
 def only_counts(index: pd.Index) -> bool:

@@ -8,6 +8,11 @@ from typing import Any
 _SHOWN = 5
 
 
+def is_name(labels: Any) -> bool:
+    """Whether this is the name of a column, and not the labels themselves."""
+    return isinstance(labels, str | int)
+
+
 def index_of(values: Any) -> Any:
     """The index of a Series or frame of pandas; None for anything else."""
     return getattr(values, "index", None) if hasattr(values, "iloc") else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .arrow import check_names, only_counts, to_arrow
+from .arrow import check_names, only_counts, to_arrow, with_index_columns
 from .column_types import is_plain, python_values, simple
 from .json_text import to_json, to_text
 
@@ -46,9 +46,13 @@ def as_arrow(df: pd.DataFrame) -> pa.Table:
     """A result frame as a pyarrow table.
 
     `df.attrs` is in the schema's metadata, where pandas looks for it. An index other than
-    0, 1, 2, … becomes a column. Values that no column type can hold become JSON.
+    0, 1, 2, … becomes a column, which pandas makes the index again. Values that no column type can
+    hold become JSON.
     """
-    return _with_attrs(to_arrow(indexed(df)), df)
+    table = to_arrow(shown := indexed(df))
+    if shown.shape[1] > df.shape[1]:
+        table = with_index_columns(table, df.index.names)
+    return _with_attrs(table, df)
 
 
 def as_polars(df: pd.DataFrame) -> Any:
@@ -56,7 +60,7 @@ def as_polars(df: pd.DataFrame) -> Any:
     metadata, which stays in `df.attrs`."""
     import polars as pl
 
-    frame: Any = pl.from_arrow(as_arrow(df))
+    frame: Any = pl.from_arrow(to_arrow(indexed(df)))
     kinds = {
         str(name): pl.Enum(list(column.cat.categories))
         for name, column in df.items()

@@ -18,7 +18,7 @@ from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
 from .column_types import simple
-from .names import own_names, renamed_in
+from .names import last_prefix, own_names, renamed_in
 from .results import ABSENT, Results
 from .row_batch import RowBatch
 
@@ -271,6 +271,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
     or repeated since (filter, sample, concat). Then `elapsed_s` is the time from the first start to
     the last end of the rows asked in the run, and `max_in_flight` is 0.
     """
+    _refuse_several_runs(df)
     df = own_names(df)
     about = df.attrs.get("pardspy", {})
     kept = about.get("metrics")
@@ -291,7 +292,7 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         successes=int(counts.get("ok", 0)),
         failures=int(counts.get("failed", 0)),
         cached=int(cached.sum()),
-        not_run=int(counts.get("not_run", 0)),
+        not_run=int(counts.get("not_run", 0)) + int(df["status"].isna().sum()),
         cancelled=int(counts.get("cancelled", 0)),
         latency=Latency.of(df.loc[ok & ~cached, "latency_ms"]),
         elapsed_s=elapsed,
@@ -302,6 +303,18 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
         skipped=int(counts.get("skipped", 0)),
         hopeless=sum(KNOWN_HOPELESS in str(message) for message in df["error"].dropna()),
     )
+
+
+def _refuse_several_runs(df: pd.DataFrame) -> None:
+    """Refuse a frame of results of several runs whose columns have other names. ValueError."""
+    prefix = "" if "pardspy" in df.attrs else last_prefix(df)
+    if not prefix or "status" not in df:
+        return
+    if (df[f"{prefix}status"].isna() & df["status"].notna()).any():
+        raise ValueError(
+            f"the frame has rows of several runs, some with and some without {prefix}status: look "
+            "at the rows of each run on their own"
+        )
 
 
 def _usage_of(df: pd.DataFrame) -> Usage | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..core.labels import keys_of, label_key, unknown_labels
 from ..signatures.fields import Field
-from .by_index import by_index, refuse_unordered
+from .by_index import by_index, is_name, refuse_unordered
 from .row_batch import RowBatch
 from .values import is_missing
 
@@ -46,8 +46,13 @@ def truths_of(truth: Any, batch: RowBatch, outputs: Mapping[str, Field]) -> dict
 
 
 def _labels(of: Any, batch: RowBatch, rows: int, field: Field | None) -> list[Any]:
-    if isinstance(of, str):
-        columns = list(getattr(batch.table, "columns", ()))
+    columns = list(getattr(batch.table, "columns", ()))
+    if is_name(of):
+        if batch.table is None:
+            raise ValueError(
+                f"truth names the column {of!r}, and the rows are no table: pass a DataFrame, or "
+                "the labels themselves"
+            )
         if of not in columns:
             raise ValueError(f"truth names the column {of!r}; the input table has {columns}")
         of = batch.table[of]

@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.events import Row
-from ..core.ownership import own_column, own_row
+from ..core.ownership import are_immutable, one_shot_in, own_column, own_row
 from ..signatures.fields import Field, Inputs
 from .by_index import common_index, index_of, same_length
 from .names import ColumnNames
 from .readers import own_table
 from .row_batch import RowBatch, Shape
-from .values import blank_rows, is_missing
+from .values import blank_rows, is_blank, is_missing
 
 ONLY_BLANK = (
     "every row has a required input that is missing or blank, so there is nothing to ask; "
@@ -129,6 +129,12 @@ def feeding(names: Sequence[Any], inputs: Inputs, columns: Mapping[str, Any]) ->
         taken += [n for n in names if isinstance(n, str) and n not in taken and n not in fed]
     feeding = {n: columns.get(n, n) for n in taken if columns.get(n, n) in names}
     if missing := [n for n in inputs.required if n not in feeding]:
+        only = str(names[0]) if len(names) == 1 else ""
+        if sign := next((sign for sign in ";\t|" if sign in only), ""):
+            raise ValueError(
+                f"the file's columns are separated by {sign!r}, not by commas: read it first, "
+                f"pd.read_csv(path, sep={sign!r}, dtype=str)"
+            )
         raise ValueError(
             f"the table has no column for {missing}; it has {list(names)}: name the column with "
             f"columns={{{missing[0]!r}: …}}"
@@ -219,6 +225,8 @@ def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, shape: Shape)
     for position, row in enumerate(rows):
         _check_names(row.keys(), inputs, f"row {position}")
     blank = _blank_in({n: [row.get(n) for row in rows] for n in names}, inputs, shape)
+    if shape.skips_blank:
+        blank |= {i for i, row in enumerate(rows) if _is_blank_for_its_module(row)}
     _refuse_only_blank(blank, len(rows))
     owned = [_without_missing(own_row(row), inputs) for row in rows]
     return RowBatch(
@@ -229,6 +237,11 @@ def _from_dicts(rows: Sequence[Mapping[str, Any]], inputs: Inputs, shape: Shape)
         repeat=shape.repeat,
         positions=len(rows),
     )
+
+
+def _is_blank_for_its_module(row: Mapping[str, Any]) -> bool:
+    """Whether an input is blank that the row's own module requires (see `pairs.PairInputs`)."""
+    return any(is_blank(row.get(name)) for name in getattr(row, "required", ()))
 
 
 def _from_stream(rows: Iterator[Any], inputs: Inputs, shape: Shape) -> RowBatch:
@@ -307,13 +320,26 @@ def _without_missing(row: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
 
 
 def _blank_in(
-    columns: Mapping[str, Iterable[Any]], inputs: Inputs, shape: Shape, first: int = 0
+    columns: Mapping[str, list[Any]], inputs: Inputs, shape: Shape, first: int = 0
 ) -> set[int]:
     """The positions of the rows that are not asked, because a required input is blank."""
     found: set[int] = set()
     for name, values in columns.items():
+        _refuse_one_shot(name, values, first)
         found |= blank_rows(name, values, inputs, first)
     return found if shape.skips_blank else set()
+
+
+def _refuse_one_shot(name: str, values: list[Any], first: int) -> None:
+    """Refuse values that only the first attempt could read. TypeError."""
+    if are_immutable(values):
+        return
+    for position, value in enumerate(values, first):
+        if (found := one_shot_in(value)) is not None:
+            raise TypeError(
+                f"input {name!r} of row {position} holds a {type(found).__name__}, which can be "
+                "read only once: pass list(…)"
+            )
 
 
 def _refuse_only_blank(blank: set[int], length: int) -> None:

@@ -97,6 +97,8 @@ def outputs_in(df: pd.DataFrame, expected: Sequence[Any] = ()) -> list[Any]:
     known = about.get("outputs", [])
     users = about.get("carried")
     if users is None:  # attrs were lost, or are of an older version
+        renamed = renamed_in(df)
+        expected = [renamed.get(name, name) for name in expected]
         users = known and [n for n in df.columns if n not in known]
     return [*known, *(n for n in expected if n not in known and n not in users)]
 

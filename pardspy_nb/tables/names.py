@@ -11,6 +11,8 @@ from typing import Any
 from ..core.events import STATUSES
 from ..signatures.fields import RESERVED
 
+_MOST_STEPS = 50  # runs whose columns one frame may hold
+
 
 class ColumnNames:
     """Gives each column of a run a name that is free.
@@ -57,21 +59,29 @@ class ColumnNames:
 def renamed_in(df: Any) -> Mapping[str, str]:
     """The names of the run's columns in a result that do not have their own names.
 
-    They are in the frame's `attrs`. If these were lost (merge, csv), the last one that `run_`, … of
-    a status column begins with is the run's.
+    They are in the frame's `attrs`. If these were lost (merge, csv), the run's columns are those
+    with the last of the prefixes `run_`, `run2_`, … that a status column has.
     """
     about = df.attrs.get("pardspy")
     if about is not None:
         known: Mapping[str, str] = about.get("renamed", {})
         return known
+    prefix = last_prefix(df)
+    if not prefix:
+        return {}
+    found = {str(name)[len(prefix) :]: name for name in df.columns if str(name).startswith(prefix)}
+    return {name: column for name, column in found.items() if name in df.columns}
+
+
+def last_prefix(df: Any) -> str:
+    """The last prefix that a status column has; empty if there is none with a prefix."""
+    prefixes = [f"run{n if n > 1 else ''}_" for n in range(1, _MOST_STEPS)]
     last = ""
-    for n in itertools.count(1):
-        prefix = f"run{n if n > 1 else ''}_"
+    for prefix in prefixes:
         status = df.get(f"{prefix}status")
-        if status is None or not status.astype(object).isin(STATUSES).all():
-            break
-        last = prefix
-    return {name: f"{last}{name}" for name in RESERVED if last and f"{last}{name}" in df.columns}
+        if status is not None and status.dropna().astype(object).isin(STATUSES).all():
+            last = prefix
+    return last
 
 
 def column_of(df: Any, name: str) -> Any:

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT_FILES = (".csv", ".jsonl")
+_READ_FIRST = "read it first: "
+_OTHERS = {  # for files of other kinds, how to read them
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), f"{_READ_FIRST}pd.read_excel(path, dtype=str)"),
+    **dict.fromkeys((".tsv", ".tab"), f"{_READ_FIRST}pd.read_csv(path, sep='\\t', dtype=str)"),
+    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz"), f"{_READ_FIRST}pd.read_csv(path, dtype=str)"),
+    ".json": f"{_READ_FIRST}pd.read_json(path)",
+    ".feather": f"{_READ_FIRST}pd.read_feather(path)",
+}
 _ENDINGS = (*TEXT_FILES, ".parquet")
 
 
@@ -33,6 +41,8 @@ def as_table(data: Any, texts: Iterable[str] = ()) -> Any:
         return data.compute()
     if isinstance(data, str | Path):
         return _read(checked_path(data), texts)
+    if type(data).__name__ == "LazyFrame":
+        raise TypeError("a LazyFrame has no rows yet: pass data.collect()")
     if is_arrow_table(data):
         return to_frame(arrow_table(data))
     return data
@@ -64,7 +74,13 @@ def checked_path(data: str | Path) -> Path:
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is none that can be read.
     """
-    path = Path(data)
+    if "://" in str(data):
+        raise ValueError(
+            f"{str(data)!r} is a URL, and only files are read: pd.read_csv(url, dtype=str)"
+        )
+    if not str(data).strip():
+        raise ValueError("the path is empty")
+    path = Path(data).expanduser()
     if path.is_dir():
         if not any(path.glob("**/*.parquet")):
             raise ValueError(
@@ -73,9 +89,9 @@ def checked_path(data: str | Path) -> Path:
             )
         return path
     if path.suffix.lower() not in _ENDINGS:
+        how = _OTHERS.get(path.suffix.lower(), "pass a single input as {'name': value}")
         raise ValueError(
-            f"cannot read {str(data)!r}: a path ends in .parquet, .csv or .jsonl; "
-            "pass a single input as {'name': value}"
+            f"cannot read {str(data)!r}: a path ends in .parquet, .csv or .jsonl; {how}"
         )
     if not path.exists():
         raise FileNotFoundError(f"there is no file {str(path)!r}")

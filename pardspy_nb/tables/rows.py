@@ -7,7 +7,8 @@ from typing import Any
 
 from ..core.options import Options
 from ..signatures.fields import Field, Inputs
-from .inputs import expand
+from .arrow import check_names
+from .inputs import expand, is_table
 from .readers import as_table
 from .row_batch import RowBatch, Shape
 from .until_decided import until_decided
@@ -29,6 +30,8 @@ def read_rows(
     rule = options.until_decided
     repeat = 1 if rule is not None else options.samples
     table = as_table(data, text_columns(inputs, options))
+    if options.result != "pandas" and is_table(table):
+        check_names(table)  # before anything is paid for
     batch = expand(table, inputs, shape_of(options, repeat))
     return batch if rule is None else until_decided(batch, rule, outputs)
 

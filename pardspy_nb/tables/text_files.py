@@ -57,6 +57,12 @@ class TextFile:
             raise FileNotFoundError(f"there is no file {str(path)!r}")
         self._path, self._rows = path, rows
         self._is_csv = path.suffix.lower() == ".csv"
+        with path.open("rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                raise ValueError(
+                    f"cannot read {str(path)!r}: it is compressed (gzip); unpack it, or read it "
+                    "first: pd.read_csv(path, compression='gzip', dtype=str)"
+                )
         self._starts: list[_Place] = []
         self._commas = 0  # lines of a csv that end in a comma which no name stands before
         self.n_rows = 0
@@ -101,6 +107,8 @@ class TextFile:
         if self._commas not in (0, self.n_rows):
             raise self._ragged(self._comma_at, len(self.columns) + 1)
         self.columns = list(kinds)
+        if not self.columns:
+            raise ValueError(f"cannot read {str(self._path)!r}: it is empty")
         self._kinds = {
             name: kind.of_csv(self.n_rows) if self._is_csv else kind.of_json(self.n_rows)
             for name, kind in kinds.items()

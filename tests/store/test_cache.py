@@ -351,7 +351,7 @@ def test_odd_words_of_an_endpoint_are_remembered_as_text(predict: pn.Predict) ->
 
         async def complete(self, messages: Any, **more: Any) -> pn.Completion:
             usage = pn.Usage(2**64, 1, 1)
-            return pn.Completion('{"b": "x"}', usage, "m\ud800", "st\ud800op")
+            return pn.Completion('{"b": "x"}', usage, "m\ud800", "stop")
 
     module = pn.Predict("a -> b", Odd())
     for cached in (False, True):

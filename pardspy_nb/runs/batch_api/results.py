@@ -9,6 +9,7 @@ from ...core.errors import BatchExpiredError, BatchRejectedError
 from ...core.events import (
     Answer,
     Event,
+    Made,
     Row,
     RowFinished,
     RowStarted,
@@ -91,7 +92,7 @@ class JobResults:
             for row in rows.rows:
                 key, result = cache.key(row), results.get(row.number)
                 if isinstance(result, Answer):
-                    await cache.put(row, key, result, 1, None)
+                    await cache.put(row, key, result, Made(1, None, None))
         finally:
             cache.close()
 
@@ -130,7 +131,7 @@ class JobResults:
                 yield RowStarted(row, 1)
                 yield RowFinished(row, "ok", result, None, 1, None, None, None, began, result.usage)
             else:
-                yield _settled(row, cache.copy_for(row, result, 1, None))
+                yield _settled(row, cache.copy_for(row, result, Made(1, None, None)))
             return
         remembered = None if cache is None else cache.get(row, cache.key(row))
         if remembered is not None:  # before it was submitted, or asked since

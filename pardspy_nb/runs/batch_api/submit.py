@@ -28,7 +28,7 @@ from .results import JobRequest
 
 __all__ = ["BatchJob", "batch_jobs", "submit_batch"]
 
-_TAKES = ("columns", "repeat", "batch_key", "store", "cache_key", "confidence", "dedupe")
+_TAKES = ("columns", "repeat", "batch_key", "blank", "store", "cache_key", "confidence", "dedupe")
 
 
 def submit_batch(
