@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import hashlib
 import importlib
 import json
 import math
@@ -19,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from ..core import errors
 from .error_bodies import error_in, error_of, json_of
@@ -41,20 +42,33 @@ _NO_KEY = "none"  # local servers require a key, and accept any
 class Endpoint:
     """The endpoint that requests go to.
 
-    `base_url=None` and `api_key=None` mean the values of the environment. `make` makes a client
-    of the user's own, once for each event loop.
+    `base_url=None` and `api_key=None` mean the values of the environment; `keys` are the variables
+    that may hold the key. `headers` and `query` go with every request. `known_as` is the model's
+    name there. `make` makes a client of the
+    user's own, once for each event loop.
     """
 
     base_url: str | None
     api_key: str | None = field(repr=False)
     make: Callable[[], openai.AsyncOpenAI] | None = None
+    keys: tuple[str, ...] = ("OPENAI_API_KEY",)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    known_as: str | None = None
 
     @cached_property
     def url(self) -> str:
         """The base URL in effect."""
         if self.make is not None:
             return str(self.make().base_url)
-        return self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        given = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        return given.partition("?")[0]
+
+    @property
+    def _query(self) -> dict[str, str]:
+        """The query of each request, that of the base URL included (`?api-version=…`)."""
+        given = self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
+        return {**dict(parse_qsl(given.partition("?")[2])), **dict(self.query)}
 
     # an embedded model's endpoint has other values (see `local.endpoint.LocalEndpoint`)
     is_local: ClassVar[bool] = False
@@ -65,11 +79,15 @@ class Endpoint:
     @property
     def cache_identity(self) -> dict[str, Any]:
         """The values that identify the endpoint in a cache key."""
-        return {"url": self.url.rstrip("/")}
+        more: dict[str, Any] = {"query": self._query} if self._query else {}
+        if self.headers:  # hashed, because they may hold secrets
+            told = repr(sorted(self.headers)).encode()
+            more["headers"] = hashlib.sha256(told).hexdigest()[:16]
+        return {"url": self.url.rstrip("/"), **more}
 
     def model_name(self, name: str) -> str:
         """The name by which the endpoint knows a model."""
-        return name
+        return self.known_as or name
 
     @property
     def is_openai(self) -> bool:
@@ -84,13 +102,15 @@ class Endpoint:
         return self.make is None and not {urlsplit(self.url).scheme, "all"} & getproxies().keys()
 
     def _key(self) -> str:
-        key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip() or None
+        found = (os.environ.get(name) for name in self.keys)
+        key = (self.api_key or next(filter(None, found), None) or "").strip() or None
         if key is not None and not (key.isascii() and key.isprintable()):
             raise errors.AuthenticationError("the API key holds characters that no key can have")
-        if key is None and self.is_openai:
+        is_needed = self.is_openai or self.keys not in ((), ("OPENAI_API_KEY",))
+        if key is None and is_needed:
             raise errors.AuthenticationError(
-                "no API key: set OPENAI_API_KEY, pass LM(api_key=…), or use the embedded model "
-                "with LM('local')"
+                f"no API key: set {' or '.join(self.keys)}, pass LM(api_key=…), or use the "
+                "embedded model with LM('local')"
             )
         return key or _NO_KEY
 
@@ -106,6 +126,8 @@ class Endpoint:
                 else openai.AsyncOpenAI(
                     base_url=self.url,
                     api_key=self._key(),
+                    default_headers=dict(self.headers) or None,
+                    default_query=self._query or None,
                     max_retries=0,  # the engine retries and counts
                     timeout=None,  # the engine's wall clock is the only one
                     http_client=openai.DefaultAioHttpClient(timeout=None, verify=load_client()),

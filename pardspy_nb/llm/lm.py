@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,9 +17,10 @@ from ..core.usage import Bound
 from .background_loop import on_our_loop, run_sync
 from .endpoint import Endpoint
 from .prices import Price, Rate, rate_of
+from .providers import provider_of
 from .request import Message, answer_bounds, prompt_bound, request_body
 from .response import Completion, read_completion
-from .response_format import MOST_TRIES, ResponseFormat, ResponseFormats, formats_of
+from .response_format import FORMS, MOST_TRIES, Form, ResponseFormat, ResponseFormats, formats_of
 
 if TYPE_CHECKING:
     from .local.endpoint import LocalEndpoint  # imported for embedded models only
@@ -53,9 +55,11 @@ class LM:
     """A model behind any OpenAI-compatible endpoint, or the embedded one.
 
     Args:
-        model: a model's name; `"local"`, `"local:NAME"` or `"local:/path/model.gguf"` for an
-            embedded model; None for `PARDSPY_MODEL`, then `EXAMPLES_DEFAULT_MODEL`, then (with
-            `OPENAI_API_KEY` set) an inexpensive OpenAI model, else `"local"`.
+        model: a model's name. With the name of a provider (`"anthropic/claude-…"`, see
+            `llm.providers`), that provider's endpoint and key are used, unless `base_url` is given.
+            `"local"`, `"local:NAME"` or `"local:/path/model.gguf"` for an embedded model; None for
+            `PARDSPY_MODEL`, then `EXAMPLES_DEFAULT_MODEL`, then (with `OPENAI_API_KEY` set) an
+            inexpensive OpenAI model, else `"local"`.
         base_url: the endpoint; None for `OPENAI_BASE_URL` or OpenAI's own.
         api_key: None for `OPENAI_API_KEY`. Never shown anywhere.
         temperature: passed on when given. The embedded model's default is 0.
@@ -64,6 +68,11 @@ class LM:
         client: a function that makes the `openai` async client, if the default one is not enough
             (Azure, an HTTP client of your own): `lambda: openai.AsyncAzureOpenAI(…)`. It is called
             once for each event loop. `base_url` and `api_key` are then the client's own.
+        form: how the answer's schema is sent: `"json_schema"`, `"json_object"` or `"text"`; None to
+            find out what the endpoint takes (see `capabilities`).
+        extra_body: further fields of each request's body, as in the `openai` client.
+        extra_headers, default_headers, default_query: further headers, and fields of the query, of
+            each request.
         price: (USD per 1M prompt tokens, USD per 1M completion tokens). A third figure is for
             prompt tokens read from the provider's cache, if these cost less. None for the price
             table.
@@ -90,6 +99,11 @@ class LM:
         timeout_s: float = 120.0,
         client: Callable[[], Any] | None = None,
         price: Price | None = None,
+        form: Form | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, str] | None = None,
         **params: Any,
     ) -> None:
         if client is not None and (model is None or base_url or api_key):
@@ -98,16 +112,22 @@ class LM:
         self.timeout_s = timeout_s
         if price is not None:
             rate_of(self.model, "", price)  # refuses an invalid price
+        if form is not None and form not in FORMS:
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+        self._form = form
         self._endpoint: Endpoint | LocalEndpoint
+        headers = {**(default_headers or {}), **(extra_headers or {})}
+        more = tuple(headers.items()), tuple((default_query or {}).items())
         if base_url is None and client is None and _is_local(self.model):
             from .local.endpoint import local_endpoint
 
             self._endpoint = local_endpoint(self.model, params)
         else:
-            self._endpoint = Endpoint(base_url, api_key, client)
+            self._endpoint = _endpoint(self.model, base_url, api_key, client, more)
         self.price = price or self._endpoint.default_price
         own = {"temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in own.items() if value is not None} | params
+        given |= extra_body or {}
         self.params: dict[str, Any] = {**self._endpoint.default_params, **given}
         self._on_headers: list[OnHeaders] = []
 
@@ -150,7 +170,7 @@ class LM:
     def without_key(self) -> LM:
         """The same model without its key: each use reads the key from the environment."""
         other = copy.copy(self)
-        other._endpoint = Endpoint(self.endpoint.base_url, None, self.endpoint.make)
+        other._endpoint = replace(self.endpoint, api_key=None)
         return other
 
     def serve(self) -> tuple[str, str]:
@@ -226,7 +246,15 @@ class LM:
 
     @cached_property
     def _formats(self) -> ResponseFormats:
-        return formats_of(self._endpoint.url, self.model)
+        return formats_of(self._endpoint.url, self.model, self._form)
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What was found out about the endpoint, or set by hand: the `form` of requests, how many
+        alternatives of a token it tells (`logprobs`), and whether an answer has shown this yet
+        (`is_known`)."""
+        best = self._formats.best(None)
+        return {"form": best.form, "logprobs": best.logprobs, "is_known": self.is_known}
 
     @property
     def is_known(self) -> bool:
@@ -298,6 +326,21 @@ class LM:
     def __repr__(self) -> str:
         where = f", base_url={self._endpoint.url!r}" if self._endpoint.url else ""
         return f"LM({self.model!r}{where})"
+
+
+def _endpoint(
+    model: str,
+    base_url: str | None,
+    api_key: str | None,
+    client: Callable[[], Any] | None,
+    more: tuple[Any, Any],
+) -> Endpoint:
+    """The endpoint of a model: the given one, or that of the provider in the model's name."""
+    is_given = base_url or client is not None or os.environ.get("OPENAI_BASE_URL")
+    found = None if is_given else provider_of(model)
+    if found is None:
+        return Endpoint(base_url, api_key, client, headers=more[0], query=more[1])
+    return Endpoint(found.url, api_key, None, found.keys, *more, known_as=found.model)
 
 
 def _is_local(model: str) -> bool:

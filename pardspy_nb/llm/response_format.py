@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Form = Literal["json_schema", "json_object", "text"]
-_FORMS: tuple[Form, ...] = ("json_schema", "json_object", "text")
+FORMS: tuple[Form, ...] = ("json_schema", "json_object", "text")
 _LOGPROBS = (20, 5, 0)  # alternatives a token: OpenAI's limit, a lower one, none at all
-MOST_TRIES = len(_FORMS) + len(_LOGPROBS)
+MOST_TRIES = len(FORMS) + len(_LOGPROBS)
 _OF_FORM = re.compile(
     r"response.?(format|schema)|json.?schema|json.?object|json.?mode|structured.?output|grammar"
     r"|guided|invalid schema|too many states|\$defs|additionalProperties|TYPE_(STRING|OBJECT)",
@@ -25,7 +25,7 @@ _OF_FORM = re.compile(
 _OF_ONE_ANSWER = re.compile(r"json_validate_failed|does not match the expected schema", re.I)
 _OF_LENGTH = re.compile(r"context.?length|maximum context|too (long|many tokens)", re.IGNORECASE)
 _OF_LOGPROBS = re.compile(r"log.?prob", re.IGNORECASE)
-_known: dict[tuple[str, str], ResponseFormats] = {}
+_known: dict[tuple[str, str, Form | None], ResponseFormats] = {}
 
 
 class ResponseFormat(NamedTuple):
@@ -33,6 +33,7 @@ class ResponseFormat(NamedTuple):
 
     form: Form
     logprobs: int
+    is_fixed: bool = False  # the form is the user's
 
     def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> ResponseFormat | None:
         """The format to try after a refusal; None if the refusal has another reason."""
@@ -40,9 +41,9 @@ class ResponseFormat(NamedTuple):
             return self._replace(logprobs=next(n for n in _LOGPROBS if n < self.logprobs))
         is_other = _OF_LENGTH.search(refusal) or _OF_ONE_ANSWER.search(refusal)
         of_form = _OF_FORM.search(refusal) and not is_other
-        if not has_schema or self.form == "text" or not of_form:
+        if self.is_fixed or not has_schema or self.form == "text" or not of_form:
             return None
-        return self._replace(form=_FORMS[_FORMS.index(self.form) + 1])
+        return self._replace(form=FORMS[FORMS.index(self.form) + 1])
 
 
 class ResponseFormats:
@@ -52,8 +53,8 @@ class ResponseFormats:
         is_known: whether an answer has arrived, so that an accepted format is known.
     """
 
-    def __init__(self) -> None:
-        self._best = ResponseFormat("json_schema", _LOGPROBS[0])
+    def __init__(self, form: Form | None = None) -> None:
+        self._best = ResponseFormat(form or "json_schema", _LOGPROBS[0], is_fixed=form is not None)
         self._worked: set[Form] = set()
         self._of_schema: dict[str, Form] = {}  # for schemas refused in a better format
         self.is_known = False
@@ -78,7 +79,7 @@ class ResponseFormats:
             self._of_schema[_key(schema)] = asked.form
             self._best = self._best._replace(logprobs=min(self._best.logprobs, asked.logprobs))
         self._worked.add(asked.form)
-        best = next(form for form in _FORMS if form in self._worked)
+        best = next(form for form in FORMS if form in self._worked)
         if best != self._best.form:
             self._best = self._best._replace(form=best)
 
@@ -88,9 +89,10 @@ def forget_formats() -> None:
     _known.clear()
 
 
-def formats_of(url: str, model: str) -> ResponseFormats:
-    """The formats that this process has learnt for a model at an endpoint."""
-    return _known.setdefault((url.rstrip("/"), model), ResponseFormats())
+def formats_of(url: str, model: str, form: Form | None = None) -> ResponseFormats:
+    """The formats that this process has learnt for a model at an endpoint. A `form` that the user
+    has set is the only one."""
+    return _known.setdefault((url.rstrip("/"), model, form), ResponseFormats(form))
 
 
 def in_words(schema: Mapping[str, Any]) -> str:

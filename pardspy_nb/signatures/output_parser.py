@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.errors import (
@@ -17,6 +18,7 @@ from ..core.errors import (
 )
 from ..core.finish_reasons import ending_of
 from .faithful import is_faithful, misnamed_in
+from .fields import Field
 from .lenient_json import Found, find
 from .signature import Signature
 
@@ -25,6 +27,7 @@ _HALF_ESCAPED = re.compile(
     r"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})(?<!\\)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+_MOST_LABELS = 20  # of more, an error names the nearest
 
 
 class Reading(NamedTuple):
@@ -162,9 +165,13 @@ class AnswerParser:
     def _explained(self, error: Exception, text: str, usage: Any) -> InvalidOutputError:
         if not isinstance(error, self._invalid):
             return InvalidOutputError(f"{error}; it began {text[:80]!r}", usage=usage, text=text)
-        first = error.errors(include_url=False, include_input=False)[0]
-        kind = OutOfVocabularyError if self._is_label(first) else InvalidOutputError
-        return kind(_explain(first, text), usage=usage, text=text)
+        first = error.errors(include_url=False)[0]
+        if self._is_label(first):
+            name = str(first["loc"][0])
+            is_long = len(self._fields[name].labels or ()) > _MOST_LABELS
+            said = _far_from(name, first["input"], self._fields) if is_long else ""
+            return OutOfVocabularyError(said or _explain(first, text), usage=usage, text=text)
+        return InvalidOutputError(_explain(first, text), usage=usage, text=text)
 
     def _outputs(self, text: str) -> dict[str, Any]:
         """The outputs in a JSON text. Raises pydantic's error, or an `InvalidOutputError`."""
@@ -196,6 +203,16 @@ def _first(text: str) -> int:
     return len(text) - len(text.lstrip())
 
 
+def _far_from(name: str, value: Any, fields: Mapping[str, Field]) -> str:
+    """A sentence about a value that is none of many labels; it names the nearest."""
+    labels = [str(label) for label in fields[name].labels or ()]
+    near = difflib.get_close_matches(str(value)[:200], labels, 5, 0.0)
+    return (
+        f"{name}: {str(value)[:200]!r} is none of the {len(labels):,} labels; the nearest are "
+        f"{', '.join(map(repr, near))}"
+    )
+
+
 def _explain(first: Any, text: str) -> str:
     where = ".".join(str(part) for part in first["loc"])
     return f"{where + ': ' if where else ''}{first['msg']}; the answer began {text[:80]!r}"
@@ -209,8 +226,12 @@ def _make_strict(schema: dict[str, Any]) -> bool:
     section "Supported schemas").
     """
     strict = True
-    schema.pop("title", None)
-    schema.pop("default", None)
+    for name in ("title", "default", "uniqueItems"):
+        schema.pop(name, None)
+    if "$ref" in schema and len(schema) > 1:  # a reference stands alone
+        schema["anyOf"] = [{"$ref": schema.pop("$ref")}]
+    if "prefixItems" in schema:  # a tuple: so many items, each of one of its types
+        schema["items"] = {"anyOf": schema.pop("prefixItems")}
     if "properties" in schema:
         schema["required"] = list(schema["properties"])
         schema["additionalProperties"] = False
@@ -221,7 +242,7 @@ def _make_strict(schema: dict[str, Any]) -> bool:
     for key in ("properties", "$defs"):
         for child in schema.get(key, {}).values():
             strict = _make_strict(child) and strict
-    for child in [*schema.get("anyOf", []), *schema.get("prefixItems", [])]:
+    for child in schema.get("anyOf", []):
         strict = _make_strict(child) and strict
     if isinstance(schema.get("items"), dict):
         strict = _make_strict(schema["items"]) and strict

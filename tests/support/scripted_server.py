@@ -49,6 +49,7 @@ class ScriptedServer:
         self.attempts: Counter[int] = Counter()
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.queries: list[dict[str, str]] = []
         self.billed_prompt = self.billed_completion = self.billed_cached = 0
         self.in_flight = self.max_in_flight = 0
         self.delay_s = 0.0
@@ -114,6 +115,7 @@ class ScriptedServer:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.headers.append(dict(request.headers))
+        self.queries.append(dict(request.query))
         self.requests.append(body)
         self.times_s.append(time.monotonic())
         found = re.search(r"row-(\d+)", str(body["messages"][-1]["content"]))

@@ -146,9 +146,9 @@ def _checked(module: Module) -> Predict:
             "an LM with client= cannot be kept for another kernel: give base_url=, "
             "and the key in OPENAI_API_KEY"
         )
-    if secret := [name for name in predict.lm.params if name.startswith("extra_")]:
+    if predict.lm.endpoint.headers:
         raise ValueError(
-            f"{secret[0]} may hold what should not be written down: an LM of a batch takes none"
+            "extra_headers may hold what should not be written down: an LM of a batch takes none"
         )
     return predict
 
