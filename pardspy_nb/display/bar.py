@@ -51,7 +51,7 @@ class BarSink:
                 leave=None,
                 file=sys.stderr,
             )
-        self._bar.n = state.ok + state.failed
+        self._bar.n = state.ok + state.failed + state.skipped
         self._bar.set_postfix_str(postfix(state), refresh=False)
         self._bar.refresh()
 
@@ -78,7 +78,7 @@ def line(state: RunProgress) -> str:
     from tqdm import tqdm
 
     return tqdm.format_meter(
-        state.ok + state.failed,
+        state.ok + state.failed + state.skipped,
         state.total,  # type: ignore[arg-type]  # None for a stream
         state.elapsed_s,
         unit="row",
@@ -91,6 +91,7 @@ def postfix(state: RunProgress) -> str:
     """The figures beside the bar."""
     parts = [f"failed {state.failed:,}"] if state.failed else []
     parts += [f"cached {state.cached:,}"] if state.cached else []
+    parts += [f"skipped {state.skipped:,}"] if state.skipped else []
     parts += [f"{name} {text}" for name, text in accuracies(state.judged)]
     if state.usage is not None:
         if state.usage.total_tokens is not None:

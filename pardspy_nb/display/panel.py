@@ -187,7 +187,9 @@ class Panel:
 def head_html(state: RunProgress) -> str:
     """The state in words, the bar, and the figures."""
     title = title_text(state)
-    bar = html.progress_bar(state.ok, state.failed, state.cancelled, state.total, title)
+    bar = html.progress_bar(
+        state.ok, state.failed, state.cancelled + state.skipped, state.total, title
+    )
     return html.text([html.note(title), bar, html.figures(live_figures(state))])
 
 
@@ -217,6 +219,7 @@ def live_figures(state: RunProgress) -> list[tuple[str, str]]:
         ("waiting", number(state.waiting)),
         ("retrying", f"{state.backing_off:,}"),
         ("failed", f"{state.failed:,}"),
+        *([("skipped", f"{state.skipped:,}")] if state.skipped else []),
         *([("repaired", f"{state.repaired:,}")] if state.repaired else []),
         ("cached", f"{state.cached:,}"),
         *([("saved", saved(state.saved))] if state.cached else []),
