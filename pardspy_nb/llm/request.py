@@ -35,7 +35,7 @@ def request_body(
         renames_max_tokens: whether the endpoint calls `max_tokens` `max_completion_tokens`.
     """
     body = {"model": model, "messages": list(messages), **params}
-    if renames_max_tokens and "max_tokens" in body:
+    if (renames_max_tokens or form.renames_max_tokens) and "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
     if body.get("top_logprobs", 0) > form.logprobs:
         body["top_logprobs"] = form.logprobs
@@ -43,7 +43,24 @@ def request_body(
             body = {k: v for k, v in body.items() if "logprobs" not in k}
     if schema is not None:
         _require(body, form, schema, strict)
+    if form.merges_system:
+        body["messages"] = _without_system(body["messages"])
     return body
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the system's put before the user's first one."""
+    system = "\n".join(str(m["content"]) for m in messages if m["role"] == "system")
+    rest = [dict(m) for m in messages if m["role"] != "system"]
+    first = next((m for m in rest if m["role"] == "user"), None)
+    if not system or first is None:
+        return list(rest)
+    content = first["content"]
+    if isinstance(content, list):  # text and images
+        first["content"] = [{"type": "text", "text": system}, *content]
+    else:
+        first["content"] = f"{system}\n\n{content}"
+    return list(rest)
 
 
 def _require(

@@ -16,10 +16,16 @@ from typing import Any, Literal, NamedTuple
 Form = Literal["json_schema", "json_object", "text"]
 FORMS: tuple[Form, ...] = ("json_schema", "json_object", "text")
 _LOGPROBS = (20, 5, 0)  # alternatives a token: OpenAI's limit, a lower one, none at all
-MOST_TRIES = len(FORMS) + len(_LOGPROBS)
+MOST_TRIES = len(FORMS) + len(_LOGPROBS) + 2
 _OF_FORM = re.compile(
     r"response.?(format|schema)|json.?schema|json.?object|json.?mode|structured.?output|grammar"
     r"|guided|invalid schema|too many states|\$defs|additionalProperties|TYPE_(STRING|OBJECT)",
+    re.IGNORECASE,
+)
+_OF_MAX_TOKENS = re.compile(r"use '?max_completion_tokens", re.IGNORECASE)
+_OF_SYSTEM = re.compile(
+    r"system.{0,12}(role|prompt|message|instruction)s?.{0,40}(not|un)\s?(be )?"
+    r"(supported|enabled|allowed)|developer instruction is not enabled|roles must alternate",
     re.IGNORECASE,
 )
 _OF_ONE_ANSWER = re.compile(r"json_validate_failed|does not match the expected schema", re.I)
@@ -29,14 +35,28 @@ _known: dict[tuple[str, str, Form | None], ResponseFormats] = {}
 
 
 class ResponseFormat(NamedTuple):
-    """How a request's schema is sent, and how many alternatives a token may have."""
+    """How a request is written: what an endpoint takes of what others take.
+
+    Attributes:
+        form: how the schema of the answer is sent.
+        logprobs: how many alternatives of a token may be asked for.
+        is_fixed: whether the form is the user's.
+        renames_max_tokens: whether `max_tokens` is called `max_completion_tokens`.
+        merges_system: whether the system's message is put before the user's first one.
+    """
 
     form: Form
     logprobs: int
-    is_fixed: bool = False  # the form is the user's
+    is_fixed: bool = False
+    renames_max_tokens: bool = False
+    merges_system: bool = False
 
     def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> ResponseFormat | None:
         """The format to try after a refusal; None if the refusal has another reason."""
+        if not self.renames_max_tokens and _OF_MAX_TOKENS.search(refusal):
+            return self._replace(renames_max_tokens=True)
+        if not self.merges_system and _OF_SYSTEM.search(refusal):
+            return self._replace(merges_system=True)
         if has_logprobs and self.logprobs and _OF_LOGPROBS.search(refusal):
             return self._replace(logprobs=next(n for n in _LOGPROBS if n < self.logprobs))
         is_other = _OF_LENGTH.search(refusal) or _OF_ONE_ANSWER.search(refusal)
@@ -73,6 +93,9 @@ class ResponseFormats:
         `fell` is whether the request was refused in a better format before.
         """
         self.is_known = True
+        self._best = self._best._replace(
+            renames_max_tokens=asked.renames_max_tokens, merges_system=asked.merges_system
+        )
         if schema is None:
             return
         if fell:

@@ -151,3 +151,37 @@ def test_what_is_sent_back_has_the_schema_in_words_and_an_error_the_first_fault(
     assert '"enum": ["positive"' in server.requests[1]["messages"][-1]["content"]
     assert "HTTP 400: odd" in df["error"][0]
     assert "before, the answer did not fit" in df["error"][0]
+
+
+@pytest.mark.parametrize(
+    ("message", "is_refused", "is_right"),
+    [
+        (
+            "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+            lambda body: "max_tokens" in body,
+            lambda body: body["max_completion_tokens"] == 50,
+        ),
+        (
+            "System role not supported",
+            lambda body: body["messages"][0]["role"] == "system",
+            lambda body: body["messages"][0]["content"].startswith("Analyze customer"),
+        ),
+        (
+            "Developer instruction is not enabled for models/gemma-3",
+            lambda body: body["messages"][0]["role"] == "system",
+            lambda body: [m["role"] for m in body["messages"]] == ["user"],
+        ),
+    ],
+)
+def test_a_request_is_written_as_the_endpoint_takes_it(
+    predict: pn.Predict, server: ScriptedServer, message: str, is_refused: Any, is_right: Any
+) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message=message) if is_refused(server.requests[-1]) else Reply()
+    )
+    limited = predict.varied(max_tokens=50)
+    rows = [f"row-{i}" for i in range(4)]
+    df = pn.run_parallel(limited, rows, max_workers=1, **QUIET)
+    assert (df["status"] == "ok").all()
+    assert len(server.requests) == 5, "refused once, not once a row"
+    assert all(map(is_right, server.requests[1:]))
