@@ -143,7 +143,8 @@ class Lab:
         """Save, and return the file once it has its outputs."""
         page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save'); }")
         for _ in range(100):
-            saved: dict[str, Any] = json.loads(path.read_text())
+            text = path.read_text()  # empty while the server writes it
+            saved: dict[str, Any] = json.loads(text) if text.endswith("}\n") else {"cells": []}
             if any(cell["outputs"] for cell in saved["cells"]):
                 return saved
             page.wait_for_timeout(100)

@@ -162,7 +162,7 @@ def end(run: str) -> None:
 def host(spec_bytes: bytes) -> None:
     """The task that hosts a worker engine. It lasts as long as the engine, and takes no thread from
     other tasks."""
-    from distributed import get_client, get_worker, secede
+    from distributed import get_worker, secede
 
     spec: WorkerSpec = loads(spec_bytes)
     worker = get_worker()
@@ -170,15 +170,32 @@ def host(spec_bytes: bytes) -> None:
     key, topic = (spec.run, worker.address), topic_of(spec.run, worker.address)
     _hosted[key] = hosted
     hosted.is_unwanted = spec.run in _ended
-    client = get_client()
-    secede()
     try:
-        if hosted.listen(client, topic):
-            hosted.start()
-            hosted.over.wait()
+        client = _connected_client()
+        secede()
+        try:
+            if hosted.listen(client, topic):
+                hosted.start()
+                hosted.over.wait()
+        finally:
+            client.unsubscribe_topic(topic)
     finally:
         del _hosted[key]
-        client.unsubscribe_topic(topic)
+
+
+def _connected_client() -> Any:
+    """The client of this Dask worker. It may fail to connect while other workers die: Distributed
+    then meets a message that it does not expect."""
+    from distributed import get_client
+
+    for pause_s in (0.1, 0.3, 1.0, None):
+        try:
+            return get_client()
+        except (AssertionError, OSError):
+            if pause_s is None:
+                raise
+            time.sleep(pause_s)
+    raise AssertionError
 
 
 def hosted_here(run: str) -> HostedEngine:
