@@ -265,7 +265,7 @@ class Run:
         self._collector.finish()
         rows = self._collector.frame()
         self._summary = self._collector.summary(rows)
-        self._collector.warn_of_renamed()
+        self._collector.warn_of_renamed(rows)
         if (crash := self._thread.crash) is not None:
             words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
             self._summary = replace(self._summary, trouble=words)

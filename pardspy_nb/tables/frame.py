@@ -45,6 +45,8 @@ def build(
     positions = _numbers(results.positions)[at]
     index = _index(batch.index, positions)
     columns: dict[Any, Any] = {}
+    # the chunks of a file must agree
+    column_names = batch.column_names if batch.in_chunks else batch.column_names.afresh()
     if batch.table is not None:
         carried = batch.table.iloc[positions]
         columns = {name: carried[name].array for name in carried.columns}
@@ -52,13 +54,13 @@ def build(
         names = [*batch.names, *_further_inputs(results, batch)]
         columns = {
             column: _infer(results.inputs_of(name, places))
-            for name, column in zip(names, batch.column_names.of_inputs(names), strict=True)
+            for name, column in zip(names, column_names.of_inputs(names), strict=True)
         }
     about = {
         "inputs": batch.input_columns if batch.table is not None else list(columns),
         "carried": list(columns),
     }
-    name_of = batch.column_names.of
+    name_of = column_names.of
     answers = {name_of(n): of for n, of in _outputs(results, places, outputs).items()}
     own = {"sample": _numbers(results.samples)[at]} if batch.repeat > 1 else {}
     own |= _outcome(results, places, at) | _time(results, at) | _usage(results, places)
@@ -67,7 +69,7 @@ def build(
     df.attrs["pardspy"] = {
         **about,
         "outputs": list(answers),
-        "renamed": dict(batch.column_names.renamed),
+        "renamed": dict(column_names.renamed),
     }
     return df
 

@@ -25,14 +25,15 @@ class ColumnNames:
     """
 
     def __init__(self, taken: Iterable[Hashable]) -> None:
-        self._taken = {name for name in taken if name is not None}
+        self._first = {name for name in taken if name is not None}
+        self._taken = set(self._first)
         self._given: set[str] = set()  # names of their own that columns of the run have
         self.renamed: dict[str, str] = {}
 
-    @property
-    def renamed_outputs(self) -> dict[str, str]:
-        """Those of `renamed` that are outputs."""
-        return {name: new for name, new in self.renamed.items() if name not in RESERVED}
+    def afresh(self) -> ColumnNames:
+        """The same, with no name given yet: for a frame of all rows, however many frames of some
+        rows were made before."""
+        return ColumnNames(self._first)
 
     def of_inputs(self, names: Iterable[str]) -> list[str]:
         """The names of inputs of a stream, whose later rows may have further ones. An input whose
@@ -71,6 +72,11 @@ def renamed_in(df: Any) -> Mapping[str, str]:
         return {}
     found = {str(name)[len(prefix) :]: name for name in df.columns if str(name).startswith(prefix)}
     return {name: column for name, column in found.items() if name in df.columns}
+
+
+def renamed_outputs(renamed: Mapping[str, str]) -> dict[str, str]:
+    """Those of the renamed columns that are outputs."""
+    return {name: new for name, new in renamed.items() if name not in RESERVED}
 
 
 def last_prefix(df: Any) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +164,22 @@ def test_an_output_with_another_name_is_told(predict: pn.Predict) -> None:
     assert df["sentiment"].tolist() == ["mine"]
     assert "run_sentiment" in repr(df.parallel.summary())
     assert list(pn.evaluate(df, truth=["neutral"]).confusion.index)[:1] == ["positive"]
+
+
+def test_names_do_not_depend_on_how_often_one_has_looked() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"text": "a"}
+        assert looked.wait(20)
+        yield {"text": "b", "extra": "mine"}
+
+    def answer(**row: Any) -> dict[str, Any]:
+        return {"extra": len(row)}
+
+    looked = threading.Event()
+    run = pn.start_parallel(answer, rows(), **QUIET)
+    while not len(run.df):
+        time.sleep(0.01)
+    looked.set()
+    df = run.result()
+    assert df["extra"].tolist()[1] == "mine"
+    assert list(df["run_extra"]) == [1, 2]

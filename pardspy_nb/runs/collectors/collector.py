@@ -20,6 +20,7 @@ from ...tables import frame
 from ...tables.ground_truth import truths_of
 from ...tables.inputs import ONLY_BLANK
 from ...tables.merge import spans
+from ...tables.names import renamed_outputs
 from ...tables.results import Results
 from ..plan import RunPlan
 from .endings import error_class, explain
@@ -223,9 +224,12 @@ class Collector:
             where="" if self._destination.error is not None else self._destination.location,
         )
 
-    def warn_of_renamed(self) -> None:
-        """Warn of outputs that have another column, because the user's table has theirs."""
-        if outputs := self._plan.batch.column_names.renamed_outputs:
+    def warn_of_renamed(self, df: Any) -> None:
+        """Warn of outputs that have another column, because the user's table has theirs. `df` is
+        the run's frame."""
+        batch = self._plan.batch
+        renamed = batch.column_names.renamed if batch.in_chunks else df.attrs["pardspy"]["renamed"]
+        if outputs := renamed_outputs(renamed):
             warnings.warn(
                 f"the table has columns {list(outputs)} already, which stay as they are; the "
                 f"run's own are in {list(outputs.values())}",
