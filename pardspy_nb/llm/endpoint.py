@@ -14,6 +14,7 @@ import importlib
 import json
 import math
 import os
+import ssl
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -170,6 +171,15 @@ class Endpoint:
         if not self._is_plain:  # a proxy or the user's client makes the connection
             return
         parts = urlsplit(self.url)
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or self.url.split() != [self.url]
+        ):
+            raise errors.UnsendableError(
+                f"base_url={self.url!r} is no address: it begins with http:// or https://, and has "
+                "no space or line break"
+            )
         port = parts.port or (443 if parts.scheme == "https" else 80)
         for pause_s in (0.2, 0.5, None):
             try:
@@ -253,8 +263,13 @@ class Endpoint:
         """The error for an answer with this HTTP status and JSON body."""
         return self._translate(Reply(status, {}, json.dumps(body).encode()))
 
-    def _broken(self, error: BaseException) -> errors.EndpointConnectionError:
+    def _broken(self, error: BaseException) -> errors.LMError:
         message = self._redact(f"{type(error).__name__}: {error}")
+        if _is_of_tls(error):
+            return errors.UnsendableError(
+                f"no secure connection to {self.url}: {message}; is it https, and is its "
+                "certificate known? SSL_CERT_FILE names a file with further ones"
+            )
         kind = errors.UnreachableError if _is_unsent(error) else errors.EndpointConnectionError
         return kind(message)
 
@@ -279,6 +294,17 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
         return to_json(body)  # takes a fifth of the time that json takes
     except PydanticSerializationError:  # half a surrogate pair
         return json.dumps(body).encode()
+
+
+def _is_of_tls(error: BaseException) -> bool:
+    """Whether the two sides could not agree on a secure connection; to try again does not help."""
+    cause: BaseException | None = error
+    while cause is not None:
+        is_end = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)  # it broke off
+        if isinstance(cause, ssl.SSLError) and not is_end:
+            return True
+        cause = getattr(cause, "os_error", None) or cause.__cause__
+    return False
 
 
 def _is_unsent(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -92,3 +93,24 @@ def test_the_form_can_be_set_by_hand_and_is_shown(server: ScriptedServer) -> Non
     assert df["error_type"].tolist() == ["BadRequestError"], "another form is not tried"
     with pytest.raises(ValueError, match="form must be one of json_schema"):
         pn.LM("m", form="xml")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("{bare}", "is no address: it begins with http"),
+        ("{http}/v1\n", "is no address"),
+        ("{https}", r"no secure connection to https.*SSL_CERT_FILE"),
+    ],
+)
+def test_an_address_that_cannot_work_is_told_at_once(
+    server: ScriptedServer, url: str, words: str
+) -> None:
+    bare = server.url.removeprefix("http://")
+    given = url.format(bare=bare, http=server.url, https=f"https://{bare}")
+    predict = pn.Predict(SIGNATURE, pn.LM("m", base_url=given, api_key="key"))
+    began = time.monotonic()
+    with pytest.raises((pn.LMError, pn.RunStopped), match=words):
+        pn.run_parallel(predict, ["row-1", "row-2"], **QUIET)
+    assert time.monotonic() - began < 20, "nothing is waited for"
+    assert server.requests == []
