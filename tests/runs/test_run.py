@@ -458,6 +458,11 @@ def test_a_frame_whose_rows_changed_speaks_for_its_rows(
     assert half.parallel.metrics.usage.total_tokens == half["total_tokens"].sum()
     assert pd.concat([df, df]).parallel.metrics.successes == 24
     assert df.sort_values("reason").parallel.metrics == df.parallel.metrics
+    resampled = df.iloc[[0] * 6 + [1] * 6].reset_index(drop=True)  # as many rows, and others
+    tokens = resampled["total_tokens"].sum()
+    assert resampled.parallel.metrics != df.parallel.metrics
+    assert resampled.parallel.metrics.usage.total_tokens == tokens
+    assert resampled.parallel.metrics.max_in_flight == 0
     kept = pn.run_parallel(predict, reviews, return_all=False, **QUIET)
     assert (len(kept), kept.parallel.metrics.total) == (1, 12), "the option left rows out"
 

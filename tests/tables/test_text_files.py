@@ -126,3 +126,12 @@ def test_declared_text_is_text_whatever_it_looks_like(predict: pn.Predict, tmp_p
     assert list(pn.run_parallel(predict, path, **QUIET)["review"]) == ["12", "13"]
     pn.run_to_parquet(predict, path, tmp_path / "o.parquet", **QUIET)
     assert list(pd.read_parquet(tmp_path / "o.parquet")["review"]) == ["12", "13"]
+
+
+@pytest.mark.parametrize("cells", [["007", "008"], ["1_000", "2"], ["+1", "2"], ["1e5", "2.0"]])
+def test_digits_that_are_no_number_of_python_stay_text(cells: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("\n".join(["key,n", *(f"{cell},1" for cell in cells)]))
+    for df in both_ways(path):
+        assert list(df["key"]) == cells
+        assert list(df["n"]) == [1] * len(cells)
