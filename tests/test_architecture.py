@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -85,6 +86,7 @@ ONLY = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
@@ -95,6 +97,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
 def imports(name: str, path: Path) -> tuple[set[str], set[str]]:
     """(modules of the package, top-level libraries) that a file imports."""
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]

@@ -428,6 +428,7 @@ def test_two_runs_to_one_target_leave_one_whole_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value_of", "expected"),
     [

@@ -105,6 +105,7 @@ def to_file(source: Any, folder: str, **options: Any) -> pd.DataFrame:
 
 @given(st.data())
 @FEW
+@pytest.mark.slow
 def test_values_and_index_are_the_same_by_frame_file_and_iterator(data: Any) -> None:
     values = data.draw(columns())
     df = frame_of(values)
@@ -132,6 +133,7 @@ def test_values_and_index_are_the_same_by_frame_file_and_iterator(data: Any) -> 
 
 @given(columns())
 @FEW
+@pytest.mark.slow
 def test_tables_of_other_libraries_and_streams_hold_the_same_rows(values: list[Any]) -> None:
     rows = [{"value": v, "n": i} for i, v in enumerate(values)]
     expected = [plain(v) for v in values]
@@ -160,6 +162,7 @@ def test_tables_of_other_libraries_and_streams_hold_the_same_rows(values: list[A
 
 @given(st.data())
 @FEW
+@pytest.mark.slow
 def test_a_retry_and_a_second_run_see_the_rows_as_they_are(data: Any) -> None:
     values = data.draw(columns())
     df = frame_of(values)
@@ -195,6 +198,7 @@ json_values = st.one_of(
 
 @given(st.lists(json_values, min_size=1, max_size=5))
 @FEW
+@pytest.mark.slow
 def test_a_jsonl_file_gives_the_values_that_are_in_it(values: list[Any]) -> None:
     import json
 
@@ -215,6 +219,7 @@ def test_a_jsonl_file_gives_the_values_that_are_in_it(values: list[Any]) -> None
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
 @FEW
+@pytest.mark.slow
 def test_a_csv_gives_the_text_that_is_in_it(cells: list[str]) -> None:
     import csv
 
