@@ -68,8 +68,9 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     from pardspy_nb.engine import policies
     from pardspy_nb.executors import engine_factory
 
-    def quick(max_attempts: int) -> Any:
-        return policies.RetryPolicy(max_attempts, base_s=0.01, cap_s=0.05)
+    def quick(max_attempts: int, outage_s: float) -> Any:
+        times = {"base_s": 0.01, "cap_s": 0.05, "outage_cap_s": 0.05}
+        return policies.RetryPolicy(max_attempts, outage_s=outage_s / 200, **times)
 
     monkeypatch.setattr(engine_factory, "RetryPolicy", quick)
 

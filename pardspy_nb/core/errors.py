@@ -18,7 +18,8 @@ class AttemptError(PardspyError):
         retry_after_s: seconds the endpoint asked to wait, or None.
         fatal: every other row would fail in the same way, so the run stops.
         fatal_if_none_succeeds: as `fatal`, once several rows failed and none succeeded.
-        outage: nothing could be sent; the row is not the cause.
+        outage: the endpoint limits requests, is out of reach or breaks off; the row is not the
+            cause.
         rate_limited: the endpoint received too many requests or tokens a minute.
         overloaded: the endpoint is overloaded, or fails.
         may_be_billed: the request was sent, and its outcome is not known.
@@ -53,7 +54,11 @@ class LMError(AttemptError):
 class RateLimitError(LMError):
     """429: too many requests or tokens a minute."""
 
-    retryable = rate_limited = True
+    retryable = rate_limited = outage = True
+
+
+class OutageError(PardspyError):
+    """The endpoint asks to wait for longer than the run's `outage_s`."""
 
 
 class QuotaError(LMError):
@@ -69,16 +74,20 @@ class ServerError(LMError):
 
 
 class EndpointConnectionError(LMError):
-    """The connection broke off, or could not be made."""
+    """The connection broke off, or could not be made.
 
-    retryable = overloaded = True
+    Attributes:
+        was_closed: the other side closed the connection before it said anything.
+    """
+
+    retryable = overloaded = outage = True
     may_be_billed = True
+    was_closed = False
 
 
 class UnreachableError(EndpointConnectionError):
     """No connection could be made; nothing was sent."""
 
-    outage = True
     may_be_billed = False
 
 

@@ -142,8 +142,9 @@ class RunFinished(NamedTuple):
     """The run ended.
 
     `reason` is one of: done, failures, fail_fast, cancelled, fatal (every further row would fail
-    in the same way), source (the input cannot be read further), target (the output cannot be
-    written), store, budget, cluster (no worker is left), or crashed (the engine failed).
+    in the same way), outage (the endpoint asks for too long a wait), source (the input cannot be
+    read further), target (the output cannot be written), store, budget, cluster (no worker is
+    left), or crashed (the engine failed).
     """
 
     reason: str

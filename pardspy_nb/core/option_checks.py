@@ -44,6 +44,10 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: v is None or _is_positive(v),
         "timeout_s must be a number of seconds above 0, got {}",
     ),
+    "outage_s": (
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < float("inf"),
+        "outage_s must be a number of seconds of at least 0, got {}",
+    ),
     "retry_hopeless": (
         lambda v: isinstance(v, bool),
         "retry_hopeless must be True or False, got {}",

@@ -60,6 +60,9 @@ class Options:
             output where there are several.
         timeout_s: seconds for one attempt; None for the LM's own, plain functions have none.
         max_attempts: attempts per row on retryable errors.
+        outage_s: seconds for which the run waits for an endpoint that is out of reach or limits it
+            (429, 502, 503, 504, 529, closed connections, `Retry-After`). Until then, and while
+            others get through, no attempt counts. A longer `Retry-After` ends the run.
         rpm, tpm: requests and tokens a minute that the run keeps to; None for what the
             endpoint's response headers say, if they do. A `Retry-After` holds the whole run.
         confidence: add the probabilities of class outputs' labels, as `Predict(confidence=True)`.
@@ -108,6 +111,7 @@ class Options:
     truth: str | Sequence[Any] | Mapping[str, Any] | None = None
     timeout_s: float | None = None
     max_attempts: int = 4
+    outage_s: float = 120.0
     rpm: float | None = None
     tpm: float | None = None
     confidence: bool = False

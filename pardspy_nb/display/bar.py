@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event
-from .html import accuracies, dollars
+from .html import accuracies, dollars, outage_text
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -98,4 +98,6 @@ def postfix(state: RunProgress) -> str:
             parts.append(f"{state.usage.total_tokens:,} tokens")
         if state.usage.cost_usd is not None:
             parts.append(dollars(state.usage.cost_usd))
+    if state.outage is not None:
+        parts.append(outage_text(*state.outage))
     return ", ".join(parts)

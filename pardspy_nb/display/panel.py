@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..core.events import Event
 from ..core.metrics import Latency
 from . import html, notebook
-from .html import dollars, duration, milliseconds, number, saved
+from .html import dollars, duration, milliseconds, number, outage_text, saved
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -35,6 +35,7 @@ _STOPPING = {
     "failures": "Too many failures: rows in flight finish",
     "fail_fast": "A row failed: stopping",
     "fatal": "Stopping, because every further row would fail alike",
+    "outage": "The endpoint asks for a longer wait than outage_s: rows in flight finish",
     "source": "The input broke: rows in flight finish",
     "store": "The store failed: rows in flight finish",
     "budget": "At max_cost_usd: rows in flight finish",
@@ -206,6 +207,8 @@ def title_text(state: RunProgress) -> str:
         return f"{_STOPPING.get(state.stopping, 'Stopping')}: {rows}"
     if state.paused:
         return f"Paused: {rows}" + (", rows in flight finish" if state.in_flight else "")
+    if state.outage is not None:
+        return f"Running: {rows}; {outage_text(*state.outage)}"
     return ("Running, without stragglers: " if state.dropping else "Running: ") + rows
 
 

@@ -90,6 +90,7 @@ class RunProgress:
         self._last_done = 0.0
         self._idle_s, self._paused_at = 0.0, None  # type: float, float | None
         self._backing_off: set[int] = set()  # numbers of rows
+        self._outage, self._out_until = "", 0.0
 
     def add(self, event: Event) -> None:
         """Add one event."""
@@ -108,6 +109,9 @@ class RunProgress:
         if isinstance(event, AttemptFailed):
             self.in_flight -= 1
             self._backing_off.add(event.row.number)
+            if getattr(event.error, "outage", False):
+                self._outage = _outage_in_words(getattr(event.error, "status_code", None))
+                self._out_until = max(self._out_until, self._clock() + event.retry_in_s)
         elif isinstance(event, AttemptLost):
             self.in_flight -= 1
             self.duplicates += 1
@@ -204,6 +208,13 @@ class RunProgress:
         return len(self._backing_off)
 
     @property
+    def outage(self) -> tuple[str, float] | None:
+        """What rows wait for, a limit or an outage of the endpoint, and for how many seconds at
+        most. None if they wait for neither."""
+        left_s = self._out_until - self._clock()
+        return (self._outage, left_s) if self._backing_off and left_s > 0 else None
+
+    @property
     def waiting(self) -> int | None:
         """Rows that are neither settled nor in flight; None for a stream."""
         return None if self.total is None else max(0, self.total - self.done - self.in_flight)
@@ -275,3 +286,10 @@ class RunProgress:
             skipped=self.skipped,
             hopeless=self.hopeless,
         )
+
+
+def _outage_in_words(status: int | None) -> str:
+    if status is None:
+        return "the endpoint is out of reach"
+    verb = "limits requests" if status == 429 else "is overloaded or down"
+    return f"the endpoint {verb} (HTTP {status})"

@@ -25,6 +25,7 @@ from .admission import Admission
 from .config import EngineConfig
 from .controls import RunControls
 from .deduplication import Deduplicator
+from .outage import Outage
 from .outcomes import Outcomes, abandoned
 from .policies import explain
 from .protocols import Cache, Limiter
@@ -66,7 +67,9 @@ class Engine:
         limiters: Sequence[Limiter] = (),
     ) -> None:
         self._rows, self._ask, self._emit = rows, ask, emit
-        self._config, self._clock, self._limiters = config, clock, limiters
+        self._config, self._clock = config, clock
+        self._outage = Outage(config.retry)
+        limiters = [*limiters, self._outage]
         self.controls = RunControls(
             config.max_workers,
             changed=self._settings_changed,
@@ -78,7 +81,8 @@ class Engine:
         )
         ends = self._outcomes.settle, self._outcomes.fail
         self._deduplicator = None if cache is None else Deduplicator(cache, *ends)
-        self._admission: Admission | None = None
+        # the loop is known only once the run begins
+        self._admission = Admission(limiters, lambda *at: self._loop.call_later(*at), self._fill)
         self._stragglers = Stragglers(config.hedge)
         self._released = 0
         self._in_hand: RowTask | None = None  # taken from the queue, not yet given to a worker
@@ -118,8 +122,7 @@ class Engine:
 
     def wake(self) -> None:
         """Look for work again: the source has new rows, or a limiter may let rows in."""
-        if self._admission is not None:
-            self._admission.open()
+        self._admission.open()
         self._fill()
 
     def abandoned_events(self) -> list[Event]:
@@ -152,8 +155,6 @@ class Engine:
             wake=self._fill,
             broke=lambda error: self.controls.stop("source", error, now=False),
         )
-        if self._limiters:
-            self._admission = Admission(self._limiters, self._loop.call_later, self._fill)
         self._is_running = True
         self._emit(RunStarted(self._config.total, self._clock.utc_s()))
         self._settings_changed()
@@ -184,8 +185,8 @@ class Engine:
     def _take(self) -> RowTask | None:
         """The next row that needs an attempt. Rows before it that need none are settled."""
         for _ in range(_MAX_SETTLED_A_TURN):
-            is_closed = self._admission is not None and self._admission.is_closed
-            if is_closed or self.controls.is_held or not self._is_running or self._queue is None:
+            is_held = self._admission.is_closed or self.controls.is_held
+            if is_held or not self._is_running or self._queue is None:
                 return None
             row_task = self._in_hand = self._queue.take(fresh=self._may_pull())
             if row_task is None:
@@ -193,8 +194,7 @@ class Engine:
             if self._config.most_ahead is not None:
                 self._pulled = max(self._pulled, row_task.row.number + 1)
             is_done = self._needs_no_attempt(row_task)
-            admission = self._admission
-            taken = not is_done and (admission is None or self._admitted(row_task, admission))
+            taken = not is_done and self._admitted(row_task)
             self._in_hand = None
             if taken:
                 return row_task
@@ -222,14 +222,14 @@ class Engine:
             self._leave_lane(row_task)
         return is_done
 
-    def _admitted(self, row_task: RowTask, admission: Admission) -> bool:
+    def _admitted(self, row_task: RowTask) -> bool:
         """Whether an attempt may start now. If not, the row goes back to the queue, and no attempt
         starts before the limiters let one in. A hedged duplicate never blocks other rows: it is
         skipped, and may be tried later."""
         now = self._loop.time()
         is_duplicate = bool(row_task.in_flight)
         try:
-            if admission.admit(row_task.next_row, now, closes=not is_duplicate):
+            if self._admission.admit(row_task.next_row, now, closes=not is_duplicate):
                 row_task.admitted += 1
                 return True
         except Exception as error:
@@ -246,9 +246,8 @@ class Engine:
 
     def _leave_limiters(self, row_task: RowTask, outcome: Answer | BaseException | None) -> None:
         """Tell the limiters that an attempt is over."""
-        if self._admission is not None:
-            row_task.admitted -= 1
-            self._admission.leave(row_task.row, outcome, self._loop.time())
+        row_task.admitted -= 1
+        self._admission.leave(row_task.row, outcome, self._loop.time())
 
     def _leave_lane(self, row_task: RowTask) -> None:
         if self._queue is not None:
@@ -383,7 +382,9 @@ class Engine:
         if row_task.dropped:  # the module turned our cancellation into an error of its own
             self._outcomes.settle(row_task, "cancelled")
             return
-        wait_s = row_task.wait_s(self._config.retry, error, now)
+        if (too_long := self._config.retry.too_long(error)) is not None:
+            self.controls.stop("outage", too_long, now=False)
+        wait_s = self._outage.retry_s(row_task, attempt.began, error, now)
         if wait_s is not None and self.controls.stop_reason is None and self._queue is not None:
             self._queue.retry(row_task, now + wait_s)
             self._emit(

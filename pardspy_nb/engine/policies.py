@@ -6,7 +6,11 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from ..core.errors import OutageError
+
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
+OUTAGE_STATUS = frozenset({429, 502, 503, 504, 529})
+_TRUSTED = 2  # so often an endpoint is believed that asks to wait for too short a time
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -42,6 +46,20 @@ def is_overloaded(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | ConnectionError)
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether the endpoint limits requests, is out of reach or breaks off: every row meets that.
+
+    An error's own `outage` attribute decides, if there is one.
+    """
+    own = getattr(error, "outage", None)
+    if own is not None:
+        return bool(own)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status in OUTAGE_STATUS
+    return isinstance(error, ConnectionError)
+
+
 def explain(error: Exception, timeout_s: float | None) -> Exception:
     """The error; a timeout without a message gets one that names `timeout_s`."""
     if isinstance(error, TimeoutError) and not error.args and timeout_s is not None:
@@ -57,10 +75,10 @@ class RetryPolicy:
 
     The n-th wait is `base_s * 2**(n-1)`, at most `cap_s`, times a random factor in [0.5, 1].
 
-    The row is not to blame for an outage (an error with `outage` set: nothing could be sent), such
-    as a machine that sleeps or a broken line. While an outage has lasted less than `outage_s`, its
-    attempts do not count, and their waits are at most `outage_cap_s`. `max_attempts=1` retries
-    nothing.
+    An outage is not the row's fault (see `outage.Outage`): while it has lasted less than
+    `outage_s`, attempts do not count, and their waits are at most `outage_cap_s`. The endpoint's
+    `Retry-After` is then the least wait, and a random tenth of it comes on top, so that not all
+    rows come back at once. `max_attempts=1` retries nothing.
     """
 
     max_attempts: int = 4
@@ -70,25 +88,43 @@ class RetryPolicy:
     outage_cap_s: float = 5.0
     rand: Callable[[], float] = field(default=random.random)
 
-    def sits_out(self, out_s: float | None) -> bool:
-        """Whether a row waits for the end of an outage. `out_s` is how long the row has met nothing
-        but the outage, in seconds; None if the row met no outage."""
-        return out_s is not None and out_s < self.outage_s and self.max_attempts > 1
-
-    def wait_s(
-        self, attempt: int, error: BaseException, out_s: float | None = None
-    ) -> float | None:
+    def wait_s(self, attempt: int, error: BaseException) -> float | None:
         """Seconds to wait after failed attempt number `attempt`; None to give up the row."""
-        sitting_out = self.sits_out(out_s)
-        if not sitting_out and (attempt >= self.max_attempts or not is_retryable(error)):
+        if attempt >= self.max_attempts or not is_retryable(error):
             return None
-        cap_s = min(self.cap_s, self.outage_cap_s) if sitting_out else self.cap_s
+        asked_s = asked_wait_s(error)
+        return self._backoff_s(attempt, self.cap_s) if asked_s is None else asked_s
+
+    def sit_out_s(self, attempt: int, error: BaseException) -> float:
+        """Seconds to wait after refusal number `attempt` of an outage."""
+        backoff_s = self._backoff_s(attempt, self.outage_cap_s)
+        asked_s = asked_wait_s(error)
+        if not asked_s:  # `Retry-After: 0` tells nothing
+            return backoff_s
+        asked_s *= 1 + 0.1 * self.rand()
+        # an endpoint that asks for less than it needs is asked less and less often
+        return asked_s if attempt <= _TRUSTED else max(asked_s, backoff_s)
+
+    def too_long(self, error: BaseException) -> OutageError | None:
+        """The error that ends the run if an endpoint asks to wait for longer than an outage may
+        last."""
+        asked_s = asked_wait_s(error) or 0.0
+        if not is_outage(error) or asked_s <= self.outage_s:
+            return None
+        return OutageError(
+            f"the endpoint asks to wait {asked_s:,.0f} s, longer than outage_s={self.outage_s:g} "
+            f"({error})"
+        )
+
+    def _backoff_s(self, attempt: int, cap_s: float) -> float:
         backoff: float = min(cap_s, self.base_s * 2 ** min(attempt - 1, 30))
-        backoff *= 0.5 + 0.5 * self.rand()
-        asked: object = getattr(error, "retry_after_s", None)  # any library may set it
-        if isinstance(asked, int | float) and 0 <= asked < float("inf"):
-            return float(asked)
-        return backoff
+        return backoff * (0.5 + 0.5 * self.rand())
+
+
+def asked_wait_s(error: BaseException) -> float | None:
+    """The seconds that an error asks to wait, None if it does not ask."""
+    asked: object = getattr(error, "retry_after_s", None)  # any library may set it
+    return float(asked) if isinstance(asked, int | float) and 0 <= asked < float("inf") else None
 
 
 # A stream has no known number of rows: a share is judged only once so many rows are settled.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from ..core.events import Answer, Row
 from .policies import is_overloaded, is_rate_limited
 from .protocols import UNTIL_ONE_LEAVES
-from .rate_limit_headers import Limits, limits_of
+from .rate_limit_headers import HeardLimits, Limits
 from .token_bucket import TokenBucket
 
 _DEFAULT_ANSWER_TOKENS = 256  # of an answer, where an endpoint reports no usage
@@ -35,6 +35,7 @@ class RateLimiter:
     def __init__(self, rpm: float | None, tpm: float | None, size: Callable[[Row], float]) -> None:
         self._given, self._size = Limits(rpm, tpm), size
         self._heard, self._is_set = Limits(None, None), False
+        self._headers = HeardLimits()
         self._requests: TokenBucket | None = None
         self._tokens: TokenBucket | None = None
         self._held_until = 0.0
@@ -50,7 +51,7 @@ class RateLimiter:
         """Read the limits in an answer's headers; limits that the user gave are not replaced. May
         be called from any thread."""
         if self._given.rpm is None or self._given.tpm is None:
-            heard = limits_of(headers)
+            heard = self._headers.of(headers)
             if heard is not None:
                 self.learn(heard)
 
@@ -91,7 +92,7 @@ class RateLimiter:
             if isinstance(asked_s, int | float) and math.isfinite(asked_s):
                 self._held_until = max(self._held_until, now + asked_s)
         self._have_left = True
-        if self._tokens is None and self._completions:
+        if self._tokens is None and self._completions and not self._expected:
             return  # one answer is enough to know what a row takes, if headers report a limit later
         usage = getattr(outcome, "usage", None)
         prompt = getattr(usage, "prompt_tokens", None)
@@ -128,18 +129,18 @@ class RateLimiter:
             self._began = now
         rpm = self._given.rpm if self._given.rpm is not None else self._heard.rpm
         tpm = self._given.tpm if self._given.tpm is not None else self._heard.tpm
-        if rpm is not None:
-            self._requests = self._bucket(self._requests, rpm, self._sent, now)
-        if tpm is not None:
-            n_answers = max(1, len(self._completions))
-            mean = (self._prompts + sum(self._completions)) / n_answers
-            self._tokens = self._bucket(self._tokens, tpm, self._sent * mean, now)
+        n_answers = max(1, len(self._completions))
+        mean = (self._prompts + sum(self._completions)) / n_answers
+        self._requests = self._bucket(self._requests, rpm, self._sent, now)
+        self._tokens = self._bucket(self._tokens, tpm, self._sent * mean, now)
 
     def _bucket(
-        self, bucket: TokenBucket | None, per_minute: float, sent: float, now: float
-    ) -> TokenBucket:
-        """The bucket for a limit. For a new limit, the requests or tokens sent before count, too,
-        up to a minute's worth."""
+        self, bucket: TokenBucket | None, per_minute: float | None, sent: float, now: float
+    ) -> TokenBucket | None:
+        """The bucket for a limit, None without a limit. For a new limit, the requests or tokens
+        sent before count, too, up to a minute's worth."""
+        if per_minute is None:
+            return None
         if bucket is not None:
             bucket.change(per_minute, now)
             return bucket

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from ..core.events import Answer, Made, Row, RowFinished, Status
-from .policies import RetryPolicy
 
 
 class Attempt:
@@ -78,17 +77,10 @@ class RowTask:
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
 
-    def wait_s(self, retry: RetryPolicy, error: BaseException, now: float) -> float | None:
-        """Seconds from `now`, when an attempt failed, to the retry; None for no retry."""
-        if not getattr(error, "outage", False):
-            self.out_since = None
-        elif self.out_since is None:
-            self.out_since = now
-        out_s = None if self.out_since is None else now - self.out_since
-        if retry.sits_out(out_s):
-            self.outages += 1
-            return retry.wait_s(self.outages, error, out_s)
-        return retry.wait_s(self.attempts - self.outages - self.duplicates, error)
+    @property
+    def counted(self) -> int:
+        """The attempts that count: not those that met an outage, nor duplicates."""
+        return self.attempts - self.outages - self.duplicates
 
     def finished(self, status: Status, answer: Answer | None = None) -> RowFinished:
         """The event that reports the end of the row."""

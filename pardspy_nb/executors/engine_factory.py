@@ -54,7 +54,7 @@ async def calling(module: Module, options: Options, on_headers: OnHeaders) -> As
 def engine_config(module: Module, options: Options, **more: Any) -> EngineConfig:
     """How an engine runs this module with these options; `more` sets the remaining fields."""
     return EngineConfig(
-        retry=RetryPolicy(options.max_attempts),
+        retry=RetryPolicy(options.max_attempts, outage_s=options.outage_s),
         timeout_s=options.timeout_s or module.timeout_s,
         lanes=module.n_instances,
         hedge=None if options.hedge is None else HedgePolicy(options.hedge),

@@ -8,11 +8,9 @@ endpoints on one loop share a client, and so its connections. Requests usually b
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import hashlib
 import importlib
 import json
-import math
 import os
 import ssl
 import time
@@ -25,7 +23,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ..core import errors
 from .error_bodies import error_in, error_of, json_of
-from .transport import Reply, Transport, certificates, direct_like, http_library
+from .retry_after import asked_wait_s
+from .transport import KEEP_THE_BODY, Reply, Transport, certificates, direct_like, http_library
 
 if TYPE_CHECKING:
     import openai
@@ -36,6 +35,8 @@ _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKe
 _transports: weakref.WeakKeyDictionary[
     _Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]
 ] = weakref.WeakKeyDictionary()
+_CLOSED_S = 0.5  # a connection that was closed before a request breaks off within so many seconds
+_MOST_CLOSED = 3  # so many such connections are met in a row at most
 _NO_KEY = "none"  # local servers require a key, and accept any
 
 
@@ -206,8 +207,7 @@ class Endpoint:
 
         `on_headers` is called with the response's headers.
         """
-        post = self._post_directly if self._is_plain else self._post_by_client
-        reply = await post(path, body)
+        reply = await self._sent(path, body)
         if on_headers is not None:
             on_headers(reply.headers)
         if reply.status >= 300:
@@ -222,28 +222,53 @@ class Endpoint:
             raise broken
         return answer
 
-    async def _post_directly(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def _sent(self, path: str, body: Mapping[str, Any]) -> Reply:
+        """The answer to a request. A connection that the other side closed since its last answer
+        breaks off at once; the request is then sent again (RFC 9112, section 9.3.1)."""
+        # the transport then makes a new connection; of the client's, the next may be closed, too
+        for _ in range(1 if self._is_plain else _MOST_CLOSED):
+            began = time.monotonic()
+            try:
+                return await self._send(path, body)
+            except errors.EndpointConnectionError as error:
+                if not error.was_closed or time.monotonic() - began > _CLOSED_S:
+                    raise
+        return await self._send(path, body, anew=True)
+
+    async def _send(self, path: str, body: Mapping[str, Any], *, anew: bool = False) -> Reply:
+        if self._is_plain:
+            return await self._post_directly(path, body, anew=anew)
+        return await self._post_by_client(path, body)
+
+    async def _post_directly(self, path: str, body: Mapping[str, Any], *, anew: bool) -> Reply:
         import aiohttp
 
         transport = await self._transport(path)
         try:
-            return await transport.post(_encoded(body))
+            return await transport.post(_encoded(body), anew=anew)
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None
         except ValueError as error:  # an invalid URL or header, which no request can use
             raise errors.UnsendableError(self._redact(str(error))) from None
 
-    async def _post_by_client(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def _post_by_client(
+        self, path: str, body: Mapping[str, Any], *, follow: bool = False
+    ) -> Reply:
         import openai
 
         try:
             response = await self._client().post(
-                path, body=dict(body), cast_to=http_library(openai.DefaultAioHttpClient).Response
+                path,
+                body=dict(body),
+                cast_to=http_library(openai.DefaultAioHttpClient).Response,
+                options={"follow_redirects": follow},
             )
         except openai.APIStatusError as error:
             response = error.response
         except openai.APIConnectionError as error:
             raise self._broken(error.__cause__ or error) from None
+        if response.status_code in KEEP_THE_BODY and not follow:
+            return await self._post_by_client(path, body, follow=True)
         return Reply(response.status_code, response.headers, response.content)
 
     async def call(self, action: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
@@ -271,7 +296,9 @@ class Endpoint:
                 "certificate known? SSL_CERT_FILE names a file with further ones"
             )
         kind = errors.UnreachableError if _is_unsent(error) else errors.EndpointConnectionError
-        return kind(message)
+        broken = kind(message)
+        broken.was_closed = _was_closed(error)
+        return broken
 
     def _redact(self, text: str) -> str:
         """The text without the key: endpoints quote keys in errors, and this package must not."""
@@ -279,8 +306,14 @@ class Endpoint:
         return text.replace(key, "***") if len(key) > 4 else text
 
     def _translate(self, reply: Reply) -> errors.AttemptError:
+        if reply.status < 400:
+            target = self._redact(str(reply.headers.get("location")))
+            return errors.UnsendableError(
+                f"HTTP {reply.status}: {self.url} redirects to {target}; use that address, without "
+                "/chat/completions, as base_url="
+            )
         error = error_of(reply.status, self._redact_bytes(reply.raw), self.url)
-        error.retry_after_s = parse_retry_after(reply.headers)
+        error.retry_after_s = asked_wait_s(reply.headers, reply.raw)
         return error
 
     def _redact_bytes(self, raw: bytes) -> bytes:
@@ -321,27 +354,16 @@ def _is_unsent(error: BaseException) -> bool:
     return cause is not None
 
 
-def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait from `retry-after-ms` or `Retry-After` (seconds or HTTP date, RFC 9110)."""
-    if (ms := _finite(headers.get("retry-after-ms"))) is not None:
-        return max(0.0, ms / 1e3)
-    if (value := headers.get("retry-after")) is None:
-        return None
-    if (seconds := _finite(value)) is not None:
-        return max(0.0, seconds)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+def _was_closed(error: BaseException) -> bool:
+    """Whether the other side closed the connection before it said anything."""
+    from aiohttp import ClientConnectorError, ClientOSError, ServerDisconnectedError
 
-
-def _finite(text: str | None) -> float | None:
-    """The number in a text; None if the text is not a number, or the number is not finite."""
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ServerDisconnectedError | ConnectionError | ClientOSError):
+            return not isinstance(cause, ClientConnectorError)
+        cause = cause.__cause__
+    return False
 
 
 def load_client() -> Any:

@@ -16,6 +16,7 @@ from ..core import errors
 
 _MOST_SHOWN = 500  # characters of a message
 _BEHIND_A_GATEWAY = (408, 502, 504, 524)  # the model may have answered, and be billed
+_OUTAGE = (502, 503, 504, 529)  # beside 429: what a gateway says of all that is behind it
 _PASSES = (408, 409, 424, 425, 498, 529)  # beside 5xx
 
 
@@ -64,6 +65,7 @@ def error_of(status: int, raw: bytes, url: str) -> errors.AttemptError:
         error.fatal, error.fatal_if_none_succeeds = False, error.fatal
     if isinstance(error, errors.LMError):
         error.may_be_billed = status in _BEHIND_A_GATEWAY
+        error.outage = error.outage or (error.overloaded and status in _OUTAGE)
     return error
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _PER_REQUEST = (
     "accept-encoding",
     "connection",
 )  # aiohttp sets these itself
+
+KEEP_THE_BODY = (307, 308)  # only these redirects do (RFC 9110, section 15.4)
 
 
 class Reply(NamedTuple):
@@ -35,13 +37,32 @@ class Reply(NamedTuple):
 class Transport:
     """POSTs to one URL over connections of its own. Belongs to one event loop."""
 
-    def __init__(self, url: Any, headers: Mapping[str, str], session: aiohttp.ClientSession):
-        self._url, self._headers, self._session = url, headers, session
+    def __init__(
+        self,
+        url: Any,
+        headers: Mapping[str, str],
+        connect: Callable[[], aiohttp.ClientSession],
+    ) -> None:
+        self._url, self._headers, self._connect = url, headers, connect
+        self._session = connect()
 
-    async def post(self, body: bytes) -> Reply:
-        """Send a JSON body. Raises aiohttp's errors."""
-        async with self._session.post(self._url, data=body, headers=self._headers) as response:
-            return Reply(response.status, response.headers, await response.read())
+    async def post(self, body: bytes, *, anew: bool = False) -> Reply:
+        """Send a JSON body, `anew` over a connection of its own. Raises aiohttp's errors."""
+        if not anew:
+            return await self._send(self._session, body)
+        async with self._connect() as session:
+            return await self._send(session, body)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, body: bytes, *, follow: bool = False
+    ) -> Reply:
+        async with session.post(
+            self._url, data=body, headers=self._headers, allow_redirects=follow
+        ) as response:
+            reply = Reply(response.status, response.headers, await response.read())
+        if reply.status in KEEP_THE_BODY and not follow:
+            return await self._send(session, body, follow=True)
+        return reply
 
     async def close(self) -> None:
         """Close the connections."""
@@ -86,9 +107,12 @@ async def direct_like(client: Any, http_kind: type, path: str) -> Transport:
     for name in _PER_REQUEST:
         headers.popall(name, None)
     url = yarl.URL(str(written[0].url), encoded=True)
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=certificates(http)),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the engine has its own
-    )
-    return Transport(url, headers, session)
+
+    def connect() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=certificates(http)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the engine has its own
+        )
+
+    return Transport(url, headers, connect)

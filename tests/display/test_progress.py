@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import Any
 
 import pytest
 
 from pardspy_nb.core.error_groups import ErrorGroups
+from pardspy_nb.core.errors import RateLimitError, UnreachableError
 from pardspy_nb.core.events import (
     Answer,
     AttemptFailed,
@@ -21,6 +23,7 @@ from pardspy_nb.core.events import (
     SettingsChanged,
 )
 from pardspy_nb.core.usage import Usage
+from pardspy_nb.display.bar import postfix
 from pardspy_nb.display.panel import body_html, head_html, live_figures, title_text
 from pardspy_nb.display.progress import RunProgress
 
@@ -258,3 +261,21 @@ def test_a_stream_has_no_total_and_so_no_end_in_sight(clock: Clock) -> None:
     assert title_text(state) == "Running: 1 rows"
     assert (state.waiting, state.eta_s, state.projected_cost_usd) == (None, None, None)
     assert figures(state)["waiting"] == "–"
+
+
+def test_bar_and_panel_say_what_is_waited_for(progress: RunProgress, clock: Clock) -> None:
+    limit, down = RateLimitError("HTTP 429: slow down"), UnreachableError("nobody listens")
+    limit.status_code = 429
+    add(progress, RowStarted(row(0), 1), AttemptFailed(row(0), 1, limit, 5.0, 30.0))
+    add(progress, RowStarted(row(1), 1), AttemptFailed(row(1), 1, limit, 5.0, 10.0))
+    assert progress.outage == ("the endpoint limits requests (HTTP 429)", 30.0)
+    words = r"the endpoint limits requests \(HTTP 429\): waits until \d\d:\d\d:\d\d"
+    assert re.search(words, title_text(progress))
+    assert re.search(words, postfix(progress))
+    clock.now = 31.0
+    assert progress.outage is None
+    assert "waits" not in title_text(progress) + postfix(progress)
+    add(progress, RowStarted(row(1), 2), AttemptFailed(row(1), 2, down, 5.0, 5.0))
+    assert "the endpoint is out of reach: waits until" in title_text(progress)
+    add(progress, RowStarted(row(0), 2), RowStarted(row(1), 3))
+    assert progress.outage is None, "nobody waits any more"

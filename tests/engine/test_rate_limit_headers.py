@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pardspy_nb.engine.rate_limit_headers import Limits, limits_of, seconds_of
+from pardspy_nb.engine.rate_limit_headers import HeardLimits, Limits, limits_of, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,33 @@ def test_limits_are_read_from_response_headers(
 )
 def test_durations_of_headers(text: str, seconds: float | None) -> None:
     assert seconds_of(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+def gateway(
+    limit: int, remaining: int, of: str = "api_key", what: str = "requests"
+) -> dict[str, str]:
+    prefix = f"x-ratelimit-{of}"
+    return {f"{prefix}-limit-{what}": str(limit), f"{prefix}-remaining-{what}": str(remaining)}
+
+
+def test_the_lowest_of_a_gateways_limits_is_kept() -> None:
+    own = {"x-ratelimit-limit-requests": "50"}
+    heard = HeardLimits().of(gateway(60, 59) | gateway(30, 29, "team") | own)
+    assert heard == Limits(30, None)
+    both = gateway(60, 59) | gateway(9000, 8000, "model_per_key", "tokens")
+    assert HeardLimits().of(both) == Limits(60, 9000)
+    assert HeardLimits().of({"content-type": "application/json"}) is None
+
+
+def test_a_gateways_limit_that_is_whole_again_within_a_minute_is_left_to_it() -> None:
+    now = [100.0]
+    headers = HeardLimits(lambda: now[0])
+    assert headers.of(gateway(5, 4)) == Limits(5, None)
+    now[0] += 12
+    assert headers.of(gateway(5, 3)) == Limits(5, None)
+    now[0] += 12
+    assert headers.of(gateway(5, 4)) == Limits(None, None), "it is one of less than a minute"
+    minute = HeardLimits(lambda: now[0])
+    assert minute.of(gateway(5, 4)) == Limits(5, None)
+    now[0] += 61
+    assert minute.of(gateway(5, 4)) == Limits(5, None)

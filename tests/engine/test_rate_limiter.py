@@ -20,7 +20,7 @@ from pardspy_nb.core.events import (
 from pardspy_nb.core.usage import Usage
 from pardspy_nb.engine.protocols import Limiter
 from pardspy_nb.engine.rate_limiter import RateLimiter
-from pardspy_nb.llm.endpoint import parse_retry_after
+from pardspy_nb.llm.retry_after import parse_retry_after
 
 
 def most_in_any_window(times: list[float], amounts: list[float], window_s: float) -> float:
@@ -178,3 +178,18 @@ def test_a_gate_that_waits_for_nobody_ends_the_run_as_an_error() -> None:
     sim = Sim()
     sim.run(3, ask, limiters=[Shut()])
     assert (sim.end.reason, type(sim.end.error)) == ("crashed", RuntimeError)
+
+
+def test_a_limit_that_proves_wrong_is_dropped() -> None:
+    """A gateway's limit of 5 a second reads like 5 a minute until it is whole again."""
+    limiter = RateLimiter(None, None, lambda _: 1)
+    headers = {"x-ratelimit-api_key-limit-requests": "5"}
+
+    async def ask(row: Row) -> Answer:
+        await asyncio.sleep(0.1)
+        limiter.hear(headers | {"x-ratelimit-api_key-remaining-requests": "4"})
+        return Answer({})
+
+    sim = Sim()
+    sim.run(30, ask, workers=1, limiters=[limiter])
+    assert sim.end.elapsed_s < 20, "30 rows were six minutes at 5 a minute"

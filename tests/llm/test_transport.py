@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
+import http.server as http_server
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
+from support.raw_server import completion, http, request_of, serving
 from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.llm.endpoint import Endpoint, close_clients
+from pardspy_nb.llm.retry_after import asked_wait_s
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
@@ -93,7 +95,7 @@ def test_azure_and_other_clients_go_their_own_way(
         pn.LM("m", client=azure, api_key="other")
 
 
-class _Proxy(http.server.BaseHTTPRequestHandler):
+class _Proxy(http_server.BaseHTTPRequestHandler):
     seen: list[str]
 
     def do_POST(self) -> None:
@@ -111,7 +113,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
 def proxy() -> Iterator[tuple[str, list[str]]]:
     seen: list[str] = []
     handler = type("Proxy", (_Proxy,), {"seen": seen})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = http_server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}", seen
     server.shutdown()
@@ -135,3 +137,72 @@ def test_a_compressed_answer_is_read(predict: pn.Predict, server: ScriptedServer
     server.compress = True
     df = pn.run_parallel(predict, ["row-1"], **QUIET)
     assert df["reason"].tolist() == ["row-1"]
+
+
+class ClosesIdle:
+    """An HTTP server that closes each connection once a second request comes over it, as servers
+    and proxies do whose patience with idle connections has just ended."""
+
+    def __init__(self) -> None:
+        self.answered = self.closed = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await request_of(reader) is not None:
+            self.answered += 1
+            writer.write(http(completion('{"sentiment": "positive", "reason": "row"}')))
+            if await request_of(reader) is not None:
+                self.closed += 1
+        writer.close()
+
+
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_a_connection_that_was_closed_meanwhile_is_replaced_and_no_attempt_counts(
+    signature: pn.Signature, by_proxy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closes = ClosesIdle()
+    with serving(closes) as url:
+        if by_proxy:
+            monkeypatch.setenv("http_proxy", url.removesuffix("/v1"))
+        at = "http://models.invalid/v1" if by_proxy else url
+        predict = pn.Predict(signature, pn.LM("m", base_url=at, api_key="sk-mine"))
+        df = pn.run_parallel(predict, [f"row-{i}" for i in range(20)], max_workers=4, **QUIET)
+    assert df["status"].eq("ok").all()
+    assert df["attempts"].eq(1).all()
+    assert closes.closed > 3
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+@pytest.mark.parametrize("by_client", [False, True])
+def test_a_redirect_that_would_lose_the_body_is_told(
+    signature: pn.Signature, status: int, by_client: bool
+) -> None:
+    async def redirects(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await request_of(reader) is not None:
+            writer.write(
+                http({}, status, "Location: https://models.example/v1/chat/completions\r\n")
+            )
+        writer.close()
+
+    with serving(redirects) as url:
+        own = {"client": lambda: openai.AsyncOpenAI(base_url=url, api_key="sk-mine")}
+        lm = pn.LM("m", **(own if by_client else {"base_url": url, "api_key": "sk-mine"}))
+        with pytest.raises(pn.RunStopped, match=r"redirects to https://models\.example/v1") as stop:
+            pn.run_parallel(pn.Predict(signature, lm), ["row-1"] * 9, max_failures=None, **QUIET)
+    assert "base_url=" in str(stop.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ('{"error": {"details": [{"retryDelay": "34.07s"}]}}', 34.07),
+        ("Rate limit reached. Please try again in 20s. Visit …", 20),
+        ("Please try again in 6m0.5s.", 360.5),
+        ("try again in 120ms", 0.12),
+        ("Please retry after 26 seconds.", 26),
+        ("Try again later, in a few minutes", None),
+        ("", None),
+    ],
+)
+def test_a_wait_in_words(body: str, seconds: float | None) -> None:
+    assert asked_wait_s({}, body.encode()) == seconds
+    assert asked_wait_s({"retry-after": "3"}, body.encode()) == 3

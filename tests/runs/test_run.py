@@ -18,7 +18,7 @@ import pytest
 from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.llm.endpoint import parse_retry_after
+from pardspy_nb.llm.retry_after import parse_retry_after
 
 LABELS = ["positive", "neutral", "negative"]
 
@@ -113,10 +113,16 @@ def test_500_rows_under_a_mix_of_faults_end_in_their_own_answer_or_true_error(
     for i, row in enumerate(df.itertuples()):
         kind, forever = kinds[i % len(kinds)], (i // len(kinds)) % 3 == 0
         fails = kind in names and (forever or kind == "refusal")
-        assert row.attempts == server.attempts[i]
+        if kind == "reset":  # it may have been closed before: sent again at once, uncounted
+            assert row.attempts <= server.attempts[i] <= 2 * row.attempts
+        else:
+            assert row.attempts == server.attempts[i]
         if fails:
             assert (row.status, row.error_type) == ("failed", names[kind]), (i, row.error)
-            assert row.attempts == (1 if kind == "refusal" else 4)
+            if kind in ("429", "reset"):  # others meet it, too: no attempt counts
+                assert row.attempts >= 4
+            else:
+                assert row.attempts == (1 if kind == "refusal" else 4)
         else:
             assert (row.status, row.reason) == ("ok", f"row-{i}")
         billed += 0 if pd.isna(row.total_tokens) else row.total_tokens

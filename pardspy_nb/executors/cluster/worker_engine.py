@@ -14,7 +14,7 @@ from ...core.options import Options
 from ...engine.engine import Engine
 from ...engine.policies import FailurePolicy
 from ...engine.protocols import Cache
-from ...engine.rate_limit_headers import Limits, limits_of
+from ...engine.rate_limit_headers import HeardLimits, Limits
 from ...engine.row_queue import NOT_YET
 from ...modules.invocation import Caller
 from ...modules.module import Module
@@ -67,6 +67,7 @@ class WorkerEngine:
         self._confirmed: int | None = None
         self._events: list[Event] = []
         self._requests: list[AttemptRequest] = []
+        self._headers = HeardLimits()
         self._limits_seen: Limits | None = None
         self._flush_at: asyncio.TimerHandle | None = None
         self._engine: Engine | None = None
@@ -232,7 +233,7 @@ class WorkerEngine:
         return self._engine.next_to_ask(rows)
 
     def _hear(self, headers: Mapping[str, str]) -> None:
-        heard = limits_of(headers)
+        heard = self._headers.of(headers)
         if heard is not None and heard != self._limits_seen:
             self._limits_seen = heard
             self._loop.call_soon_threadsafe(self._tell_limits)

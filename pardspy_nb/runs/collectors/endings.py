@@ -12,6 +12,7 @@ _ERRORS: dict[str, type[ParallelError]] = {
     "failures": TooManyFailures,
     "fail_fast": FailFast,
     "fatal": RunStopped,
+    "outage": RunStopped,
     "store": RunStopped,
     "budget": BudgetExceeded,
     "cluster": RunStopped,
