@@ -173,7 +173,7 @@ def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         "only_successful",
         "max_cost_usd",
     )
-    shown = [("model", about.get("model")), ("module", about.get("module"))]
+    shown = [(name, about.get(name)) for name in ("model", "module", "form")]
     shown += [(n, options.get(n)) for n in names]
     if options and options.get("max_failures") is None:
         shown.append(("max_failures", "any number"))

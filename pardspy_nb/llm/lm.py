@@ -18,7 +18,7 @@ from .background_loop import on_our_loop, run_sync
 from .endpoint import Endpoint
 from .prices import Price, Rate, rate_of
 from .providers import provider_of
-from .request import Message, answer_bounds, prompt_bound, request_body
+from .request import Message, answer_bounds, prompt_bound, request_body, row_of
 from .response import Completion, read_completion
 from .response_format import FORMS, MOST_TRIES, Form, ResponseFormat, ResponseFormats, formats_of
 
@@ -224,6 +224,7 @@ class LM:
         A response format that the endpoint refuses is not used again (see `response_format`).
         """
         best = form = self._formats.best(schema)
+        is_told, first, row = True, None, row_of(messages)
         for _ in range(MOST_TRIES):
             body = self.request(messages, schema=schema, strict=strict, form=form, **params)
             post = partial(self._endpoint.post, "/chat/completions", body, self._show_headers)
@@ -231,18 +232,27 @@ class LM:
             try:
                 answer = await on_our_loop(post)
             except LMError as error:
-                if error.rate_limited or error.status_code is None:
+                first = first or error
+                if error.outage or error.status_code is None:
                     raise  # nothing was refused, or for another reason
-                lower = form.lower(
-                    str(error), has_schema=schema is not None, has_logprobs="logprobs" in body
-                )
+                has_logprobs = "logprobs" in body
+                lower = self._formats.next(form, error, schema=schema, has_logprobs=has_logprobs)
                 if lower is None:
-                    raise
-                form = lower
+                    if not is_told:
+                        self._formats.refused(row)
+                    raise (error if is_told else first) from None
+                form, names_the_form = lower
+                is_told = is_told and names_the_form
                 continue
-            self._formats.worked(schema, form, fell=form != best)
+            self._formats.worked(schema, form, better=best, is_told=is_told, row=row)
             return self.read(answer, (time.perf_counter() - start) * 1e3)
         raise AssertionError("each refusal lowers the response format until none is left")
+
+    def fitted(
+        self, messages: Sequence[Message], schema: Mapping[str, Any], *, again: bool
+    ) -> None:
+        """Learn from an answer that fits: at once, or, `again`, once the schema was in words."""
+        self._formats.fitted(schema, in_words=again, row=row_of(messages))
 
     @cached_property
     def _formats(self) -> ResponseFormats:
@@ -251,10 +261,16 @@ class LM:
     @property
     def capabilities(self) -> dict[str, Any]:
         """What was found out about the endpoint, or set by hand: the `form` of requests, how many
-        alternatives of a token it tells (`logprobs`), and whether an answer has shown this yet
+        alternatives of a token it tells (`logprobs`), whether it ignores schemas so that they
+        are in words, too (`ignores_schemas`), and whether an answer has shown this yet
         (`is_known`)."""
         best = self._formats.best(None)
-        return {"form": best.form, "logprobs": best.logprobs, "is_known": self.is_known}
+        return {
+            "form": best.form,
+            "logprobs": best.logprobs,
+            "ignores_schemas": self._formats.ignores_schemas,
+            "is_known": self.is_known,
+        }
 
     @property
     def is_known(self) -> bool:

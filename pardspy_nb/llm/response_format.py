@@ -1,9 +1,16 @@
 """The response formats that an endpoint accepts, learnt by use and kept for the process.
 
 A request asks for its answer by JSON schema if the endpoint accepts one. Else the request uses JSON
-mode with the schema in words, else words alone. Endpoints refuse an unknown format with a 400
-before they generate anything, so nothing is billed. Each refusal happens once, not once for each
-row. Only a format that worked is learnt: a refusal for another reason changes nothing.
+mode with the schema in words, else words alone. Endpoints refuse an unknown format before they
+generate anything, so nothing is billed. Each refusal happens once, not once for each row. Only a
+format that worked is learnt: a refusal for another reason changes nothing.
+
+Not all refusals say that they are about the format. As long as a format has not worked, any
+refusal is followed by a trial of a lower one. What a single row meets is not the format's fault: it
+takes two different rows that get their answer in the lower format only.
+
+Some endpoints accept a schema and ignore it. If answers fit only once the schema was sent in words,
+it is sent in words from then on.
 """
 
 from __future__ import annotations
@@ -11,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Form = Literal["json_schema", "json_object", "text"]
@@ -31,6 +39,9 @@ _OF_SYSTEM = re.compile(
 _OF_ONE_ANSWER = re.compile(r"json_validate_failed|does not match the expected schema", re.I)
 _OF_LENGTH = re.compile(r"context.?length|maximum context|too (long|many tokens)", re.IGNORECASE)
 _OF_LOGPROBS = re.compile(r"log.?prob", re.IGNORECASE)
+# refusals that may be about the format though they do not say so
+_OF_ANYTHING = frozenset({400, 404, 415, 422, 500, 501})
+_ROWS_TO_LEARN = 2  # so many different rows show what is not said
 _known: dict[tuple[str, str, Form | None], ResponseFormats] = {}
 
 
@@ -43,6 +54,7 @@ class ResponseFormat(NamedTuple):
         is_fixed: whether the form is the user's.
         renames_max_tokens: whether `max_tokens` is called `max_completion_tokens`.
         merges_system: whether the system's message is put before the user's first one.
+        says_schema: whether the schema is in words, too, because the endpoint ignores it.
     """
 
     form: Form
@@ -50,6 +62,7 @@ class ResponseFormat(NamedTuple):
     is_fixed: bool = False
     renames_max_tokens: bool = False
     merges_system: bool = False
+    says_schema: bool = False
 
     def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> ResponseFormat | None:
         """The format to try after a refusal; None if the refusal has another reason."""
@@ -76,21 +89,72 @@ class ResponseFormats:
     def __init__(self, form: Form | None = None) -> None:
         self._best = ResponseFormat(form or "json_schema", _LOGPROBS[0], is_fixed=form is not None)
         self._worked: set[Form] = set()
-        self._of_schema: dict[str, Form] = {}  # for schemas refused in a better format
+        self._of_schema: dict[str, _OfSchema] = {}
+        self._found: dict[int, tuple[Mapping[str, Any], _OfSchema]] = {}  # by the schema's id
+        self._futile: set[int] = set()  # rows for which no format worked
         self.is_known = False
 
     def best(self, schema: Mapping[str, Any] | None) -> ResponseFormat:
         """The best format for an answer that fits a schema."""
         if schema is None or not self._of_schema:
             return self._best
-        return self._best._replace(form=self._of_schema.get(_key(schema), self._best.form))
+        known = self._known_of(schema)
+        if known.form is None and not known.is_ignored:
+            return self._best
+        return self._best._replace(form=known.form or self._best.form, says_schema=known.is_ignored)
+
+    @property
+    def ignores_schemas(self) -> bool:
+        """Whether the endpoint ignores a schema, so that it has to be in words."""
+        return any(known.is_ignored for known in self._of_schema.values())
+
+    def next(
+        self,
+        asked: ResponseFormat,
+        refusal: Exception,
+        *,
+        schema: Mapping[str, Any] | None,
+        has_logprobs: bool,
+    ) -> tuple[ResponseFormat, bool] | None:
+        """The format to try after a refusal, and whether the refusal names the format; None if the
+        refusal has another reason."""
+        has_schema = schema is not None
+        told = asked.lower(str(refusal), has_schema=has_schema, has_logprobs=has_logprobs)
+        if told is not None:
+            return told, True
+        status = getattr(refusal, "status_code", None)
+        is_lowest = asked.is_fixed or asked.form == "text"
+        if schema is None or is_lowest or status not in _OF_ANYTHING or self._is_futile:
+            return None
+        if getattr(refusal, "hopeless", False) or self._known_of(schema).works == asked.form:
+            return None
+        if _OF_ONE_ANSWER.search(str(refusal)) or _OF_LENGTH.search(str(refusal)):
+            return None
+        return asked._replace(form=FORMS[FORMS.index(asked.form) + 1]), False
+
+    @property
+    def _is_futile(self) -> bool:
+        return len(self._futile) >= _ROWS_TO_LEARN and not self._worked
+
+    def refused(self, row: int) -> None:
+        """Learn that no format worked for this row."""
+        self._futile.add(row)
 
     def worked(
-        self, schema: Mapping[str, Any] | None, asked: ResponseFormat, *, fell: bool
+        self,
+        schema: Mapping[str, Any] | None,
+        asked: ResponseFormat,
+        *,
+        better: ResponseFormat,
+        is_told: bool,
+        row: int,
     ) -> None:
         """Learn that a request in the format `asked` was answered.
 
-        `fell` is whether the request was refused in a better format before.
+        Args:
+            better: the format that was tried first; it was refused if it is another.
+            is_told: whether all refusals said that they were about the format.
+            row: identifies the row.
         """
         self.is_known = True
         self._best = self._best._replace(
@@ -98,13 +162,65 @@ class ResponseFormats:
         )
         if schema is None:
             return
-        if fell:
-            self._of_schema[_key(schema)] = asked.form
+        if asked.logprobs < better.logprobs:
             self._best = self._best._replace(logprobs=min(self._best.logprobs, asked.logprobs))
+        known = self._known_of(schema)
+        if asked.form == better.form:
+            known.works = asked.form
+            known.doubted_by.clear()
+        elif not known.may_fall(is_told, better.form, row):
+            return
+        else:
+            known.form = known.works = asked.form
         self._worked.add(asked.form)
         best = next(form for form in FORMS if form in self._worked)
         if best != self._best.form:
             self._best = self._best._replace(form=best)
+
+    def fitted(self, schema: Mapping[str, Any], *, in_words: bool, row: int) -> None:
+        """Learn that an answer fitted a schema, which was sent in words if the first answer did not
+        fit."""
+        known = self._known_of(schema)
+        if not in_words:
+            known.fitted += 1
+        elif not known.is_ignored:
+            known.unfitting.add(row)
+            known.is_ignored = len(known.unfitting) >= max(_ROWS_TO_LEARN, known.fitted + 1)
+
+    def _known_of(self, schema: Mapping[str, Any]) -> _OfSchema:
+        found = self._found.get(id(schema))
+        if found is None or found[0] is not schema:  # to write the key takes longer than to look
+            known = self._of_schema.setdefault(_key(schema), _OfSchema())
+            found = self._found[id(schema)] = schema, known
+        return found[1]
+
+
+@dataclass
+class _OfSchema:
+    """What is known of one schema.
+
+    Attributes:
+        form: the form in which it is sent; None for the endpoint's best one.
+        works: the form in which it was answered last.
+        doubted_by: the rows for which `works`, or the best form, was refused.
+        fitted: answers that fitted at once.
+        unfitting: rows whose answers fitted once the schema was in words.
+        is_ignored: whether the endpoint ignores it, so that it has to be in words.
+    """
+
+    form: Form | None = None
+    works: Form | None = None
+    doubted_by: set[int] = field(default_factory=set)
+    fitted: int = 0
+    unfitting: set[int] = field(default_factory=set)
+    is_ignored: bool = False
+
+    def may_fall(self, is_told: bool, better: Form, row: int) -> bool:
+        """Whether a lower form is to be used from now on."""
+        if is_told and self.works != better:
+            return True
+        self.doubted_by.add(row)
+        return len(self.doubted_by) >= _ROWS_TO_LEARN
 
 
 def forget_formats() -> None:

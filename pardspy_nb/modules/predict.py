@@ -140,6 +140,8 @@ class Predict:
             if not calls:  # a custom LM, which does not record its calls
                 record(completion.usage)
         answer = self.answer_of(completion)
+        if (learn := getattr(self.lm, "fitted", None)) is not None:
+            learn(messages, self._parser.schema, again=rejected is not None)
         if self.history is not None:
             self.history.add(self.words(inputs), completion.text or "")
         return answer if rejected is None else answer._replace(repaired="asked again")

@@ -96,7 +96,19 @@ def provenance(module: Module, options: Options, *, workers: int, **more: Any) -
         "model": next((str(getattr(lm, "model", lm)) for lm in module.lms), None),
         "options": options.to_dict() | {"max_workers": workers},
         "versions": packages(),
+        **({"form": form} if (form := _lower_form(module)) else {}),
     } | more
+
+
+def _lower_form(module: Module) -> str | None:
+    """How answers were asked for of endpoints that do not keep to a JSON schema, None if all do."""
+    known = [getattr(lm, "capabilities", {}) for lm in module.lms]
+    told = {
+        "json_schema, in words too" if of["form"] == "json_schema" else of["form"]
+        for of in known
+        if of.get("is_known") and (of["form"] != "json_schema" or of["ignores_schemas"])
+    }
+    return ", ".join(sorted(told)) or None
 
 
 def _public(url: str | None) -> str | None:

@@ -84,7 +84,12 @@ def test_extra_body_headers_and_query_reach_the_endpoint(server: ScriptedServer)
 
 def test_the_form_can_be_set_by_hand_and_is_shown(server: ScriptedServer) -> None:
     lm = pn.LM("m", base_url=server.url, api_key="key", form="json_object")
-    assert lm.capabilities == {"form": "json_object", "logprobs": 20, "is_known": False}
+    assert lm.capabilities == {
+        "form": "json_object",
+        "logprobs": 20,
+        "ignores_schemas": False,
+        "is_known": False,
+    }
     pn.run_parallel(pn.Predict(SIGNATURE, lm), ["row-1"], **QUIET)
     assert server.requests[0]["response_format"] == {"type": "json_object"}
     assert lm.capabilities["is_known"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pydantic
 import pytest
 from support.scripted_server import Reply, ScriptedServer
 
@@ -160,3 +161,116 @@ def test_finding_out_the_form_holds_up_a_run_once(
     pn.run_parallel(pairs, max_workers=30, **QUIET)
     assert slow.most > 10
     assert server.max_in_flight > 10
+
+
+def refuses(server: ScriptedServer, *forms: str, status: int = 500, message: str = "oops") -> Any:
+    """A script that refuses these forms without saying that it is them."""
+
+    def script(marker: int, attempt: int) -> Reply:
+        form = server.requests[-1].get("response_format", {}).get("type", "text")
+        return Reply("status", code=status, message=message) if form in forms else Reply()
+
+    return script
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 500])
+@pytest.mark.parametrize("forms", [["json_schema"], ["json_schema", "json_object"]])
+def test_a_form_that_fails_for_two_rows_where_a_lower_one_works_is_not_used_again(
+    predict: pn.Predict, server: ScriptedServer, status: int, forms: list[str]
+) -> None:
+    server.script = refuses(server, *forms, status=status)
+    rows = [f"row-{i}" for i in range(20)]
+    df = pn.run_parallel(predict, rows, max_workers=1, **QUIET)
+    assert df["reason"].tolist() == rows
+    assert df["attempts"].eq(1).all()
+    assert len(server.requests) == 20 + 2 * len(forms)
+    lower = {1: "json_object", 2: "text"}[len(forms)]
+    assert predict.lm.capabilities["form"] == lower
+    assert df.attrs["pardspy"]["form"] == lower
+    assert f"form {lower}" in df.parallel.summary()._repr_html_()
+
+
+def test_an_odd_refusal_of_a_single_row_costs_the_others_nothing(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    """The words name the form, but it has worked: row 5 is odd, and only row 5."""
+
+    def script(marker: int, attempt: int) -> Reply:
+        form = server.requests[-1]["response_format"]["type"]
+        is_odd = marker == 5 and form == "json_schema"
+        return Reply("status", code=400, message="invalid json_schema") if is_odd else Reply()
+
+    server.script = script
+    df = pn.run_parallel(predict, [f"row-{i}" for i in range(12)], max_workers=1, **QUIET)
+    assert df["status"].eq("ok").all()
+    forms = [r["response_format"]["type"] for r in server.requests]
+    assert forms == ["json_schema"] * 6 + ["json_object"] + ["json_schema"] * 6
+    assert "form" not in df.attrs["pardspy"]
+
+
+def test_a_refusal_that_names_nothing_is_the_rows_where_the_form_has_worked(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message="bad request") if marker == 3 else Reply()
+    )
+    df = pn.run_parallel(
+        predict, [f"row-{i}" for i in range(6)], max_workers=1, max_failures=None, **QUIET
+    )
+    assert df.index[df["status"] == "failed"].tolist() == [3]
+    assert len(server.requests) == 6
+
+
+def test_an_endpoint_where_nothing_works_is_not_tried_again_and_again(
+    predict: pn.Predict, server: ScriptedServer, fast_retries: None
+) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=500, message="broken")
+    df = pn.run_parallel(
+        predict, [f"row-{i}" for i in range(8)], max_workers=1, max_failures=None, **QUIET
+    )
+    assert df["error"].str.contains("broken").all()
+    assert len(server.requests) <= 8 * 4 + 2 * 2
+
+
+class Item(pydantic.BaseModel):
+    name: str
+    price: float
+
+
+class Receipt(pn.Signature):
+    """Read the receipt"""
+
+    text: str = pn.InputField()
+    items: list[Item] = pn.OutputField()
+
+
+def test_a_schema_that_an_endpoint_ignores_is_sent_in_words(server: ScriptedServer) -> None:
+    """As litellm with `drop_params`: the nested names are known from the words only."""
+    good, bad = '{"items": [{"name": "tea", "price": 2.5}]}', '{"items": ["tea 2.5"]}'
+
+    def script(marker: int, attempt: int) -> Reply:
+        said = json.dumps(server.requests[-1]["messages"])
+        return Reply(content=good if "JSON schema" in said else bad)
+
+    server.script = script
+    predict = pn.Predict(Receipt, pn.LM("m9", base_url=server.url, api_key="k"))
+    df = pn.run_parallel(predict, [f"row-{i}" for i in range(10)], max_workers=1, **QUIET)
+    assert df["status"].eq("ok").all()
+    assert df["attempts"].tolist() == [2, 2] + [1] * 8
+    assert predict.lm.capabilities["ignores_schemas"]
+    assert df.attrs["pardspy"]["form"] == "json_schema, in words too"
+    flat = pn.Predict("text -> reason", predict.lm)
+    server.script = lambda marker, attempt: Reply()
+    pn.run_parallel(flat, ["row-1"], **QUIET)
+    assert "JSON schema" not in json.dumps(server.requests[-1]["messages"])
+
+
+def test_answers_that_seldom_do_not_fit_teach_nothing(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: Reply(
+        "garbage" if marker % 4 == 0 and attempt == 1 else "ok"
+    )
+    df = pn.run_parallel(predict, [f"row-{i}" for i in range(1, 25)], max_workers=1, **QUIET)
+    assert df["status"].eq("ok").all()
+    assert not predict.lm.capabilities["ignores_schemas"]  # type: ignore[attr-defined]
