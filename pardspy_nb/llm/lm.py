@@ -223,8 +223,9 @@ class LM:
 
         A response format that the endpoint refuses is not used again (see `response_format`).
         """
-        best = form = self._formats.best(schema)
-        is_told, first, row = True, None, row_of(messages)
+        row, best = row_of(messages), self._formats.best(schema)
+        form = self._formats.first(schema, row)
+        is_told, first = form == best, None
         for _ in range(MOST_TRIES):
             body = self.request(messages, schema=schema, strict=strict, form=form, **params)
             post = partial(self._endpoint.post, "/chat/completions", body, self._show_headers)
@@ -236,7 +237,9 @@ class LM:
                 if error.outage or error.status_code is None:
                     raise  # nothing was refused, or for another reason
                 has_logprobs = "logprobs" in body
-                lower = self._formats.next(form, error, schema=schema, has_logprobs=has_logprobs)
+                lower = self._formats.next(
+                    form, error, schema=schema, has_logprobs=has_logprobs, row=row
+                )
                 if lower is None:
                     if not is_told:
                         self._formats.refused(row)

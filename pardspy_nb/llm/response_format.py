@@ -6,8 +6,9 @@ generate anything, so nothing is billed. Each refusal happens once, not once for
 format that worked is learnt: a refusal for another reason changes nothing.
 
 Not all refusals say that they are about the format. As long as a format has not worked, any
-refusal is followed by a trial of a lower one. What a single row meets is not the format's fault: it
-takes two different rows that get their answer in the lower format only.
+refusal is followed by a trial of a lower one: at once after a bad request, in the row's third
+attempt after two errors of the server, which usually pass. What a single row meets is not the
+format's fault: it takes two different rows that get their answer in the lower format only.
 
 Some endpoints accept a schema and ignore it. If answers fit only once the schema was sent in words,
 it is sent in words from then on.
@@ -27,7 +28,7 @@ _LOGPROBS = (20, 5, 0)  # alternatives a token: OpenAI's limit, a lower one, non
 MOST_TRIES = len(FORMS) + len(_LOGPROBS) + 2
 _OF_FORM = re.compile(
     r"response.?(format|schema)|json.?schema|json.?object|json.?mode|structured.?output|grammar"
-    r"|guided|invalid schema|too many states|\$defs|additionalProperties|TYPE_(STRING|OBJECT)",
+    r"|guided|invalid schema|no endpoints found that|too many states|\$defs|additionalProperties|TYPE_(STRING|OBJECT)",
     re.IGNORECASE,
 )
 _OF_MAX_TOKENS = re.compile(r"use '?max_completion_tokens", re.IGNORECASE)
@@ -40,7 +41,9 @@ _OF_ONE_ANSWER = re.compile(r"json_validate_failed|does not match the expected s
 _OF_LENGTH = re.compile(r"context.?length|maximum context|too (long|many tokens)", re.IGNORECASE)
 _OF_LOGPROBS = re.compile(r"log.?prob", re.IGNORECASE)
 # refusals that may be about the format though they do not say so
-_OF_ANYTHING = frozenset({400, 404, 415, 422, 500, 501})
+_OF_ANYTHING = frozenset({400, 415, 422})
+_OF_ANYTHING_LATER = frozenset({500, 501})
+_PASSING = 1  # so many of the server's errors in a row are taken to pass
 _ROWS_TO_LEARN = 2  # so many different rows show what is not said
 _known: dict[tuple[str, str, Form | None], ResponseFormats] = {}
 
@@ -92,6 +95,7 @@ class ResponseFormats:
         self._of_schema: dict[str, _OfSchema] = {}
         self._found: dict[int, tuple[Mapping[str, Any], _OfSchema]] = {}  # by the schema's id
         self._futile: set[int] = set()  # rows for which no format worked
+        self._broke: dict[int, int] = {}  # errors of the server, by row
         self.is_known = False
 
     def best(self, schema: Mapping[str, Any] | None) -> ResponseFormat:
@@ -102,6 +106,15 @@ class ResponseFormats:
         if known.form is None and not known.is_ignored:
             return self._best
         return self._best._replace(form=known.form or self._best.form, says_schema=known.is_ignored)
+
+    def first(self, schema: Mapping[str, Any] | None, row: int) -> ResponseFormat:
+        """The format to try first for a row: a lower one than the best if the server met several
+        errors of its own with that."""
+        best = self.best(schema)
+        steps = self._broke.get(row, 0) - _PASSING
+        if steps <= 0 or schema is None or best.is_fixed or self._worked:
+            return best
+        return best._replace(form=FORMS[min(FORMS.index(best.form) + steps, len(FORMS) - 1)])
 
     @property
     def ignores_schemas(self) -> bool:
@@ -115,6 +128,7 @@ class ResponseFormats:
         *,
         schema: Mapping[str, Any] | None,
         has_logprobs: bool,
+        row: int,
     ) -> tuple[ResponseFormat, bool] | None:
         """The format to try after a refusal, and whether the refusal names the format; None if the
         refusal has another reason."""
@@ -123,12 +137,15 @@ class ResponseFormats:
         if told is not None:
             return told, True
         status = getattr(refusal, "status_code", None)
-        is_lowest = asked.is_fixed or asked.form == "text"
-        if schema is None or is_lowest or status not in _OF_ANYTHING or self._is_futile:
+        if schema is None or asked.is_fixed or asked.form == "text" or self._is_futile:
             return None
         if getattr(refusal, "hopeless", False) or self._known_of(schema).works == asked.form:
             return None
         if _OF_ONE_ANSWER.search(str(refusal)) or _OF_LENGTH.search(str(refusal)):
+            return None
+        if status in _OF_ANYTHING_LATER:
+            self._broke[row] = self._broke.get(row, 0) + 1
+        if status not in _OF_ANYTHING:
             return None
         return asked._replace(form=FORMS[FORMS.index(asked.form) + 1]), False
 
@@ -168,6 +185,7 @@ class ResponseFormats:
         if asked.form == better.form:
             known.works = asked.form
             known.doubted_by.clear()
+            self._broke.clear()
         elif not known.may_fall(is_told, better.form, row):
             return
         else:

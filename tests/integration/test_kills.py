@@ -164,7 +164,11 @@ def test_an_endpoint_that_is_away_for_a_while_is_waited_for(
     """For longer than four attempts take; nothing that could not be sent counts as one."""
     server.latency_s = lambda marker: 0.01
     run = pn.start_parallel(
-        predict, [f"row-{i}" for i in range(200)], max_workers=4, progress="none"
+        predict,
+        [f"row-{i}" for i in range(200)],
+        max_workers=4,
+        outage_s=2000,  # 10 s, see fast_retries
+        progress="none",
     )
     while answered(server) < 40:
         time.sleep(0.001)

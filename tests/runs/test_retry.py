@@ -230,9 +230,9 @@ def test_equal_rows_that_fail_again_are_failed_all(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:
     server.latency_s = lambda marker: 0.02
-    server.script = lambda m, a: Reply("status", code=400, message=f"time {a}")
+    server.script = lambda m, a: Reply("status", code=413, message=f"time {a}")
     df = pn.run_parallel(predict, ["row-1"] * 4, max_failures=None, **QUIET)
     df.parallel.retry_failed()
     assert df["status"].eq("failed").all()
-    assert df["error"].eq("HTTP 400: time 2").all()
+    assert df["error"].eq("HTTP 413: time 2").all()
     assert df.parallel.metrics.failures == 4

@@ -55,11 +55,11 @@ def test_samples_of_a_repeat_are_never_shared(predict: pn.Predict, server: Scrip
 def test_equal_rows_share_a_failure_and_retry_together(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:
-    server.script = lambda marker, attempt: Reply("status", code=400)
+    server.script = lambda marker, attempt: Reply("status", code=400, message="prompt is too long")
     df = pn.run_parallel(predict, ["row-1"] * 5, max_failures=None, **QUIET)
     assert len(server.requests) == 1
     assert (df["status"] == "failed").all()
-    assert (df["error_type"] == "BadRequestError").all()
+    assert (df["error_type"] == "ContextLengthError").all()
     server.script = lambda marker, attempt: Reply()
     df.parallel.retry_failed()
     assert len(server.requests) == 2

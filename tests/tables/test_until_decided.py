@@ -104,7 +104,7 @@ def test_failed_samples_have_no_vote_and_the_others_decide(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:
     def script(marker: int, attempt: int) -> Reply:
-        return Reply("status", code=400) if attempt == 1 else Reply(label=0)
+        return Reply("status", code=413) if attempt == 1 else Reply(label=0)
 
     server.script = script
     df = pn.run_parallel(
