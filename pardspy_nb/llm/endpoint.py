@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ..core import errors
 from .error_bodies import error_in, error_of, json_of
+from .event_stream import assembled, is_stream
 from .retry_after import asked_wait_s
 from .transport import KEEP_THE_BODY, Reply, Transport, certificates, direct_like, http_library
 
@@ -212,12 +213,13 @@ class Endpoint:
             on_headers(reply.headers)
         if reply.status >= 300:
             raise self._translate(reply)
-        answer = json_of(reply.raw)
+        answer = assembled(reply.raw) if is_stream(reply.raw) else json_of(reply.raw)
         if answer is not None and (status := error_in(answer)) is not None:
             raise self._translate(reply._replace(status=status))
         if answer is None:
             shown = self._redact(repr(bytes(reply.raw[:80])))
-            broken = errors.ServerError(f"the endpoint's answer is not a JSON object: {shown}")
+            fault = "broke off" if is_stream(reply.raw) else "is not a JSON object"
+            broken = errors.ServerError(f"the endpoint's answer {fault}: {shown}")
             broken.may_be_billed = True
             raise broken
         return answer

@@ -43,6 +43,8 @@ def request_body(
             body = {k: v for k, v in body.items() if "logprobs" not in k}
     if schema is not None:
         _require(body, form, schema, strict)
+    if form.streams:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     if form.merges_system:
         body["messages"] = _without_system(body["messages"])
     return body

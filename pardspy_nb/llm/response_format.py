@@ -25,13 +25,19 @@ from typing import Any, Literal, NamedTuple
 Form = Literal["json_schema", "json_object", "text"]
 FORMS: tuple[Form, ...] = ("json_schema", "json_object", "text")
 _LOGPROBS = (20, 5, 0)  # alternatives a token: OpenAI's limit, a lower one, none at all
-MOST_TRIES = len(FORMS) + len(_LOGPROBS) + 2
+MOST_TRIES = len(FORMS) + len(_LOGPROBS) + 3
 _OF_FORM = re.compile(
     r"response.?(format|schema)|json.?schema|json.?object|json.?mode|structured.?output|grammar"
-    r"|guided|invalid schema|no endpoints found that|too many states|\$defs|additionalProperties|TYPE_(STRING|OBJECT)",
+    r"|guided|invalid schema|no endpoints found that|too many states|\$defs|additionalProperties"
+    r"|TYPE_(STRING|OBJECT)",
     re.IGNORECASE,
 )
 _OF_MAX_TOKENS = re.compile(r"use '?max_completion_tokens", re.IGNORECASE)
+_OF_STREAM = re.compile(
+    r"(only|must|requires?|enable).{0,40}\bstream|\bstream.{0,30}(must|only|required|set to true)"
+    r"|non-?stream",
+    re.IGNORECASE,
+)
 _OF_SYSTEM = re.compile(
     r"system.{0,12}(role|prompt|message|instruction)s?.{0,40}(not|un)\s?(be )?"
     r"(supported|enabled|allowed)|developer instruction is not enabled|roles must alternate",
@@ -57,6 +63,7 @@ class ResponseFormat(NamedTuple):
         is_fixed: whether the form is the user's.
         renames_max_tokens: whether `max_tokens` is called `max_completion_tokens`.
         merges_system: whether the system's message is put before the user's first one.
+        streams: whether the answer is streamed, because the endpoint does nothing else.
         says_schema: whether the schema is in words, too, because the endpoint ignores it.
     """
 
@@ -65,12 +72,15 @@ class ResponseFormat(NamedTuple):
     is_fixed: bool = False
     renames_max_tokens: bool = False
     merges_system: bool = False
+    streams: bool = False
     says_schema: bool = False
 
     def lower(self, refusal: str, *, has_schema: bool, has_logprobs: bool) -> ResponseFormat | None:
         """The format to try after a refusal; None if the refusal has another reason."""
         if not self.renames_max_tokens and _OF_MAX_TOKENS.search(refusal):
             return self._replace(renames_max_tokens=True)
+        if not self.streams and _OF_STREAM.search(refusal):
+            return self._replace(streams=True)
         if not self.merges_system and _OF_SYSTEM.search(refusal):
             return self._replace(merges_system=True)
         if has_logprobs and self.logprobs and _OF_LOGPROBS.search(refusal):
@@ -175,7 +185,9 @@ class ResponseFormats:
         """
         self.is_known = True
         self._best = self._best._replace(
-            renames_max_tokens=asked.renames_max_tokens, merges_system=asked.merges_system
+            renames_max_tokens=asked.renames_max_tokens,
+            merges_system=asked.merges_system,
+            streams=asked.streams,
         )
         if schema is None:
             return
