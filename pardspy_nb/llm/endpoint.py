@@ -119,24 +119,23 @@ class Endpoint:
 
     def _client(self) -> Any:
         """The running loop's client."""
-        import openai
-
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
         if self not in clients:
-            clients[self] = (
-                self.make()
-                if self.make
-                else openai.AsyncOpenAI(
-                    base_url=self.url,
-                    api_key=self._key(),
-                    default_headers=dict(self.headers) or None,
-                    default_query=self._query or None,
-                    max_retries=0,  # the engine retries and counts
-                    timeout=None,  # the engine's wall clock is the only one
-                    http_client=openai.DefaultAioHttpClient(timeout=None, verify=load_client()),
-                )
-            )
+            clients[self] = self.make() if self.make else self._new_client()
         return clients[self]
+
+    def _new_client(self) -> Any:
+        import openai
+
+        return openai.AsyncOpenAI(
+            base_url=self.url,
+            api_key=self._key(),
+            default_headers=dict(self.headers) or None,
+            default_query=self._query or None,
+            max_retries=0,  # the engine retries and counts
+            timeout=None,  # the engine's wall clock is the only one
+            http_client=openai.DefaultAioHttpClient(timeout=None, verify=load_client()),
+        )
 
     async def _transport(self, path: str) -> Transport:
         """The running loop's transport for this endpoint and path."""
@@ -227,8 +226,8 @@ class Endpoint:
     async def _sent(self, path: str, body: Mapping[str, Any]) -> Reply:
         """The answer to a request. A connection that the other side closed since its last answer
         breaks off at once; the request is then sent again (RFC 9112, section 9.3.1)."""
-        # the transport then makes a new connection; of the client's, the next may be closed, too
-        for _ in range(1 if self._is_plain else _MOST_CLOSED):
+        # the last try is over a new connection; a client of the user's may have closed ones only
+        for _ in range(1 if self.make is None else _MOST_CLOSED):
             began = time.monotonic()
             try:
                 return await self._send(path, body)
@@ -240,7 +239,7 @@ class Endpoint:
     async def _send(self, path: str, body: Mapping[str, Any], *, anew: bool = False) -> Reply:
         if self._is_plain:
             return await self._post_directly(path, body, anew=anew)
-        return await self._post_by_client(path, body)
+        return await self._post_by_client(path, body, anew=anew)
 
     async def _post_directly(self, path: str, body: Mapping[str, Any], *, anew: bool) -> Reply:
         import aiohttp
@@ -253,13 +252,19 @@ class Endpoint:
         except ValueError as error:  # an invalid URL or header, which no request can use
             raise errors.UnsendableError(self._redact(str(error))) from None
 
-    async def _post_by_client(
-        self, path: str, body: Mapping[str, Any], *, follow: bool = False
+    async def _post_by_client(self, path: str, body: Mapping[str, Any], *, anew: bool) -> Reply:
+        if not anew or self.make is not None:
+            return await self._posted(self._client(), path, body)
+        async with self._new_client() as client:
+            return await self._posted(client, path, body)
+
+    async def _posted(
+        self, client: Any, path: str, body: Mapping[str, Any], *, follow: bool = False
     ) -> Reply:
         import openai
 
         try:
-            response = await self._client().post(
+            response = await client.post(
                 path,
                 body=dict(body),
                 cast_to=http_library(openai.DefaultAioHttpClient).Response,
@@ -270,7 +275,7 @@ class Endpoint:
         except openai.APIConnectionError as error:
             raise self._broken(error.__cause__ or error) from None
         if response.status_code in KEEP_THE_BODY and not follow:
-            return await self._post_by_client(path, body, follow=True)
+            return await self._posted(client, path, body, follow=True)
         return Reply(response.status_code, response.headers, response.content)
 
     async def call(self, action: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:

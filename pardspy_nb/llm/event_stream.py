@@ -38,7 +38,7 @@ def _assembled(raw: bytes) -> dict[str, Any] | None:
             break
         chunk = json.loads(data)
         if chunk.get("error"):
-            return chunk
+            return dict(chunk)
         whole.update({k: v for k, v in chunk.items() if k != "choices" and v is not None})
         part = next((c for c in chunk.get("choices") or () if not c.get("index")), None)
         if part is not None:

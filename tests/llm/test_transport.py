@@ -37,7 +37,7 @@ def test_it_sends_the_headers_that_the_client_sends(
     async def both() -> None:
         plain = Endpoint(server.url, "sk-mine")
         await plain.post("/chat/completions", body)
-        await plain._post_by_client("/chat/completions", body)
+        await plain._post_by_client("/chat/completions", body, anew=False)
         await close_clients()
 
     asyncio.run(both())
