@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import functools
 import numbers
 import re
 import unicodedata
@@ -14,10 +16,29 @@ _TRUTHS = {"true": "1", "false": "0"}
 _SHOWN = 5
 
 
+@functools.cache
+def shows_names(kind: type[enum.Enum]) -> bool:
+    """Whether the members of an Enum are known by their names and not by their values: where the
+    values are numbers as `auto()` gives them (1 to n, in an Enum that is no number itself), or
+    neither text nor numbers."""
+    values = [member.value for member in kind]
+    if issubclass(kind, int | str | float) and not issubclass(kind, enum.Flag):
+        return False
+    is_numbered = values == list(range(1, len(values) + 1)) and bool not in map(type, values)
+    return is_numbered or not all(isinstance(v, str | int | float) for v in values)
+
+
+def plain_label(value: Any) -> Any:
+    """A label as a plain value: of an Enum's member its value, or its name (see `shows_names`)."""
+    if not isinstance(value, enum.Enum):
+        return value
+    return value.name if shows_names(type(value)) else value.value
+
+
 def label_text(value: Any) -> str:
     """A label as text. Whole floats are whole numbers, because pandas makes floats of whole
     numbers where a value is missing."""
-    value = getattr(value, "value", value)
+    value = plain_label(value)
     if type(value).__name__ in ("bool", "bool_"):
         return str(bool(value))
     if isinstance(value, numbers.Real) and not isinstance(value, int):

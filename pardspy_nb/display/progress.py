@@ -20,7 +20,7 @@ from ..core.events import (
     RunStarted,
     SettingsChanged,
 )
-from ..core.labels import label_key
+from ..core.labels import label_key, plain_label
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage
 
@@ -181,7 +181,7 @@ class RunProgress:
                 self.latencies_ms.append(event.latency_ms)
         for name, counter in self.counts.items():
             value = event.answer.outputs.get(name)
-            counter[getattr(value, "value", value)] += 1  # an Enum's label is its value
+            counter[plain_label(value)] += 1
         for name, labels in self._truths.items():
             if (label := labels[event.row.position]) is not None:
                 value = event.answer.outputs.get(name)

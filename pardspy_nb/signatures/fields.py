@@ -7,9 +7,10 @@ import enum
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
+from ..core.labels import plain_label
 from .spelling import NO_LABEL, Spellings
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Field:
         if get_origin(kind) is Literal:
             return get_args(kind)
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
-            return tuple(member.value for member in kind)
+            return tuple(plain_label(member) for member in kind)
         return None
 
     @cached_property
@@ -133,9 +134,15 @@ class Field:
     @cached_property
     def annotation(self) -> Any:
         """The type for pydantic: ignores case and space of labels, allows None if optional."""
-        from pydantic import BeforeValidator
+        from pydantic import BeforeValidator, PlainSerializer
+
+        from .enum_names import has_names, members_in, names_in
 
         kind = self._bare_type
+        if has_names(kind):
+            named = partial(members_in, kind)
+            named_json = PlainSerializer(names_in, when_used="json")
+            kind = Annotated[kind, BeforeValidator(named), named_json]
         if self.labels is not None:
             kind = Annotated[kind, BeforeValidator(self._to_label)]
         nullable = self.optional or self._bare_type is not self.type

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ..core.labels import plain_label
 from .fields import Field
 from .spelling import MARKS, NO_LABEL
 
@@ -201,4 +202,4 @@ def _single(text: str, fields: Mapping[str, Field]) -> dict[str, Any]:
     if field.labels is None or len(text) > _MOST_LABEL:
         return {}
     label = field.spellings.label_of(text)
-    return {} if label is NO_LABEL else {name: getattr(label, "value", label)}
+    return {} if label is NO_LABEL else {name: plain_label(label)}

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.labels import plain_label
 from .fields import Field
 
 Distribution = dict[str, float | None]  # by label; None if two labels are indistinguishable
@@ -54,7 +55,7 @@ def as_columns(
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if field.labels is not None:
-            label = getattr(outputs[name], "value", outputs[name])
+            label = plain_label(outputs[name])
             spread = told.get(name)
             values[f"{name}_confidence"] = None if spread is None else spread.get(str(label))
             values[f"{name}_probabilities"] = spread

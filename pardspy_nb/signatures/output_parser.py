@@ -52,6 +52,8 @@ class AnswerParser:
         from pydantic import ConfigDict, ValidationError, create_model
         from pydantic import Field as PydanticField
 
+        from .enum_names import NamingSchema
+
         self._invalid, self._signature = ValidationError, signature
         self._fields = signature.outputs
         definitions: dict[str, Any] = {}
@@ -64,7 +66,7 @@ class AnswerParser:
         config = ConfigDict(extra="ignore", protected_namespaces=())
         self._model = create_model("Answer", __config__=config, **definitions)
         self._names = [(f"f_{name}", name) for name in signature.outputs]
-        schema = self._model.model_json_schema(mode="validation")
+        schema = self._model.model_json_schema(mode="validation", schema_generator=NamingSchema)
         written = json.dumps(schema)
         # types for which pydantic reads other values than those that are written
         self._has_numbers_or_times = '"number"' in written or '"format": "date' in written

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.error_groups import writable
+from ..core.labels import plain_label
 from .json_text import to_text
 from .values import is_missing
 
@@ -94,7 +95,7 @@ def simple(value: Any) -> Any:
     if kind is str:
         return value if value.isascii() else writable(value)
     if isinstance(value, enum.Enum):
-        return simple(value.value)
+        return simple(plain_label(value))
     if kind.__module__.startswith("numpy"):
         return _of_numpy(value)
     if isinstance(value, pd.Period | pd.Interval):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import pandas as pd
 from ..core.error_groups import message_of, writable
 from ..core.errors import KNOWN_HOPELESS
 from ..core.events import STATUSES
+from ..core.labels import plain_label
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
@@ -147,7 +147,7 @@ def _outputs(
 
 def _typed(values: list[Any], field: Field) -> Any:
     if field.labels is not None:
-        plain = [v.value if isinstance(v, enum.Enum) else v for v in values]
+        plain = [plain_label(v) for v in values]
         if not field.ordered and (dtype := _numeric(field.labels)):
             return _array(plain, dtype)
         return pd.Categorical(plain, categories=list(field.labels), ordered=field.ordered)

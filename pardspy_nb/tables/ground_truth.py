@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.labels import keys_of, label_key, unknown_labels
+from ..core.labels import keys_of, label_key, plain_label, unknown_labels
 from ..signatures.fields import Field
 from .by_index import by_index, is_name, refuse_unordered
 from .row_batch import RowBatch
@@ -64,7 +64,7 @@ def _labels(of: Any, batch: RowBatch, rows: int, field: Field | None) -> list[An
         raise ValueError(f"truth has {len(labels)} labels for {rows} rows")
     known = [label for label in labels if not is_missing(label)]
     if field is None or field.labels is None:
-        return [None if is_missing(label) else getattr(label, "value", label) for label in labels]
+        return [None if is_missing(label) else plain_label(label) for label in labels]
     keys = keys_of(field.labels, field.aliases)
     unknown = [label for label in known if label_key(label) not in keys]
     if known and len(unknown) == len(known):

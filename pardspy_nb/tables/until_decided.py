@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.events import Event, Row, RowFinished, RunFinished
+from ..core.labels import plain_label
 from ..core.options import UntilDecided
 from ..signatures.fields import Field
 from .row_batch import RowBatch
@@ -118,7 +119,7 @@ class SamplesUntilDecided:
         row.settled += 1
         if event.answer is not None:
             value = event.answer.outputs.get(self._output)
-            value = getattr(value, "value", value)
+            value = plain_label(value)
             if isinstance(value, Hashable) and value is not None and value == value:
                 row.counts[value] += 1
         if row.settled < row.asked:

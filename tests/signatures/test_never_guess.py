@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.signatures.output_parser import AnswerParser
@@ -239,3 +241,71 @@ def test_the_same_answer_in_any_wrapping_is_the_same_or_an_error(
         assert read(parser, text) == answer
     except pn.InvalidOutputError:
         assert wrapping != "{}"
+
+
+class Colour(enum.Enum):
+    RED = enum.auto()
+    DARK_BLUE = enum.auto()
+
+
+class Size(enum.Enum):
+    SMALL = (1, 2)
+    LARGE = (3, 4)
+
+
+class Stars(enum.IntEnum):
+    ONE = 1
+    TWO = 2
+
+
+class Part(pydantic.BaseModel):
+    colour: Colour
+    more: dict[str, list[Colour]] = {}
+
+
+def test_an_enum_whose_values_say_nothing_shows_its_names(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.script = lambda marker, attempt: Reply(
+        content='{"colour": "dark_blue", "size": "LARGE", "stars": 2, "all": ["RED"], '
+        '"parts": [{"colour": "RED", "more": {"x": ["DARK_BLUE"]}}], "best": "RED"}'
+    )
+    signature = pn.Signature("see").add_input("text").add_output("colour", Colour)
+    signature = signature.add_output("size", Size).add_output("stars", Stars)
+    signature = signature.add_output("all", list[Colour]).add_output("parts", list[Part])
+    signature = signature.add_output("best", Colour | None)
+    predict = pn.Predict(signature, pn.LM("m", base_url=server.url, api_key="k"))
+    first = pn.run_parallel(predict, ["row-1"], progress="none")
+    again = pn.run_parallel(predict, ["row-1"], progress="none")
+    assert again["cached"].all()
+    for df in (first, again):
+        (row,) = df.to_dict("records")
+        assert (row["colour"], row["size"], row["stars"]) == ("DARK_BLUE", "LARGE", 2)
+        assert row["all"] == [Colour.RED]
+        assert row["best"] == "RED"
+        assert row["parts"][0].more == {"x": [Colour.DARK_BLUE]}
+        assert df["colour"].cat.categories.tolist() == ["RED", "DARK_BLUE"]
+        df.parallel.to_csv(tmp_path / "out.csv")
+        assert '["RED"]' in (tmp_path / "out.csv").read_text().replace('""', '"')
+    assert predict(text="row-1").colour is Colour.DARK_BLUE
+    sent = server.requests[0]
+    said = sent["messages"][0]["content"]
+    assert "colour (one of: RED, DARK_BLUE)" in said
+    schema = json.dumps(sent["response_format"])
+    assert schema.count('["RED", "DARK_BLUE"]') == 2 or '"enum": ["RED", "DARK_BLUE"]' in schema
+    assert '"enum": [1, 2]' in schema  # an IntEnum's are numbers
+
+
+def test_demos_and_inputs_show_names_too(server: ScriptedServer) -> None:
+    signature = pn.Signature("s").add_input("seen", Colour).add_output("colour", Colour)
+    server.script = lambda marker, attempt: Reply(content='{"colour": "RED"}')
+    demo = {"seen": Colour.RED, "colour": Colour.DARK_BLUE}
+    predict = pn.Predict(signature, pn.LM("m", base_url=server.url, api_key="k"), demos=[demo])
+    df = pn.run_parallel(predict, [{"seen": Colour.DARK_BLUE}, {"seen": "RED"}], progress="none")
+    assert df["colour"].tolist() == ["RED", "RED"]
+    told = json.dumps([r["messages"][1:] for r in server.requests])
+    assert "DARK_BLUE" in told
+    assert "seen: 1" not in told
+    assert "seen: 2" not in told
+    evaluation = pn.evaluate(df, truth=[Colour.RED, "DARK_BLUE"], pred="colour")
+    assert evaluation.set_index("metric").loc["accuracy", "value"] == 0.5
