@@ -13,6 +13,8 @@ DSPY_PIP := $(DSPY)/bin/python -m pip install --quiet --disable-pip-version-chec
 # what can differ there: all that goes through the openai client, and modules of other libraries
 DIFFERS := tests/llm tests/modules tests/runs/test_run.py tests/runs/test_budget.py \
 	tests/runs/test_batch_api.py tests/integration/other_libraries
+# the third: servers that others wrote, to run against
+SERVERS := .venv-servers
 DSPY_NOTEBOOK := notebooks/06_dspy_modules.ipynb
 NOTEBOOKS := $(filter-out $(DSPY_NOTEBOOK),$(wildcard notebooks/*.ipynb))
 BOTH_CORES := -n 2 --dist worksteal
@@ -23,7 +25,7 @@ SMALL := PARDSPY_MODEL=local:smollm2-135m PARDSPY_NOTEBOOK_ROWS=8 OMP_WAIT_POLIC
 
 PY_FILES := pardspy_nb tests examples benchmarks
 
-.PHONY: demo check test lab lint browser notebooks pictures bench clean
+.PHONY: demo check test lab lint browser servers notebooks pictures bench clean
 
 $(PY):
 	python3.11 -m venv $(VENV)
@@ -39,6 +41,12 @@ $(VENV)/.test: $(PY) pyproject.toml constraints.txt
 $(DSPY)/.ready: pyproject.toml constraints-dspy.txt
 	test -x $(DSPY)/bin/python || python3.11 -m venv $(DSPY)
 	$(DSPY_PIP) --editable ".[test-dspy]"
+	touch $@
+
+$(SERVERS)/.ready: constraints-servers.txt
+	test -x $(SERVERS)/bin/python || python3.11 -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints-servers.txt "litellm[proxy]"
 	touch $@
 
 demo: $(VENV)/.demo
@@ -60,9 +68,13 @@ browser:
 	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
 		$(SUDO) apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
+servers: $(SERVERS)/.ready
+	[ -x /usr/sbin/nginx ] || { $(SUDO) apt-get update -qq && \
+		$(SUDO) apt-get install -y -qq --no-install-recommends nginx-light openssl; }
+
 # everything; the notebooks keep their outputs from the default model, here they run on few rows
 # through the small one
-test: lint browser $(DSPY)/.ready
+test: lint browser servers $(DSPY)/.ready
 	$(FRESH) $(PY) -m pytest tests $(BOTH_CORES) $(SLOWEST) -m "not model"
 	$(FRESH) $(DSPY)/bin/python -m pytest $(DIFFERS) $(BOTH_CORES) $(SLOWEST) -m "not model"
 	$(FRESH) $(SMALL) $(PY) -m pytest tests/integration/test_local_model.py --nbmake $(NOTEBOOKS) $(SLOWEST)
@@ -92,4 +104,4 @@ bench: $(VENV)/.test
 	$(PY) benchmarks/report.py
 
 clean:
-	rm -rf $(VENV) $(DSPY) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output
+	rm -rf $(VENV) $(DSPY) $(SERVERS) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output
