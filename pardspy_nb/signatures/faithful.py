@@ -13,9 +13,9 @@ from .fields import Field
 def is_faithful(raw: Any, value: Any) -> bool:
     """Whether JSON (`raw`) says what was read from it: times are written as times and not as a
     number of seconds, and numbers are finite."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dt.date):  # a datetime is one
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return math.isfinite(value) and not isinstance(raw, bool)
+    if isinstance(value, dt.date | dt.time | dt.timedelta):  # a datetime is a date
         return isinstance(raw, str) and not raw.strip().lstrip("+-").replace(".", "").isdigit()
     if isinstance(value, list | tuple) and isinstance(raw, list):
         return len(raw) == len(value) and all(map(is_faithful, raw, value))

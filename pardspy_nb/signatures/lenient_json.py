@@ -24,8 +24,13 @@ _MOST_LABEL = 1_000  # a longer text is no label
 _BULLETS = " \t>*_#•-\"'`"
 _NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)")
 _THOUGHTS = "think|thinking|thought|reasoning"
-_OPENED = re.compile(rf"<({_THOUGHTS})>", re.IGNORECASE)
-_CLOSED = re.compile(rf"</({_THOUGHTS})>", re.IGNORECASE)
+# also Mistral's, Kimi's, Seed's, and the channels of gpt-oss (OpenAI's "harmony" format)
+_OPENED = re.compile(
+    rf"<(\w+:)?({_THOUGHTS})>|\[THINK\]|◁think▷|<\|channel\|>(analysis|commentary)", re.IGNORECASE
+)
+_CLOSED = re.compile(
+    rf"</(\w+:)?({_THOUGHTS})>|\[/THINK\]|◁/think▷|<\|channel\|>final[^{{]*?<\|message\|>", re.I
+)
 
 
 class Found(NamedTuple):
@@ -86,8 +91,16 @@ def _fences(text: str) -> Iterator[tuple[str, int]]:
         at += len(piece) + 3
 
 
+def single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose names come once, or with the same value. ValueError if not."""
+    made = dict(pairs)
+    if len(made) < len(pairs) and any(made[name] != value for name, value in pairs):
+        raise ValueError("an object has two values for one name")
+    return made
+
+
 def _objects(text: str, offset: int, fields: Mapping[str, Field], how: str) -> Iterator[Found]:
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=single)
     at, tries = text.find("{"), 0
     while at >= 0 and tries < _MOST_STARTS:
         tries += 1
@@ -116,10 +129,23 @@ def _mended(text: str, fields: Mapping[str, Field]) -> Iterator[Found]:
         return
     import json_repair
 
+    # a repair keeps the last of two values under one name
+    if _is_json(part) or any(
+        len(re.findall(rf"\b{re.escape(name)}\b[\"']?\s*:", part)) > 1 for name in fields
+    ):
+        return
     value = json_repair.loads(part)
     values = _named(value, fields)
     if values is not None and _is_there(value, part):
         yield Found(values, "mended", None)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_there(value: Any, text: str) -> bool:

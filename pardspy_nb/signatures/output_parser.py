@@ -19,7 +19,7 @@ from ..core.errors import (
 from ..core.finish_reasons import ending_of
 from .faithful import is_faithful, misnamed_in
 from .fields import Field
-from .lenient_json import Found, find
+from .lenient_json import Found, find, single
 from .signature import Signature
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -69,7 +69,10 @@ class AnswerParser:
         schema = self._model.model_json_schema(mode="validation", schema_generator=NamingSchema)
         written = json.dumps(schema)
         # types for which pydantic reads other values than those that are written
-        self._has_numbers_or_times = '"number"' in written or '"format": "date' in written
+        of_such = ('"number"', '"integer"', '"format": "date', '"format": "time', '"duration"')
+        self._is_read_freely = any(kind in written for kind in of_such)
+        self._is_nested = '"$defs"' in written or written.count('"object"') > 1
+        self._quoted = [json.dumps(name) for name in self._fields]
         self.strict = _make_strict(schema)
         self.schema: dict[str, Any] = schema
 
@@ -179,8 +182,10 @@ class AnswerParser:
         """The outputs in a JSON text. Raises pydantic's error, or an `InvalidOutputError`."""
         answer = self._model.model_validate_json(text)
         outputs = {name: getattr(answer, attribute) for attribute, name in self._names}
-        if len(answer.model_fields_set) < len(self._names) or self._has_numbers_or_times:
-            raw = json.loads(text)
+        is_odd = len(answer.model_fields_set) < len(self._names)
+        is_double = any(text.count(name) > 1 for name in self._quoted)
+        if is_odd or is_double or self._is_nested or self._is_read_freely:
+            raw = _loaded(text)
             if misnamed := misnamed_in(raw, self._fields):
                 raise InvalidOutputError(f"the answer has {misnamed} instead of the named fields")
             for name, value in outputs.items():
@@ -199,6 +204,13 @@ def _without_half_pairs(text: str) -> str:
     if "\\u" not in text and not _HALF.search(text):
         return text
     return _HALF_ESCAPED.sub("\ufffd", _HALF.sub("\ufffd", text))
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=single)
+    except ValueError as error:  # the text is JSON, so it is the hook's
+        raise InvalidOutputError(str(error)) from None
 
 
 def _first(text: str) -> int:

@@ -309,3 +309,46 @@ def test_demos_and_inputs_show_names_too(server: ScriptedServer) -> None:
     assert "seen: 2" not in told
     evaluation = pn.evaluate(df, truth=[Colour.RED, "DARK_BLUE"], pred="colour")
     assert evaluation.set_index("metric").loc["accuracy", "value"] == 0.5
+
+
+class Named(pydantic.BaseModel):
+    a: int
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (str, '{"x": "a", "x": "b"}'),
+        (str, '```json\n{"x": "a", "x": "b"}\n```'),
+        (str, "{'x': 'a', 'x': 'b'}"),
+        (Named, '{"x": {"a": 1, "a": 2}}'),
+        (list[Named], '{"x": [{"a": 1, "a": 2}]}'),
+        (dict[str, int], 'So: {"x": {"a": 1, "a": 2}}'),
+        (int, '{"x": true}'),
+        (float, '{"x": false}'),
+        (list[int], '{"x": [1, true]}'),
+        (Named, '{"x": {"a": true}}'),
+        (dt.time, '{"x": 750}'),
+        (dt.timedelta, '{"x": 90}'),
+        (str, '[THINK]maybe {"x": "a"}'),
+        (str, '<seed:think>maybe {"x": "a"}'),
+        (str, '<|channel|>analysis<|message|>maybe {"x": "a"}'),
+    ],
+)
+def test_two_values_other_types_and_drafts_are_no_answer(kind: Any, text: str) -> None:
+    with pytest.raises(pn.InvalidOutputError):
+        read(of(kind), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[THINK]maybe {"x": "a"}[/THINK]{"x": "b"}',
+        '<seed:think>{"x": "a"}</seed:think>{"x": "b"}',
+        '<|channel|>analysis<|message|>{"x": "a"}<|end|><|start|>assistant'
+        '<|channel|>final <|constrain|>json<|message|>{"x": "b"}<|return|>',
+        '{"x": "b", "x": "b"}',
+    ],
+)
+def test_what_stands_behind_the_thoughts_is_the_answer(text: str) -> None:
+    assert value(of(str), text) == "b"
