@@ -13,16 +13,18 @@ _WORDS: dict[Ending, tuple[str, ...]] = {
     "cut": (
         *("length", "max_tokens", "model_length", "max_output_tokens", "max_completion_tokens"),
         *("model_context_window_exceeded", "token_limit", "context_length", "incomplete"),
+        *("max_length", "length_limit", "limit"),
     ),
     "filtered": (
         *("content_filter", "content_filtered", "safety", "sensitive", "refusal", "recitation"),
         *("blocklist", "prohibited_content", "spii", "image_safety", "guardrail_intervened"),
-        *("moderation", "flagged"),
+        *("moderation", "flagged", "error_toxic", "prompt_filtered"),
     ),
     "broken": (
         *("error", "network_error", "abort", "aborted", "cancelled", "other", "timeout"),
         *("insufficient_system_resource", "malformed_function_call", "language"),
         *("finish_reason_unspecified", "malformed_response", "unexpected_tool_call"),
+        *("engine_overloaded", "repetition"),
     ),
 }
 _ENDINGS: dict[str, Ending] = {word: ending for ending, words in _WORDS.items() for word in words}

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core import errors
 
+_OF_ERRORS = ("error", "errors", "detail", "message", "msg")  # where bodies tell an error
 _MOST_SHOWN = 500  # characters of a message
 _BEHIND_A_GATEWAY = (408, 502, 504, 524)  # the model may have answered, and be billed
 _OUTAGE = (502, 503, 504, 529)  # beside 429: what a gateway says of all that is behind it
@@ -46,6 +47,13 @@ _TOO_LONG = _words(
     r"|exceeds?.{0,40}context (window|length|size)|prompt is too long|too many (input )?tokens"
     r"|context.?length.?exceeded"
 )
+_PARAMETER = _words(
+    r"unsupported.?(parameter|value)|(unknown|unrecognized|invalid|unexpected) (parameter|argument"
+    r"|request argument|field|name)|extra inputs are not permitted|is not supported with this model"
+)
+_LIMIT = _words(r"rate.?limit|too many requests|resource.?exhausted|throttl")
+_BUSY = _words(r"overloaded|unavailable|no capacity|at capacity|try again later")
+_ADDRESS = _words(r"unexpected endpoint|^not found|no route|unknown (path|url)")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _ONE_ANSWER = _words(r"json_validate_failed|failed to (generate|validate) json")
 
@@ -63,6 +71,8 @@ def error_of(status: int, raw: bytes, url: str) -> errors.AttemptError:
     error.status_code = status
     if status == 403 and not _KEY.search(words):
         error.fatal, error.fatal_if_none_succeeds = False, error.fatal
+    if kind is errors.BadRequestError and _PARAMETER.search(words):
+        error.fatal_if_none_succeeds = True
     if isinstance(error, errors.LMError):
         error.may_be_billed = status in _BEHIND_A_GATEWAY
         error.outage = error.outage or (error.overloaded and status in _OUTAGE)
@@ -91,7 +101,8 @@ def _kind(status: int, words: str, url: str) -> tuple[type[errors.AttemptError],
         return errors.ServerError, ""
     if _ONE_ANSWER.search(words):  # Groq: the model's answer did not fit; another one may
         return errors.ServerError, ""
-    return errors.BadRequestError, ""
+    is_parameter = _PARAMETER.search(words)
+    return errors.BadRequestError, " (what LM(…) sends can be changed)" if is_parameter else ""
 
 
 def json_of(raw: bytes) -> dict[str, Any] | None:
@@ -108,19 +119,37 @@ def json_of(raw: bytes) -> dict[str, Any] | None:
 def error_in(answer: Mapping[str, Any]) -> int | None:
     """The status of the error that a body with the status 200 holds instead of an answer; None if
     it is an answer."""
-    error = answer.get("error")
-    if not error or answer.get("choices"):
+    if answer.get("choices") or not any(answer.get(name) for name in _OF_ERRORS):
         return None
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else 500
+    body = _inner(answer)
+    for code in (body.get("code"), body.get("status"), body.get("status_code")):
+        number = int(code) if isinstance(code, int) or str(code).isdecimal() else 0
+        if 400 <= number < 600:
+            return number
+    said = _message(body, b"")
+    words = f"{body.get('code')} {body.get('type')} {said}"
+    if _ADDRESS.search(said):
+        return 404
+    if _LIMIT.search(words):
+        return 429
+    if _BUSY.search(words):
+        return 503
+    is_told = any(of.search(words) for of in (_MONEY, _KEY, _MODEL, _FILTER, _TOO_LONG))
+    return 400 if is_told else 500
 
 
 def _body(raw: bytes) -> dict[str, Any]:
-    body = json_of(raw) or {}
-    inner = body.get("error", body)
+    return _inner(json_of(raw) or {})
+
+
+def _inner(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a body says of an error: its `error`, the first of its `errors`, or the body itself."""
+    several = body.get("errors")
+    first = several[0] if isinstance(several, list) and several else None
+    inner = body.get("error") or first or body
     if isinstance(inner, str):
         return {"message": inner}
-    return inner if isinstance(inner, dict) else {}
+    return dict(inner) if isinstance(inner, Mapping) else {}
 
 
 def _message(body: Mapping[str, Any], raw: bytes) -> str:

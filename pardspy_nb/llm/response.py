@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..core.errors import EmptyOutputError, RefusedOutputError, ServerError
+from ..core.errors import EmptyOutputError, RefusedOutputError, ServerError, TruncatedOutputError
 from ..core.finish_reasons import ending_of
 from ..core.usage import Usage, record
 from .prices import Rate
@@ -57,7 +58,7 @@ def read_completion(
     refusal = message.get("refusal")
     text = _text_of(message)
     if not text and not refusal:
-        _explain_empty(message, usage)
+        _explain_empty(message, reason, usage)
     reported = choice.get("logprobs")
     tokens = reported.get("content") if isinstance(reported, dict) else None
     return Completion(
@@ -78,21 +79,28 @@ def _text_of(message: Mapping[str, Any]) -> str | None:
         parts = [part for part in content if isinstance(part, dict)]
         texts = [part.get("text") for part in parts if part.get("type", "text") == "text"]
         content = "".join(text for text in texts if isinstance(text, str))
+    if isinstance(content, dict):  # already read as JSON
+        return json.dumps(content)
     if isinstance(content, str) and content:
         return content
     calls = message.get("tool_calls")
-    if isinstance(calls, list) and len(calls) == 1 and isinstance(calls[0], dict):
-        arguments = (calls[0].get("function") or {}).get("arguments")
-        return arguments if isinstance(arguments, str) else None
+    call = calls[0] if isinstance(calls, list) and len(calls) == 1 else None
+    called = call.get("function") if isinstance(call, dict) else message.get("function_call")
+    arguments = called.get("arguments") if isinstance(called, dict) else None
+    if isinstance(arguments, dict):
+        return json.dumps(arguments)
+    if isinstance(arguments, str):
+        return arguments
     return content if isinstance(content, str) else None
 
 
-def _explain_empty(message: Mapping[str, Any], usage: Usage) -> None:
+def _explain_empty(message: Mapping[str, Any], reason: object, usage: Usage) -> None:
     """Say where an answer without text has its words, because to ask again would not help."""
-    for name in ("reasoning_content", "reasoning"):
+    kind = TruncatedOutputError if ending_of(reason) == "cut" else EmptyOutputError
+    for name in ("reasoning_content", "reasoning", "analysis", "thinking"):
         thoughts = message.get(name)
         if isinstance(thoughts, str) and thoughts.strip():
-            error = EmptyOutputError(
+            error = kind(
                 f"the answer has no content, only the model's thoughts in {name!r} "
                 f"({len(thoughts):,} characters): raise max_tokens, or turn the thinking off",
                 usage=usage,
@@ -148,5 +156,9 @@ def _first_count(reported: Mapping[str, Any], *names: str) -> int | None:
 
 def _count(value: Any) -> int | None:
     """A number of tokens; None for anything else that an endpoint may report."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
     return value if is_count else None

@@ -149,7 +149,8 @@ class ResponseFormats:
         status = getattr(refusal, "status_code", None)
         if schema is None or asked.is_fixed or asked.form == "text" or self._is_futile:
             return None
-        if getattr(refusal, "hopeless", False) or self._known_of(schema).works == asked.form:
+        has_reason = getattr(refusal, "hopeless", False) or getattr(refusal, "fatal", False)
+        if has_reason or self._known_of(schema).works == asked.form:
             return None
         if _OF_ONE_ANSWER.search(str(refusal)) or _OF_LENGTH.search(str(refusal)):
             return None

@@ -11,7 +11,7 @@ from support.scripted_server import Reply, ScriptedServer
 import pardspy_nb as pn
 from pardspy_nb.core import errors
 from pardspy_nb.engine.policies import FailurePolicy
-from pardspy_nb.llm.error_bodies import error_of
+from pardspy_nb.llm.error_bodies import error_in, error_of
 
 QUIET: Any = {"store": None, "progress": "none"}
 
@@ -98,11 +98,60 @@ def test_the_first_rows_decide_whether_a_403_is_the_runs() -> None:
     assert policy.ending(error, 9, 10, 20) is None, "one row got through"
 
 
-def test_an_error_in_a_200_is_that_error(predict: pn.Predict, server: ScriptedServer) -> None:
-    body = json.dumps({"error": {"message": "Insufficient balance", "code": 402}})
-    server.script = lambda marker, attempt: Reply("raw", text=body)
-    with pytest.raises(pn.RunStopped, match=r"QuotaError: HTTP 402: Insufficient balance"):
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"error": {"message": "Insufficient balance", "code": 402}}, "QuotaError: HTTP 402"),
+        ({"error": {"message": "quota", "type": "insufficient_quota"}}, "QuotaError: HTTP 400"),
+        ({"error": {"message": "Incorrect API key provided"}}, "AuthenticationError: HTTP 400"),
+        ({"error": "Unexpected endpoint or method. Returning 200 anyway"}, "ModelNotFoundError"),
+        ({"detail": "Not Found"}, "ModelNotFoundError"),
+        ({"success": False, "errors": [{"code": 1, "message": "no such model"}]}, "ModelNotFound"),
+    ],
+)
+def test_an_error_in_a_200_is_that_error(
+    predict: pn.Predict, server: ScriptedServer, body: dict[str, Any], error: str
+) -> None:
+    server.script = lambda marker, attempt: Reply("raw", text=json.dumps(body))
+    with pytest.raises(pn.RunStopped, match=error):
         pn.run_parallel(predict, ["row-1"], **QUIET)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"error": {"code": "rate_limit_exceeded", "message": "slow down"}}, 429),
+        ({"error": {"code": "429", "message": "slow down"}}, 429),
+        ({"status": "error", "message": "The model is overloaded"}, 503),
+        ({"errors": [{"code": 7009, "message": "Upstream service unavailable"}]}, 503),
+        ({"error": {"message": "oops"}}, 500),
+        ({"choices": [{}], "error": {"message": "late"}}, None),
+        ({"id": "x"}, None),
+    ],
+)
+def test_what_an_error_in_a_200_would_have_as_its_status(
+    body: dict[str, Any], status: int | None
+) -> None:
+    assert error_in(body) == status
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (400, "Unsupported value: 'temperature' does not support 0.16 with this model."),
+        (400, "Unrecognized request argument supplied: foo"),
+        (422, "Extra inputs are not permitted: foo"),
+    ],
+)
+def test_a_parameter_that_no_row_may_have_stops_the_run(
+    predict: pn.Predict, server: ScriptedServer, code: int, message: str
+) -> None:
+    server.script = lambda marker, attempt: Reply("status", code=code, message=message)
+    rows = [f"row-{i}" for i in range(50)]
+    with pytest.raises(pn.RunStopped, match=r"what LM\(…\) sends can be changed"):
+        pn.run_parallel(predict, rows, max_workers=2, max_failures=None, **QUIET)
+    assert len(server.requests) < 15
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,15 @@ def test_the_text_of_a_message_wherever_it_is() -> None:
     assert completion(message={"content": parts}).text == GOOD
     call = {"type": "function", "function": {"name": "answer", "arguments": GOOD}}
     assert completion(message={"content": None, "tool_calls": [call]}).text == GOOD
-    for name in ("reasoning_content", "reasoning"):
-        with pytest.raises(EmptyOutputError, match=f"only the model's thoughts in '{name}'") as i:
-            completion(message={"content": None, name: "a thought"}, finish_reason="length")
-        assert not i.value.retryable
+    old = {"content": None, "function_call": {"name": "answer", "arguments": GOOD}}
+    assert completion(message=old).text == GOOD
+    read = {"content": json.loads(GOOD)}  # some send JSON as it is
+    assert json.loads(completion(message=read).text) == json.loads(GOOD)
+    for name in ("reasoning_content", "reasoning", "analysis"):
+        for reason, kind in (("length", TruncatedOutputError), ("stop", EmptyOutputError)):
+            with pytest.raises(kind, match=f"only the model's thoughts in '{name}'") as i:
+                completion(message={"content": None, name: "a thought"}, finish_reason=reason)
+            assert not i.value.retryable
     with pytest.raises(RefusedOutputError, match="SAFETY"):
         completion(finish_reason="SAFETY")
     with pytest.raises(ServerError, match=r"no choices\[0\]\.message"):
@@ -126,3 +131,10 @@ def test_a_price_of_the_users_own_counts_and_no_price_fails_a_row() -> None:
         read_usage({"prompt_tokens": 10**400, "completion_tokens": 1}, RATE, 1.0).cost_usd is None
     )
     assert json.dumps(read_usage("nonsense", RATE, 1.0).total_tokens) == "null"
+
+
+@pytest.mark.parametrize("as_told", [str, float])
+def test_counts_are_read_however_they_are_told(as_told: Any) -> None:
+    reported = {"prompt_tokens": as_told("100"), "completion_tokens": as_told("10")}
+    assert read_usage(reported, RATE, 1.0).total_tokens == 110
+    assert read_usage({"prompt_tokens": "many"}, RATE, 1.0).prompt_tokens is None
