@@ -181,6 +181,10 @@ class Endpoint:
                 f"base_url={self.url!r} is no address: it begins with http:// or https://, and has "
                 "no space or line break"
             )
+        if parts.path.rstrip("/").endswith("/completions"):
+            raise errors.UnsendableError(
+                f"base_url={self.url!r} is the address of requests; leave out /chat/completions"
+            )
         port = parts.port or (443 if parts.scheme == "https" else 80)
         for pause_s in (0.2, 0.5, None):
             try:

@@ -93,7 +93,7 @@ def _kind(status: int, words: str, url: str) -> tuple[type[errors.AttemptError],
         return errors.AuthenticationError, " (check what the key may use)"
     if status == 407:
         return errors.UnsendableError, " (the proxy wants a name and a password: HTTPS_PROXY)"
-    if status == 404 or _MODEL.search(words):
+    if status in (404, 405) or _MODEL.search(words):
         return errors.ModelNotFoundError, f" (check the model's name and base_url={url})"
     if _TOO_LONG.search(words):
         return errors.ContextLengthError, ""
@@ -123,9 +123,8 @@ def error_in(answer: Mapping[str, Any]) -> int | None:
         return None
     body = _inner(answer)
     for code in (body.get("code"), body.get("status"), body.get("status_code")):
-        number = int(code) if isinstance(code, int) or str(code).isdecimal() else 0
-        if 400 <= number < 600:
-            return number
+        if re.fullmatch("[45][0-9]{2}", str(code)):
+            return int(str(code))
     said = _message(body, b"")
     words = f"{body.get('code')} {body.get('type')} {said}"
     if _ADDRESS.search(said):

@@ -105,6 +105,7 @@ def test_the_form_can_be_set_by_hand_and_is_shown(server: ScriptedServer) -> Non
     [
         ("{bare}", "is no address: it begins with http"),
         ("{http}/v1\n", "is no address"),
+        ("{http}/v1/chat/completions", "leave out /chat/completions"),
         ("{https}", r"no secure connection to https.*SSL_CERT_FILE"),
     ],
 )
