@@ -181,7 +181,7 @@ class RunProgress:
                 self.latencies_ms.append(event.latency_ms)
         for name, counter in self.counts.items():
             value = event.answer.outputs.get(name)
-            counter[plain_label(value)] += 1
+            counter[_countable(plain_label(value))] += 1
         for name, labels in self._truths.items():
             if (label := labels[event.row.position]) is not None:
                 value = event.answer.outputs.get(name)
@@ -293,3 +293,12 @@ def _outage_in_words(status: int | None) -> str:
         return "the endpoint is out of reach"
     verb = "limits requests" if status == 429 else "is overloaded or down"
     return f"the endpoint {verb} (HTTP {status})"
+
+
+def _countable(value: Any) -> Any:
+    """A value as a key of a counter; what is no label is counted as its kind."""
+    try:
+        hash(value)
+    except Exception:  # a list, an array, an object of the user's
+        return f"({type(value).__name__})"
+    return value

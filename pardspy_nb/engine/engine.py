@@ -167,20 +167,25 @@ class Engine:
 
     def _fill(self) -> None:
         """Start workers while there is work for them, and end the run when no work is left."""
+        with self.controls.guarded():
+            self._start_workers()
+        if self._queue is None or not self._is_running or self._tasks:
+            return
+        over = (
+            self.controls.stop_reason is not None or self._outcomes.n_settled == self._config.total
+        )
+        if over or self._queue.is_empty:
+            self._idle.set()
+
+    def _start_workers(self) -> None:
         while len(self._tasks) < self.controls.max_workers and (row_task := self._take()):
             task = self._loop.create_task(
                 self._work(row_task, is_duplicate=bool(row_task.in_flight))
             )
             self._tasks[task] = row_task
             task.add_done_callback(self._worker_left)
-        if self._queue is None or not self._is_running:
-            return
-        self._queue.arm()
-        over = (
-            self.controls.stop_reason is not None or self._outcomes.n_settled == self._config.total
-        )
-        if not self._tasks and (over or self._queue.is_empty):
-            self._idle.set()
+        if self._queue is not None and self._is_running:
+            self._queue.arm()
 
     def _take(self) -> RowTask | None:
         """The next row that needs an attempt. Rows before it that need none are settled."""
@@ -247,7 +252,8 @@ class Engine:
     def _leave_limiters(self, row_task: RowTask, outcome: Answer | BaseException | None) -> None:
         """Tell the limiters that an attempt is over."""
         row_task.admitted -= 1
-        self._admission.leave(row_task.row, outcome, self._loop.time())
+        with self.controls.guarded():
+            self._admission.leave(row_task.row, outcome, self._loop.time())
 
     def _leave_lane(self, row_task: RowTask) -> None:
         if self._queue is not None:
@@ -305,19 +311,9 @@ class Engine:
             row_task = self._take() if len(self._tasks) <= self.controls.max_workers else None
 
     def _begin(self, row_task: RowTask, task: asyncio.Task[None]) -> Attempt:
-        start = self._loop.time()
         if row_task.attempts == 0:
-            held_at = start if row_task.held_at is None else row_task.held_at
-            row_task.began, row_task.started_at = start, self._utc0 + start
-            row_task.queued_s, row_task.waited_s = held_at - self._start, start - held_at
             self._stragglers.began()
-        elif row_task.in_flight:
-            row_task.duplicates += 1
-        else:
-            row_task.waited_s += start - row_task.failed_at
-        row_task.attempts += 1
-        attempt = Attempt(row_task.attempts, task, start)
-        row_task.in_flight.append(attempt)
+        attempt = row_task.begin(task, self._loop.time(), self._start, self._utc0)
         self._running += 1
         self._max_in_flight = max(self._max_in_flight, self._running)
         self._emit(RowStarted(row_task.row, row_task.attempts))
@@ -358,13 +354,14 @@ class Engine:
     async def _succeed(self, row_task: RowTask, attempt: Attempt, answer: Answer) -> None:
         now = self._loop.time()
         row_task.won, row_task.error, row_task.latency_s = True, None, now - attempt.began
-        row_task.bill(answer.usage)
-        for other in row_task.in_flight:
-            # no endpoint reports the bill of a cancelled request; it is taken to be the same
+        with self.controls.guarded():
             row_task.bill(answer.usage)
-            other.lost = True
-            other.task.cancel()
-        self._stragglers.succeeded(now - row_task.began, row_task.latency_s)
+            for other in row_task.in_flight:
+                # no endpoint reports the bill of a cancelled request; it is taken to be the same
+                row_task.bill(answer.usage)
+                other.lost = True
+                other.task.cancel()
+            self._stragglers.succeeded(now - row_task.began, row_task.latency_s)
         if self._deduplicator is not None:
             try:
                 await self._deduplicator.keep(row_task, answer)

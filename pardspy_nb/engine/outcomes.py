@@ -42,12 +42,13 @@ class Outcomes:
         """End a row. Nothing happens if the row has ended already."""
         if row_task.settled:
             return
+        if answer is not None and answer.cached:
+            row_task.bill(answer.usage)
+        event = row_task.finished(status, answer)
         self.n_settled += 1
         self.n_failed += status == "failed"
         row_task.settled = True
-        if answer is not None and answer.cached:
-            row_task.bill(answer.usage)
-        self._emit(row_task.finished(status, answer))
+        self._emit(event)
         self._after(row_task, status, answer, self._controls.stop_reason is not None)
 
     def fail(self, row_task: RowTask) -> None:

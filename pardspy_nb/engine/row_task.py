@@ -72,6 +72,21 @@ class RowTask:
         """Whether a second attempt beside the first is still useful."""
         return bool(self.in_flight) and not (self.won or self.dropped or self.settled)
 
+    def begin(self, task: asyncio.Task[None], now: float, run_began: float, utc0: float) -> Attempt:
+        """Begin an attempt now, in a task; `utc0` is the UTC time of the loop's zero."""
+        if self.attempts == 0:
+            held_at = now if self.held_at is None else self.held_at
+            self.began, self.started_at = now, utc0 + now
+            self.queued_s, self.waited_s = held_at - run_began, now - held_at
+        elif self.in_flight:
+            self.duplicates += 1
+        else:
+            self.waited_s += now - self.failed_at
+        self.attempts += 1
+        attempt = Attempt(self.attempts, task, now)
+        self.in_flight.append(attempt)
+        return attempt
+
     def bill(self, usage: Any) -> None:
         """Add the billed usage of one attempt; None if the attempt reported no usage."""
         if usage is not None:

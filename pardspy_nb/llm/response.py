@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 from ..core.errors import EmptyOutputError, RefusedOutputError, ServerError, TruncatedOutputError
 from ..core.finish_reasons import ending_of
-from ..core.usage import Usage, record
+from ..core.usage import Usage, count, record
 from .prices import Rate
-
-_MOST_TOKENS = 10**12  # of one answer; more is no count
 
 
 class Completion(NamedTuple):
@@ -115,7 +113,7 @@ def read_usage(reported: Any, rate: Rate | None, latency_ms: float) -> Usage:
     reported = reported if isinstance(reported, dict) else {}
     prompt = _first_count(reported, "prompt_tokens", "input_tokens")
     completion = _first_count(reported, "completion_tokens", "output_tokens")
-    total = _count(reported.get("total_tokens"))
+    total = count(reported.get("total_tokens"))
     details = reported.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}
     cached = _first_count(details, "cached_tokens")
@@ -151,14 +149,4 @@ def _cost(rate: Rate | None, prompt: int, completion: int, cached: int) -> float
 
 
 def _first_count(reported: Mapping[str, Any], *names: str) -> int | None:
-    return next((n for name in names if (n := _count(reported.get(name))) is not None), None)
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens; None for anything else that an endpoint may report."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
-    return value if is_count else None
+    return next((n for name in names if (n := count(reported.get(name))) is not None), None)

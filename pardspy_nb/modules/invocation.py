@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import reprlib
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -13,11 +14,14 @@ from typing import Any, NamedTuple
 from ..core.error_groups import writable
 from ..core.errors import ModuleOutputError
 from ..core.events import Answer, Row
+from ..core.labels import plain_label
+from ..core.overrides import overrides
 from ..core.ownership import one_shot_in, own_row
 from ..core.threads import DaemonPool
-from ..core.usage import Bound, Usage, UsageScope, total
+from ..core.usage import Bound, Usage, UsageScope, total, usage_from
 from ..llm.lm import LM
-from ..signatures.fields import RESERVED
+from ..signatures.fields import RESERVED, Field
+from ..signatures.spelling import NO_LABEL
 from .integrations import adapt
 from .predict import Predict
 from .prediction import Prediction
@@ -46,16 +50,18 @@ class Caller:
         modules: Sequence[Any],
         factory: Callable[[int], Any] | None,
         loop: asyncio.AbstractEventLoop,
+        outputs: Mapping[str, Field],
         max_answer_tokens: int | None = None,
     ) -> None:
         self._max_answer_tokens = max_answer_tokens
+        self._classes = {n: field for n, field in outputs.items() if field.labels is not None}
         if not factory:
             bounded = {id(m): self._bounded(m) for m in modules}
             modules = [bounded[id(m)] for m in modules]
         self._modules, self._factory, self._loop = modules, factory, loop
         self._made: dict[int, Any] = {}  # by a factory, for rows that are about to be sent
         self._pool = DaemonPool(loop)
-        each = {} if factory else {id(m): _attempt_of(m, self._pool) for m in modules}
+        each = {} if factory else {id(m): self._attempt_of(m) for m in modules}
         self._attempts = [] if factory else [each[id(m)] for m in modules]
         plain = not factory and isinstance(modules[0], Predict)
         self._fixed_size = len(json.dumps(modules[0].fixed[2:], default=repr)) if plain else 0
@@ -77,7 +83,24 @@ class Caller:
         if self._factory is None:
             return await self._attempts[row.number % len(self._attempts)](row)
         module = self._made.pop(row.number, None) or self._bounded(self._factory(row.number))
-        return await _attempt_of(module, self._pool)(row)
+        return await self._attempt_of(module)(row)
+
+    def _attempt_of(self, module: Any) -> Callable[[Row], Awaitable[Answer]]:
+        if is_one_predict(module):  # saves a Prediction for each row
+            ask = _asking(module)
+            if not overrides(type(module), Predict.ask):
+                return ask
+        else:
+            call = call_of(module, self._pool)
+
+            async def ask(row: Row) -> Answer:
+                return await call(row.inputs)
+
+        async def attempt(row: Row) -> Answer:
+            answer = await ask(row)
+            return _labelled(answer, self._classes) if self._classes else answer
+
+        return attempt
 
     def worst_case(self, row: Row) -> Bound:
         """The most that the next attempt can use; only for modules whose cost can be bounded."""
@@ -109,26 +132,46 @@ def is_async_function(function: Any) -> bool:
     )
 
 
-def _attempt_of(module: Any, pool: DaemonPool) -> Callable[[Row], Awaitable[Answer]]:
-    if is_one_predict(module):  # saves a Prediction for each row
+def _asking(module: Predict) -> Callable[[Row], Awaitable[Answer]]:
+    """A function that makes one attempt at a row by the module's `ask`."""
 
-        async def ask(row: Row) -> Answer:
-            with UsageScope() as calls:
-                try:
-                    answer: Answer = await module.ask_again(row.inputs, row.before)
-                except Exception as error:
-                    _attach(error, total(calls))
-                    raise
-            # a custom LM may make more calls than the one of `ask`
-            return answer if len(calls) < 2 else answer._replace(usage=total(calls))
+    async def ask(row: Row) -> Answer:
+        with UsageScope() as calls:
+            try:
+                answer: Answer = await module.ask_again(row.inputs, row.before)
+            except Exception as error:
+                _attach(error, total(calls))
+                raise
+        # a custom LM may make more calls than the one of `ask`
+        return answer if len(calls) < 2 else answer._replace(usage=total(calls))
 
-        return ask
-    call = call_of(module, pool)
+    return ask
 
-    async def attempt(row: Row) -> Answer:
-        return await call(row.inputs)
 
-    return attempt
+def _labelled(answer: Answer, classes: Mapping[str, Field]) -> Answer:
+    """The answer with labels where labels are declared. A program, or a subclass, may return
+    anything under these names."""
+    changed: dict[str, Any] = {}
+    for name, field in classes.items():
+        value = answer.outputs.get(name)
+        if value is None or _is_label(plain_label(value), field):
+            continue
+        label = field.spellings.label_of(value) if isinstance(value, str) else NO_LABEL
+        if label is NO_LABEL:
+            raise ModuleOutputError(
+                f"the module returned a {type(value).__name__} as {name!r} that is none of its "
+                f"labels ({field.type_name[:200]}): {reprlib.repr(value)}",
+                usage=answer.usage,
+            )
+        changed[name] = label
+    return answer._replace(outputs={**answer.outputs, **changed}) if changed else answer
+
+
+def _is_label(value: Any, field: Field) -> bool:
+    try:
+        return value in frozenset(field.labels or ())
+    except Exception:  # it cannot be hashed, or compared
+        return False
 
 
 def call_of(module: Any, pool: DaemonPool) -> Call:
@@ -165,12 +208,13 @@ def is_one_predict(module: Any) -> bool:
 
 def _attach(error: Exception, usage: Any) -> None:
     """Set a failed module's error's `usage` to the usage of its calls, and to nothing else."""
-    own = getattr(error, "usage", None)
-    if usage is None and (own is None or isinstance(own, Usage)):
-        return
     try:
-        error.usage = usage  # type: ignore[attr-defined]
-    except AttributeError:  # an exception with __slots__
+        own = getattr(error, "usage", None)
+        if usage is None and own is None:
+            return
+        told = usage_from(own) if usage is None and isinstance(own, Usage) else usage
+        error.usage = told  # type: ignore[attr-defined]
+    except Exception:  # an exception with __slots__, or with a property that raises
         error.add_note(f"billed: {usage}")
 
 
@@ -184,7 +228,9 @@ def _answer(result: Any, counted: Any) -> Answer:
             model=result.model, finish_reason=result.finish_reason
         )
     if isinstance(result, Prediction):
-        return _checked(result.outputs, counted if counted is not None else result.usage)
+        return _checked(
+            result.outputs, counted if counted is not None else usage_from(result.usage)
+        )
     if not isinstance(result, Mapping):
         return _checked({"output": result}, counted)
     return _checked(result, counted)

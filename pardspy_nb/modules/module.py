@@ -97,7 +97,7 @@ class Module:
         `max_answer_tokens` limits the answers of models that have no limit of their own.
         """
         modules = self.instances or [self.source]
-        return Caller(modules, self.factory, loop, max_answer_tokens)
+        return Caller(modules, self.factory, loop, self.outputs, max_answer_tokens)
 
 
 def from_module(module: Any) -> Module:

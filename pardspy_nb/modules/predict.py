@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from ..core.errors import AttemptError, InvalidOutputError, RefusedOutputError
 from ..core.events import Answer
 from ..core.overrides import overrides
-from ..core.usage import Bound, UsageScope, record, total
+from ..core.usage import Bound, UsageScope, record, total, usage_from
 from ..llm.background_loop import run_sync
 from ..llm.lm import LM, LanguageModel
 from ..llm.response import Completion
@@ -139,6 +139,7 @@ class Predict:
             completion = await self.lm.complete(messages, **self._schema, **self._request_params)
             if not calls:  # a custom LM, which does not record its calls
                 record(completion.usage)
+                completion = _of_custom_lm(completion)
         answer = self.answer_of(completion)
         if (learn := getattr(self.lm, "fitted", None)) is not None:
             learn(messages, self._parser.schema, again=rejected is not None)
@@ -324,6 +325,14 @@ class ChainOfThought(Predict):
 
     def _prepare(self, signature: Signature) -> Signature:
         return signature.with_output_first(Field("reasoning", str, "Think step by step"))
+
+
+def _of_custom_lm(completion: Completion) -> Completion:
+    """A completion with a usage that can be added up. InvalidOutputError if its text is no text."""
+    usage, text = usage_from(completion.usage), completion.text
+    if text is not None and not isinstance(text, str):
+        raise InvalidOutputError(f"the LM returned a {type(text).__name__}, not text", usage=usage)
+    return completion._replace(usage=usage)  # type: ignore[arg-type]
 
 
 def _rejected(before: BaseException | None) -> InvalidOutputError | None:

@@ -140,12 +140,16 @@ class EngineThread:
         except BaseException as error:
             self.crash = error
         finally:
-            if self._cache is not None:
-                self._cache.close()
-            self.done.set()
-            self.begun.set()
-            self.wake.set()
-            loop.close()
+            try:
+                if self._cache is not None:
+                    self._cache.close()
+            except Exception as error:  # the rows are settled; the store may lack the last ones
+                self.crash = self.crash or error
+            finally:
+                self.done.set()
+                self.begun.set()
+                self.wake.set()
+                loop.close()
 
     def _open_cache(self) -> None:
         plan = self._plan
@@ -179,10 +183,13 @@ class EngineThread:
         if self._muted:
             return
         self._events.append(event)
-        if self._batch.listener is not None:
-            self._batch.listener.hear(event)
-        if self._adaptive is not None and self._loop is not None:
-            self._adaptive.observe(event, self._loop, self._follow)
+        if self._engine is None:
+            return
+        with self._engine.controls.guarded():
+            if self._batch.listener is not None:
+                self._batch.listener.hear(event)
+            if self._adaptive is not None and self._loop is not None:
+                self._adaptive.observe(event, self._loop, self._follow)
         if not self.wake.is_set():
             self.wake.set()
 

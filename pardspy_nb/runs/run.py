@@ -230,6 +230,8 @@ class Run:
                 # an event that was on its way when the run was abandoned has its row's end already
                 events = [] if self._thread.is_abandoned else self._thread.drain()
                 self._collector.add(events)
+            if self._collector.broken is not None and self._cancelled_at is None:
+                self.cancel()
             self._watchers.update(self._collector.progress, events)
         if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _GRACE_S:
             self._abandon()
@@ -262,16 +264,23 @@ class Run:
 
     def _conclude(self) -> None:
         _open_runs.discard(self)
-        self._collector.finish()
-        rows = self._collector.frame()
+        collector, guarded = self._collector, self._collector.guarded
+        with guarded():
+            collector.finish()
+        rows = collector.frame()
+        with guarded():
+            self._conclude_display(rows)
+        with guarded():
+            collector.warn_of_renamed(rows)
+        whole = self.options.return_all and not self.options.only_successful
+        self._frame = rows if whole else collector.frame(selected=True)
+
+    def _conclude_display(self, rows: Any) -> None:
         self._summary = self._collector.summary(rows)
-        self._collector.warn_of_renamed(rows)
         if (crash := self._thread.crash) is not None:
             words = f"The run could not start or broke down: {type(crash).__name__}: {crash}"
             self._summary = replace(self._summary, trouble=words)
         self._watchers.close(self._collector.progress, self._summary)
-        whole = self.options.return_all and not self.options.only_successful
-        self._frame = rows if whole else self._collector.frame(selected=True)
         if self._summary.notice and not self._watchers.has_panel and has_stderr():
             print(self._summary.notice, file=sys.stderr)
 
@@ -279,6 +288,8 @@ class Run:
         self._close()
         end = self._collector.end
         if (crash := self._thread.crash) is not None:
+            if len(self.results):
+                raise self.explained(ParallelError) from crash
             # the message of our own errors is complete; a traceback of the engine would hide it
             raise crash.with_traceback(None) if isinstance(crash, PardspyError) else crash
         if end is not None and (error := self._collector.stopped_by()) is not None:
@@ -296,7 +307,7 @@ class Run:
 
     def explained(self, kind: type[ParallelError]) -> ParallelError:
         """An error of this class about this run, with every row in its `df`."""
-        return self._collector.explained(kind, None)
+        return self._collector.explained(kind, self._thread.crash)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -307,7 +318,7 @@ class Run:
         with self._drain:
             if self.done:
                 self._close()
-                display(self._summary)  # type: ignore[no-untyped-call]
+                display(self._summary or repr(self))  # type: ignore[no-untyped-call]
             else:
                 self._watchers.show_panel(self, self._wait_mode)
 

@@ -94,6 +94,18 @@ class Checksums(NamedTuple):
     order: int
 
 
+def plain(results: Results, places: Sequence[int]) -> pd.DataFrame:
+    """The rows at these places as objects, where no frame of typed columns can be built."""
+    rows = [results.at(place) for place in places]
+    told = {
+        "inputs": [dict(row.inputs) for row in rows],
+        "outputs": [row.outputs for row in rows],
+        "status": [row.status for row in rows],
+        "error": [None if row.error is None else message_of(row.error) for row in rows],
+    }
+    return pd.DataFrame(told, index=[results.positions[place] for place in places], dtype=object)
+
+
 def checksums(df: pd.DataFrame) -> Checksums:
     """The checksums of what became of the rows."""
     df = own_names(df)

@@ -65,9 +65,16 @@ class Results:
         return len(self.codes)
 
     def add(self, event: RowFinished) -> None:
-        """Add one settled row."""
-        row, status, answer, error, attempts, latency, queued, waited, started, usage = event
+        """Add one settled row, whole or not at all."""
         place = len(self.codes)
+        try:
+            self._add(event, place)
+        except Exception:
+            self._cut(place)
+            raise
+
+    def _add(self, event: RowFinished, place: int) -> None:
+        row, status, answer, error, attempts, latency, queued, waited, started, usage = event
         number, position, sample, inputs = row[:4]
         self.numbers.append(number)
         self.positions.append(position)
@@ -84,6 +91,18 @@ class Results:
         if self.inputs is not None:
             self.inputs.append(inputs)
         self.codes.append(_CODES[status])  # last, so that other threads see only complete rows
+
+    def _cut(self, place: int) -> None:
+        """Take back what was added of a row."""
+        inputs = [] if self.inputs is None else [self.inputs]
+        times = (self.latency_ms, self.queued_ms, self.waited_ms, self.started_at)
+        numbers = (self.numbers, self.positions, self.samples, self.attempts)
+        lists = (self.usages, self.models, self.reasons, *inputs, *self.outputs.values())
+        columns: tuple[Any, ...] = (*numbers, *times, *lists)
+        for column in columns:
+            del column[place:]
+        for by_place in (self.errors, self.origins, self.repairs):
+            by_place.pop(place, None)
 
     def _add_answer(self, place: int, answer: Answer | None) -> None:
         if answer is None:

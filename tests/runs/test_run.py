@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -657,14 +658,36 @@ def test_cancel_is_heard_though_a_model_blocks_while_it_starts(signature: pn.Sig
     release.set()
 
 
-def test_usage_that_is_no_number_is_missing_and_hurts_nobody(
+def test_usage_that_is_told_as_text_is_counted(
     predict: pn.Predict, server: ScriptedServer, reviews: list[str]
 ) -> None:
     server.script = lambda marker, attempt: Reply("good", usage=("11", 7, 0))
     df = pn.run_parallel(predict, reviews, tpm=1_000_000, **QUIET)
     assert (df["status"] == "ok").all()
-    assert df["prompt_tokens"].isna().all()
+    assert (df["prompt_tokens"] == 11).all()
     assert (df["completion_tokens"] == 7).all()
+
+
+@pytest.mark.parametrize("odd", [float("nan"), -1, 10**400, "many", [1], {}, True, object()])
+def test_usage_that_is_no_number_is_missing_and_hurts_nobody(odd: Any) -> None:
+    class Odd:
+        async def complete(self, messages: Any, **more: Any) -> pn.Completion:
+            return pn.Completion('{"b": "x"}', pn.Usage(odd, 7, 7, odd, 1.0), "m")
+
+    df = pn.run_parallel(pn.Predict("a -> b", Odd()), ["x", "y"], tpm=1e6, **QUIET)
+    assert (df["status"] == "ok").all()
+    assert df["prompt_tokens"].isna().all()
+    assert df["cost_usd"].isna().all()
+    assert (df["completion_tokens"] == 7).all()
+
+
+def test_usage_of_other_shapes_is_read() -> None:
+    def own(a: str) -> pn.Prediction:
+        usage: Any = {"prompt_tokens": Decimal(5), "completion_tokens": "2", "total_tokens": 7.0}
+        return pn.Prediction({"b": a}, usage=usage)
+
+    df = pn.run_parallel(own, ["x", "y"], **QUIET)
+    assert df[["prompt_tokens", "completion_tokens", "total_tokens"]].iloc[0].tolist() == [5, 2, 7]
 
 
 def test_a_key_that_cannot_be_sent_stops_the_run_at_once(

@@ -26,4 +26,4 @@ def test_an_integer_too_large_for_its_column_is_kept(server: ScriptedServer) -> 
 
     df = pn.run_parallel(pn.Predict("a -> b: int", Big()), ["x"], **QUIET)
     assert df["b"][0] == 10**20
-    assert df["prompt_tokens"][0] == 2**64
+    assert df["prompt_tokens"].isna().all()  # no call has so many

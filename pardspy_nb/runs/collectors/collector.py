@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -81,6 +82,7 @@ class Collector:
         run: the run's id, which is also in the metadata of its frame.
         progress: the accumulated state.
         end: the event that ended the run; None before.
+        broken: the first error of our own accounting; the run must not go on.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Collector:
             truths=truths_of(plan.options.truth, batch, outputs),
         )
         self.end: RunFinished | None = None
+        self.broken: Exception | None = None
 
     @property
     def results(self) -> Results:
@@ -117,13 +120,37 @@ class Collector:
     def add(self, events: Iterable[Event]) -> None:
         """Add events."""
         for event in events:
-            self.progress.add(event)
-            if isinstance(event, RowFinished):
-                self._add_row(event)
-            elif isinstance(event, RunStarted):
-                self._started_at = event.at
-            elif isinstance(event, RunFinished):
-                self.end = event
+            try:
+                self._add(event)
+            except Exception as error:  # our own code; each row is entered all the same
+                self.broken = self.broken or error
+                self._add_after(error, event)
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """A scope for what must not cost a row: an error ends the run, as `broken`."""
+        try:
+            yield
+        except Exception as error:
+            self.broken = self.broken or error
+
+    def _add(self, event: Event) -> None:
+        if isinstance(event, RowFinished):
+            self._add_row(event)
+        elif isinstance(event, RunStarted):
+            self._started_at = event.at
+        elif isinstance(event, RunFinished):
+            self.end = event
+        self.progress.add(event)
+
+    def _add_after(self, error: Exception, event: Event) -> None:
+        """Enter a row whose event could not be added, as far as that is possible."""
+        if not isinstance(event, RowFinished) or self._destination.is_settled()(event.row.number):
+            return
+        with contextlib.suppress(Exception):
+            failed = event._replace(status="failed", error=error, answer=None)
+            self._add_row(failed)
+            self.progress.add(failed)
 
     def _add_row(self, event: RowFinished) -> None:
         self._destination.add(event)
@@ -159,16 +186,21 @@ class Collector:
         if selected and (options.only_successful or not options.return_all):
             places = [place for place in places if results.is_ok(place)]
             places = places if options.return_all else places[:1]
-        df = frame.build(results, places, self._plan.batch, self._plan.module.outputs)
-        sums = frame.checksums(df)
-        df.attrs["pardspy"] |= self._about(
-            rows=len(df),
-            checksum=sums.rows,
-            order=sums.order,
-            metrics=self.progress.metrics().to_dict(),
-            **self._samples_of(df, places),
-            **self._sources_of(places),
-        )
+        try:
+            df = frame.build(results, places, self._plan.batch, self._plan.module.outputs)
+        except Exception as error:
+            self.broken = self.broken or error
+            return frame.plain(results, places)
+        with self.guarded():
+            sums = frame.checksums(df)
+            df.attrs["pardspy"] |= self._about(
+                rows=len(df),
+                checksum=sums.rows,
+                order=sums.order,
+                metrics=self.progress.metrics().to_dict(),
+                **self._samples_of(df, places),
+                **self._sources_of(places),
+            )
         return df
 
     def _samples_of(self, df: Any, places: list[int]) -> dict[str, Any]:
@@ -241,6 +273,8 @@ class Collector:
         """The error that ended the run early; None if the run did not end with an error."""
         if (error := self._destination.error) is not None:
             return self.explained(error_class("target"), error)
+        if self.broken is not None:
+            return self.explained(error_class("crashed"), self.broken)
         p = self.progress
         if p.skipped and p.skipped == p.done and self._plan.batch.positions is None:
             return ParallelError(f"{ONLY_BLANK}; nothing was asked", df=self.frame())
