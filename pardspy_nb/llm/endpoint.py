@@ -8,11 +8,11 @@ endpoints on one loop share a client, and so its connections. Requests usually b
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import importlib
 import json
 import os
-import ssl
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from ..core import errors
+from ..core.loopback import is_loopback
+from ..core.redaction import public_params, public_url, redacted, redacted_bytes, secrets_in
+from .connection_errors import is_of_tls, is_unsent, was_closed
 from .error_bodies import error_in, error_of, json_of
 from .event_stream import assembled, is_stream
 from .retry_after import asked_wait_s
-from .transport import KEEP_THE_BODY, Reply, Transport, certificates, direct_like, http_library
+from .transport import Reply, Transport, certificates, direct_like, http_library, redirected
 
 if TYPE_CHECKING:
     import openai
@@ -38,6 +41,7 @@ _transports: weakref.WeakKeyDictionary[
 ] = weakref.WeakKeyDictionary()
 _CLOSED_S = 0.5  # a connection that was closed before a request breaks off within so many seconds
 _MOST_CLOSED = 3  # so many such connections are met in a row at most
+_secrets = functools.lru_cache(64)(secrets_in)
 _NO_KEY = "none"  # local servers require a key, and accept any
 
 
@@ -68,6 +72,11 @@ class Endpoint:
         return given.partition("?")[0]
 
     @property
+    def shown_url(self) -> str:
+        """The base URL without what is secret in it."""
+        return public_url(self.url)
+
+    @property
     def _query(self) -> dict[str, str]:
         """The query of each request, that of the base URL included (`?api-version=…`)."""
         given = self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
@@ -82,11 +91,11 @@ class Endpoint:
     @property
     def cache_identity(self) -> dict[str, Any]:
         """The values that identify the endpoint in a cache key."""
-        more: dict[str, Any] = {"query": self._query} if self._query else {}
+        more: dict[str, Any] = {"query": public_params(self._query)} if self._query else {}
         if self.headers:  # hashed, because they may hold secrets
             told = repr(sorted(self.headers)).encode()
             more["headers"] = hashlib.sha256(told).hexdigest()[:16]
-        return {"url": self.url.rstrip("/"), **more}
+        return {"url": self.shown_url.rstrip("/"), **more}
 
     def model_name(self, name: str) -> str:
         """The name by which the endpoint knows a model."""
@@ -102,7 +111,9 @@ class Endpoint:
         """Whether requests involve neither a proxy nor a client of the user's own."""
         from urllib.request import getproxies  # here, because the import takes 15 ms
 
-        return self.make is None and not {urlsplit(self.url).scheme, "all"} & getproxies().keys()
+        parts = urlsplit(self.url)
+        is_proxied = bool({parts.scheme, "all"} & getproxies().keys())
+        return self.make is None and (is_loopback(parts.hostname or "") or not is_proxied)
 
     def _key(self) -> str:
         found = (os.environ.get(name) for name in self.keys)
@@ -178,12 +189,13 @@ class Endpoint:
             or self.url.split() != [self.url]
         ):
             raise errors.UnsendableError(
-                f"base_url={self.url!r} is no address: it begins with http:// or https://, and has "
-                "no space or line break"
+                f"base_url={self.shown_url!r} is no address: it begins with http:// or https://, "
+                "and has no space or line break"
             )
         if parts.path.rstrip("/").endswith("/completions"):
             raise errors.UnsendableError(
-                f"base_url={self.url!r} is the address of requests; leave out /chat/completions"
+                f"base_url={self.shown_url!r} is the address of requests; leave out "
+                "/chat/completions"
             )
         port = parts.port or (443 if parts.scheme == "https" else 80)
         for pause_s in (0.2, 0.5, None):
@@ -197,7 +209,7 @@ class Endpoint:
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
         raise errors.UnreachableError(
-            f"cannot reach {self.url} ({reason}); nothing was sent. Check base_url= (or "
+            f"cannot reach {self.shown_url} ({reason}); nothing was sent. Check base_url= (or "
             "OPENAI_BASE_URL) and that the server is running"
         )
 
@@ -212,6 +224,7 @@ class Endpoint:
         `on_headers` is called with the response's headers.
         """
         reply = await self._sent(path, body)
+        reply = reply._replace(raw=redacted_bytes(reply.raw, self._secrets))
         if on_headers is not None:
             on_headers(reply.headers)
         if reply.status >= 300:
@@ -220,7 +233,7 @@ class Endpoint:
         if answer is not None and (status := error_in(answer)) is not None:
             raise self._translate(reply._replace(status=status))
         if answer is None:
-            shown = self._redact(repr(bytes(reply.raw[:80])))
+            shown = repr(bytes(reply.raw[:80]))
             fault = "broke off" if is_stream(reply.raw) else "is not a JSON object"
             broken = errors.ServerError(f"the endpoint's answer {fault}: {shown}")
             broken.may_be_billed = True
@@ -254,7 +267,7 @@ class Endpoint:
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None
         except ValueError as error:  # an invalid URL or header, which no request can use
-            raise errors.UnsendableError(self._redact(str(error))) from None
+            raise errors.UnsendableError(self._shown(str(error))) from None
 
     async def _post_by_client(self, path: str, body: Mapping[str, Any], *, anew: bool) -> Reply:
         if not anew or self.make is not None:
@@ -263,7 +276,7 @@ class Endpoint:
             return await self._posted(client, path, body)
 
     async def _posted(
-        self, client: Any, path: str, body: Mapping[str, Any], *, follow: bool = False
+        self, client: Any, path: str, body: Mapping[str, Any], *, hops: int = 0
     ) -> Reply:
         import openai
 
@@ -272,15 +285,15 @@ class Endpoint:
                 path,
                 body=dict(body),
                 cast_to=http_library(openai.DefaultAioHttpClient).Response,
-                options={"follow_redirects": follow},
+                options={"follow_redirects": False},
             )
         except openai.APIStatusError as error:
             response = error.response
         except openai.APIConnectionError as error:
             raise self._broken(error.__cause__ or error) from None
-        if response.status_code in KEEP_THE_BODY and not follow:
-            return await self._posted(client, path, body, follow=True)
-        return Reply(response.status_code, response.headers, response.content)
+        reply = Reply(response.status_code, response.headers, response.content)
+        target = redirected(str(response.request.url), reply, hops)
+        return reply if target is None else await self._posted(client, target, body, hops=hops + 1)
 
     async def call(self, action: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
         """Use the client for anything but a completion. Raise an `LMError`."""
@@ -290,8 +303,8 @@ class Endpoint:
             return await action(self._client())
         except openai.APIStatusError as error:
             answer = error.response
-            reply = Reply(answer.status_code, answer.headers, answer.content)
-            raise self._translate(reply) from None
+            raw = redacted_bytes(answer.content, self._secrets)
+            raise self._translate(Reply(answer.status_code, answer.headers, raw)) from None
         except openai.APIConnectionError as error:
             raise self._broken(error.__cause__ or error) from None
 
@@ -300,35 +313,45 @@ class Endpoint:
         return self._translate(Reply(status, {}, json.dumps(body).encode()))
 
     def _broken(self, error: BaseException) -> errors.LMError:
-        message = self._redact(f"{type(error).__name__}: {error}")
-        if _is_of_tls(error):
+        message = self._shown(f"{type(error).__name__}: {error}")
+        if is_of_tls(error):
             return errors.UnsendableError(
-                f"no secure connection to {self.url}: {message}; is it https, and is its "
+                f"no secure connection to {self.shown_url}: {message}; is it https, and is its "
                 "certificate known? SSL_CERT_FILE names a file with further ones"
             )
-        kind = errors.UnreachableError if _is_unsent(error) else errors.EndpointConnectionError
+        kind = errors.UnreachableError if is_unsent(error) else errors.EndpointConnectionError
         broken = kind(message)
-        broken.was_closed = _was_closed(error)
+        broken.was_closed = was_closed(error)
         return broken
 
-    def _redact(self, text: str) -> str:
-        """The text without the key: endpoints quote keys in errors, and this package must not."""
-        key = self._key() if self.make is None else str(self._client().api_key)
-        return text.replace(key, "***") if len(key) > 4 else text
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        """The key and what else must not be shown: endpoints quote it, this package must not."""
+        key = self._key() if self.make is None else self._own_key
+        return _secrets(key, (*self.headers, *self._query.items()), self.url)
+
+    @cached_property
+    def _own_key(self) -> str:
+        assert self.make is not None
+        return str(self.make().api_key)
+
+    def redacted(self, raw: bytes) -> bytes:
+        """A provider's file without this endpoint's secrets."""
+        return redacted_bytes(raw, self._secrets)
 
     def _translate(self, reply: Reply) -> errors.AttemptError:
         if reply.status < 400:
-            target = self._redact(str(reply.headers.get("location")))
+            target = self._shown(str(reply.headers.get("location")))
             return errors.UnsendableError(
-                f"HTTP {reply.status}: {self.url} redirects to {target}; use that address, without "
-                "/chat/completions, as base_url="
+                f"HTTP {reply.status}: {self.shown_url} redirects to {target}; use that address, "
+                "without /chat/completions, as base_url="
             )
-        error = error_of(reply.status, self._redact_bytes(reply.raw), self.url)
+        error = error_of(reply.status, reply.raw, self.shown_url)
         error.retry_after_s = asked_wait_s(reply.headers, reply.raw)
         return error
 
-    def _redact_bytes(self, raw: bytes) -> bytes:
-        return self._redact(bytes(raw).decode(errors="replace")).encode(errors="replace")
+    def _shown(self, text: str) -> str:
+        return redacted(text, self._secrets)
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
@@ -338,43 +361,6 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
         return to_json(body)  # takes a fifth of the time that json takes
     except PydanticSerializationError:  # half a surrogate pair
         return json.dumps(body).encode()
-
-
-def _is_of_tls(error: BaseException) -> bool:
-    """Whether the two sides could not agree on a secure connection; to try again does not help."""
-    cause: BaseException | None = error
-    while cause is not None:
-        is_end = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)  # it broke off
-        if isinstance(cause, ssl.SSLError) and not is_end:
-            return True
-        cause = getattr(cause, "os_error", None) or cause.__cause__
-    return False
-
-
-def _is_unsent(error: BaseException) -> bool:
-    """Whether no connection could be made.
-
-    The client raises the same error (`ConnectTimeout`) for a connection that broke off. Only the
-    last cause in the chain, aiohttp's own error, shows the difference.
-    """
-    from aiohttp import ClientConnectorError
-
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ClientConnectorError):
-        cause = cause.__cause__
-    return cause is not None
-
-
-def _was_closed(error: BaseException) -> bool:
-    """Whether the other side closed the connection before it said anything."""
-    from aiohttp import ClientConnectorError, ClientOSError, ServerDisconnectedError
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ServerDisconnectedError | ConnectionError | ClientOSError):
-            return not isinstance(cause, ClientConnectorError)
-        cause = cause.__cause__
-    return False
 
 
 def load_client() -> Any:

@@ -343,7 +343,7 @@ class LM:
         self._on_headers = []
 
     def __repr__(self) -> str:
-        where = f", base_url={self._endpoint.url!r}" if self._endpoint.url else ""
+        where = f", base_url={self._endpoint.shown_url!r}" if self._endpoint.url else ""
         return f"LM({self.model!r}{where})"
 
 

@@ -12,6 +12,7 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 if TYPE_CHECKING:
     import aiohttp
@@ -23,7 +24,8 @@ _PER_REQUEST = (
     "connection",
 )  # aiohttp sets these itself
 
-KEEP_THE_BODY = (307, 308)  # only these redirects do (RFC 9110, section 15.4)
+_KEEP_THE_BODY = (307, 308)  # only these redirects do (RFC 9110, section 15.4)
+_MOST_HOPS = 5
 
 
 class Reply(NamedTuple):
@@ -54,19 +56,33 @@ class Transport:
             return await self._send(session, body)
 
     async def _send(
-        self, session: aiohttp.ClientSession, body: bytes, *, follow: bool = False
+        self, session: aiohttp.ClientSession, body: bytes, url: Any = None, hops: int = 0
     ) -> Reply:
+        url = self._url if url is None else url
         async with session.post(
-            self._url, data=body, headers=self._headers, allow_redirects=follow
+            url, data=body, headers=self._headers, allow_redirects=False
         ) as response:
             reply = Reply(response.status, response.headers, await response.read())
-        if reply.status in KEEP_THE_BODY and not follow:
-            return await self._send(session, body, follow=True)
-        return reply
+        target = redirected(str(url), reply, hops)
+        return reply if target is None else await self._send(session, body, target, hops + 1)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+def redirected(url: str, reply: Reply, hops: int) -> str | None:
+    """Where a request is sent again after a redirect that keeps its body, None if it is not: keys
+    and rows go to no other host, nor from https to http."""
+    if reply.status not in _KEEP_THE_BODY or hops >= _MOST_HOPS:
+        return None
+    target = urljoin(url, reply.headers.get("location") or "")
+    before, after = urlsplit(url), urlsplit(target)
+    is_same = (before.scheme, before.netloc) == (after.scheme, after.netloc)
+    is_safer = (before.scheme, after.scheme) == ("http", "https") and (
+        before.hostname == after.hostname
+    )
+    return target if is_same or is_safer else None
 
 
 def http_library(http_kind: type) -> Any:

@@ -9,9 +9,9 @@ import json
 import sys
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from ..core.options import Options
+from ..core.redaction import public_params
 from ..llm.prices import table_version
 from .module import Module
 from .predict import Predict
@@ -50,8 +50,10 @@ def _about(module: Module, predict: Any, cache_key: str | None) -> dict[str, Any
         "prompt_sha256": predict.prompt_sha256 if isinstance(predict, Predict) else None,
         "model": None if lm is None else str(getattr(lm, "model", lm)),
         "weights": _jsonable(identity).get("weights"),  # of an embedded model
-        "endpoint": _public(identity.get("url")),
-        "params": _jsonable({**identity.get("params", {}), **getattr(predict, "params", {})}),
+        "endpoint": identity.get("url"),
+        "params": _jsonable(
+            public_params({**identity.get("params", {}), **getattr(predict, "params", {})})
+        ),
         "prices": {
             "table": None if own_price or rate is None else table_version(),
             "usd_per_1m_prompt": None if rate is None else round(rate.prompt * 1e6, 9),
@@ -109,14 +111,6 @@ def _lower_form(module: Module) -> str | None:
         if of.get("is_known") and (of["form"] != "json_schema" or of["ignores_schemas"])
     }
     return ", ".join(sorted(told)) or None
-
-
-def _public(url: str | None) -> str | None:
-    """A URL without the credentials that may be in it."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _jsonable(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class LocalEndpoint:
 
     def __init__(self, model: LocalModel) -> None:
         self.model = model
-        self.url = ""
+        self.url = self.shown_url = ""
 
     @property
     def concurrency(self) -> int:

@@ -55,7 +55,7 @@ class BatchClient:
             made = self._call(lambda c: c.files.create(file=(name, lines), purpose="batch"))
         except ModelNotFoundError as error:
             raise LMError(
-                f"{self._endpoint.url} has no batch API (no /files): use run_parallel; "
+                f"{self._endpoint.shown_url} has no batch API (no /files): use run_parallel; "
                 "job.forget() removes the job"
             ) from error
         return str(made.id)
@@ -74,7 +74,7 @@ class BatchClient:
                         metadata=tags,
                     )
                 )
-                return _batch(made)
+                return self._batch(made)
             except LMError as error:
                 wait_s = self._retry.wait_s(tries, error)
                 if wait_s is None:
@@ -86,15 +86,16 @@ class BatchClient:
 
     def state(self, batch: str) -> Batch:
         """How it stands."""
-        return _batch(self._call(lambda c: c.batches.retrieve(batch)))
+        return self._batch(self._call(lambda c: c.batches.retrieve(batch)))
 
     def cancel(self, batch: str) -> Batch:
         """Have it end; what is answered by then is kept."""
-        return _batch(self._call(lambda c: c.batches.cancel(batch)))
+        return self._batch(self._call(lambda c: c.batches.cancel(batch)))
 
     def content(self, file: str) -> bytes:
         """A file."""
-        return bytes(self._call(lambda c: c.files.content(file)).content)
+        raw = bytes(self._call(lambda c: c.files.content(file)).content)
+        return self._endpoint.redacted(raw)
 
     def begun(self, job: str) -> dict[tuple[int, int], Batch]:
         """The batches of a job among the latest, by part and attempt."""
@@ -108,7 +109,7 @@ class BatchClient:
             return found
 
         ours = [b for b in self._call(search) if (b.metadata or {}).get(_OURS) == job]
-        return {(int(b.metadata["part"]), int(b.metadata["attempt"])): _batch(b) for b in ours}
+        return {(int(b.metadata["part"]), int(b.metadata["attempt"])): self._batch(b) for b in ours}
 
     def _call(self, action: Callable[[Any], Awaitable[T]]) -> T:
         """Do what may be done twice, and again if it fails."""
@@ -126,20 +127,19 @@ class BatchClient:
     def _once(self, action: Callable[[Any], Awaitable[T]]) -> T:
         return run_sync(self._endpoint.call(action))
 
-
-def _batch(answer: Any) -> Batch:
-    counts = answer.request_counts
-    reasons = (answer.errors.data if answer.errors else None) or []
-    shown = "; ".join(
-        f"line {r.line}: {r.message}" if r.line else str(r.message) for r in reasons[:3]
-    )
-    return Batch(
-        answer.id,
-        answer.status,
-        answer.output_file_id,
-        answer.error_file_id,
-        counts.completed if counts else 0,
-        counts.failed if counts else 0,
-        shown or None,
-        reasons[0].code if reasons else None,
-    )
+    def _batch(self, answer: Any) -> Batch:
+        counts = answer.request_counts
+        reasons = (answer.errors.data if answer.errors else None) or []
+        told = "; ".join(
+            f"line {r.line}: {r.message}" if r.line else str(r.message) for r in reasons[:3]
+        )
+        return Batch(
+            answer.id,
+            answer.status,
+            answer.output_file_id,
+            answer.error_file_id,
+            counts.completed if counts else 0,
+            counts.failed if counts else 0,
+            self._endpoint.redacted(told.encode()).decode() or None,
+            reasons[0].code if reasons else None,
+        )
