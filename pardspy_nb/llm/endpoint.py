@@ -28,13 +28,23 @@ from .connection_errors import is_of_tls, is_unsent, was_closed
 from .error_bodies import error_in, error_of, json_of
 from .event_stream import assembled, is_stream
 from .retry_after import asked_wait_s
-from .transport import Reply, Transport, certificates, direct_like, http_library, redirected
+from .transport import (
+    Reply,
+    TooLargeError,
+    Transport,
+    certificates,
+    direct_like,
+    encoded,
+    http_library,
+    redirected,
+)
 
 if TYPE_CHECKING:
     import openai
 
 T = TypeVar("T")
 _Loop = asyncio.AbstractEventLoop
+MOST_BYTES = 16_000_000  # of an answer
 _clients: weakref.WeakKeyDictionary[_Loop, dict[Endpoint, Any]] = weakref.WeakKeyDictionary()
 _transports: weakref.WeakKeyDictionary[
     _Loop, dict[tuple[Endpoint, str], asyncio.Task[Transport]]
@@ -51,8 +61,8 @@ class Endpoint:
 
     `base_url=None` and `api_key=None` mean the values of the environment; `keys` are the variables
     that may hold the key. `headers` and `query` go with every request. `known_as` is the model's
-    name there. `make` makes a client of the
-    user's own, once for each event loop.
+    name there, `most_bytes` the most bytes of an answer. `make` makes a client of the user's own,
+    once for each event loop.
     """
 
     base_url: str | None
@@ -62,6 +72,7 @@ class Endpoint:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     known_as: str | None = None
+    most_bytes: int = MOST_BYTES
 
     @cached_property
     def url(self) -> str:
@@ -156,7 +167,7 @@ class Endpoint:
         if task is None:
             import openai
 
-            making = direct_like(self._client(), openai.DefaultAioHttpClient, path)
+            making = direct_like(self._client(), openai.DefaultAioHttpClient, path, self.most_bytes)
             task = tasks[self, path] = loop.create_task(making)
         return task.result() if task.done() else await asyncio.shield(task)
 
@@ -263,9 +274,11 @@ class Endpoint:
 
         transport = await self._transport(path)
         try:
-            return await transport.post(_encoded(body), anew=anew)
+            return await transport.post(encoded(body), anew=anew)
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None
+        except TooLargeError as error:
+            raise self._too_large(str(error)) from None
         except ValueError as error:  # an invalid URL or header, which no request can use
             raise errors.UnsendableError(self._shown(str(error))) from None
 
@@ -292,8 +305,15 @@ class Endpoint:
         except openai.APIConnectionError as error:
             raise self._broken(error.__cause__ or error) from None
         reply = Reply(response.status_code, response.headers, response.content)
+        if len(reply.raw) > self.most_bytes:
+            raise self._too_large(f"the endpoint's answer has {len(reply.raw):,} bytes")
         target = redirected(str(response.request.url), reply, hops)
         return reply if target is None else await self._posted(client, target, body, hops=hops + 1)
+
+    def _too_large(self, what: str) -> errors.LMError:
+        error = errors.LMError(f"{what}; LM(max_answer_mb=…) allows more")
+        error.may_be_billed = True
+        return error
 
     async def call(self, action: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
         """Use the client for anything but a completion. Raise an `LMError`."""
@@ -352,15 +372,6 @@ class Endpoint:
 
     def _shown(self, text: str) -> str:
         return redacted(text, self._secrets)
-
-
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    from pydantic_core import PydanticSerializationError, to_json
-
-    try:
-        return to_json(body)  # takes a fifth of the time that json takes
-    except PydanticSerializationError:  # half a surrogate pair
-        return json.dumps(body).encode()
 
 
 def load_client() -> Any:

@@ -73,6 +73,8 @@ class LM:
         extra_body: further fields of each request's body, as in the `openai` client.
         extra_headers, default_headers, default_query: further headers, and fields of the query, of
             each request.
+        max_answer_mb: the most megabytes of an answer, unpacked; a longer one is not read to its
+            end, and its row fails.
         price: (USD per 1M prompt tokens, USD per 1M completion tokens). A third figure is for
             prompt tokens read from the provider's cache, if these cost less. None for the price
             table.
@@ -104,6 +106,7 @@ class LM:
         extra_headers: Mapping[str, str] | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, str] | None = None,
+        max_answer_mb: float = 16.0,
         **params: Any,
     ) -> None:
         if client is not None and (model is None or base_url or api_key):
@@ -117,13 +120,17 @@ class LM:
         self._form = form
         self._endpoint: Endpoint | LocalEndpoint
         headers = {**(default_headers or {}), **(extra_headers or {})}
+        if not max_answer_mb > 0:
+            raise ValueError(f"max_answer_mb must be above 0, got {max_answer_mb!r}")
+        most_bytes = int(max_answer_mb * 1e6)
         more = tuple(headers.items()), tuple((default_query or {}).items())
         if base_url is None and client is None and _is_local(self.model):
             from .local.endpoint import local_endpoint
 
             self._endpoint = local_endpoint(self.model, params)
         else:
-            self._endpoint = _endpoint(self.model, base_url, api_key, client, more)
+            found = _endpoint(self.model, base_url, api_key, client, more)
+            self._endpoint = replace(found, most_bytes=most_bytes)
         self.price = price or self._endpoint.default_price
         own = {"temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in own.items() if value is not None} | params

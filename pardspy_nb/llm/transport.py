@@ -9,10 +9,13 @@ request and response objects.
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
+
+from .quiet_connections import quiet_connector
 
 if TYPE_CHECKING:
     import aiohttp
@@ -44,8 +47,10 @@ class Transport:
         url: Any,
         headers: Mapping[str, str],
         connect: Callable[[], aiohttp.ClientSession],
+        most_bytes: int,
     ) -> None:
         self._url, self._headers, self._connect = url, headers, connect
+        self._most_bytes = most_bytes
         self._session = connect()
 
     async def post(self, body: bytes, *, anew: bool = False) -> Reply:
@@ -62,13 +67,31 @@ class Transport:
         async with session.post(
             url, data=body, headers=self._headers, allow_redirects=False
         ) as response:
-            reply = Reply(response.status, response.headers, await response.read())
+            raw = await _read(response, self._most_bytes)
+            reply = Reply(response.status, response.headers, raw)
         target = redirected(str(url), reply, hops)
         return reply if target is None else await self._send(session, body, target, hops + 1)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+class TooLargeError(Exception):
+    """An answer is larger than allowed; it was not read to its end."""
+
+
+async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The body, unpacked. Raises TooLargeError. aiohttp unpacks a quarter of a megabyte at a time,
+    so that a small body which unpacks to gigabytes is noticed before it is in memory."""
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > most_bytes:
+            response.close()  # what is left of it must not be the next answer
+            raise TooLargeError(f"the endpoint's answer has more than {most_bytes:,} bytes")
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def redirected(url: str, reply: Reply, hops: int) -> str | None:
@@ -85,6 +108,16 @@ def redirected(url: str, reply: Reply, hops: int) -> str | None:
     return target if is_same or is_safer else None
 
 
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """A body as JSON."""
+    from pydantic_core import PydanticSerializationError, to_json
+
+    try:
+        return to_json(body)  # takes a fifth of the time that json takes
+    except PydanticSerializationError:  # half a surrogate pair
+        return json.dumps(body).encode()
+
+
 def http_library(http_kind: type) -> Any:
     """The module (`httpx` or its successor) whose `AsyncClient` this class derives from."""
     base = next(c for c in http_kind.__mro__ if c.__name__ == "AsyncClient")
@@ -97,10 +130,11 @@ def certificates(http: Any) -> Any:
     return http.create_ssl_context()
 
 
-async def direct_like(client: Any, http_kind: type, path: str) -> Transport:
+async def direct_like(client: Any, http_kind: type, path: str, most_bytes: int) -> Transport:
     """A transport that sends the POSTs of `client` to `path`.
 
     Args:
+        most_bytes: the most bytes of an answer.
         client: an `openai.AsyncOpenAI`.
         http_kind: the class of its `http_client`; the transport follows the certificate rules
             of that library.
@@ -126,9 +160,9 @@ async def direct_like(client: Any, http_kind: type, path: str) -> Transport:
 
     def connect() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=certificates(http)),
+            connector=quiet_connector()(limit=0, ssl=certificates(http)),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the engine has its own
         )
 
-    return Transport(url, headers, connect)
+    return Transport(url, headers, connect, most_bytes)

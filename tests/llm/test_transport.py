@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import http.server as http_server
+import json
+import resource
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -206,3 +211,64 @@ def test_a_redirect_that_would_lose_the_body_is_told(
 def test_a_wait_in_words(body: str, seconds: float | None) -> None:
     assert asked_wait_s({}, body.encode()) == seconds
     assert asked_wait_s({"retry-after": "3"}, body.encode()) == 3
+
+
+class Repeats:
+    """An HTTP server that sends each answer once more, 20 ms late, over the same connection."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (body := await request_of(reader)) is not None:
+            row = json.loads(body)["messages"][-1]["content"].split()[-1]
+            self.asked.append(row)
+            answer = http(completion(json.dumps({"sentiment": "positive", "reason": row})))
+            writer.write(answer)
+            await asyncio.sleep(0.02)
+            writer.write(answer)
+        writer.close()
+
+
+def test_an_answer_that_comes_again_is_not_the_next_rows(signature: pn.Signature) -> None:
+    repeats = Repeats()
+    rows = [f"row-{i}" for i in range(12)]
+
+    def seldom() -> Iterator[dict[str, str]]:
+        for row in rows:
+            time.sleep(0.06)
+            yield {"review": row}
+
+    with serving(repeats) as url:
+        predict = pn.Predict(signature, pn.LM("m", base_url=url, api_key="k"))
+        df = pn.run_parallel(predict, seldom(), max_workers=1, **QUIET)
+    assert df["reason"].tolist() == rows
+    assert df["attempts"].eq(1).all()
+    assert repeats.asked == rows
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(
+    signature: pn.Signature, status: int, packed: bool
+) -> None:
+    whole = completion("x" * 300_000_000 if packed else "x" * 3_000_000)
+    raw = json.dumps(whole).encode()
+    raw = gzip.compress(raw, 1) if packed else raw
+    encoding = "Content-Encoding: gzip\r\n" if packed else ""
+    head = f"HTTP/1.1 {status} X\r\n{encoding}Content-Length: {len(raw)}\r\n\r\n".encode()
+
+    async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            if await request_of(reader) is not None:
+                writer.write(head + raw)
+                await writer.drain()
+        writer.close()
+
+    with serving(sends) as url:
+        lm = pn.LM("m", base_url=url, api_key="k", max_answer_mb=1)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        df = pn.run_parallel(pn.Predict(signature, lm), ["row"], max_failures=None, **QUIET)
+        grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert df["error"].str.contains("more than 1,000,000 bytes; LM.max_answer_mb").all()
+    assert grown_kb < 60_000
