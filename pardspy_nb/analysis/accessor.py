@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -75,12 +75,13 @@ class ParallelAccessor:
 
         return to_parquet(self._result(), checked_target(path, ".parquet"))
 
-    def to_csv(self, path: str | Path) -> Path:
+    def to_csv(self, path: str | Path, *, formulas: Literal["keep", "escape"] = "keep") -> Path:
         """Write the rows as CSV, and the run's metadata beside them as `NAME.provenance.json`;
-        return the path of the CSV."""
+        return the path of the CSV. With `formulas="escape"`, texts that a spreadsheet would take
+        for a formula (`=…`, `+…`, `-…`, `@…`) get an apostrophe before them."""
         from ..tables.export import to_csv
 
-        return to_csv(self._result(), checked_target(path, ".csv"))
+        return to_csv(self._result(), checked_target(path, ".csv"), formulas=formulas)
 
     def to_jsonl(self, path: str | Path) -> Path:
         """As `to_csv`, with one JSON object per row."""

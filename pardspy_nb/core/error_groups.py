@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from .plain_text import printable, writable
+
 _MOST_GROUPS = 50
 MOST_SHOWN = 1000  # characters of a message
 _VARYING = re.compile(r"""0x[0-9a-fA-F]+|\d+|'[^']*'|"[^"]*\"""")
@@ -16,18 +18,13 @@ def message_of(error: BaseException) -> str:
         text = str(error)
     except Exception as broken:
         text = f"(its message cannot be read: {type(broken).__name__})"
-    return writable(text)
+    return printable(writable(text))
 
 
 def short_message_of(error: BaseException) -> str:
     """`message_of`, cut after so many characters that it can be shown among others."""
     text = message_of(error)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({len(text):,} characters)"
-
-
-def writable(text: str) -> str:
-    """The text with half surrogate pairs spelled out (`\\ud800`): nothing can encode them."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class ErrorGroup(NamedTuple):

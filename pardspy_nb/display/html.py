@@ -15,9 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..core.error_groups import ErrorGroup, writable
+from ..core.error_groups import ErrorGroup
 from ..core.intervals import wilson
 from ..core.metrics import Latency
+from ..core.plain_text import writable
 from ..core.usage import Usage
 
 BLUE, GREEN, ORANGE, GREY = "#3b82d6", "#3a9b4e", "#cf5f17", "#8a8f98"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.error_groups import ErrorGroup, ErrorGroups
 from ..core.metrics import ParallelMetrics
+from ..core.plain_text import printable
 from ..tables.frame import class_outputs, label_counts, metrics_of
 from ..tables.names import own_names
 from . import html
@@ -136,7 +137,7 @@ class Summary:
             message = html.shortened(g.message)
             lines.append(f"{g.rows:,} × {g.error_type}, e.g. row {row}: {message}")
         lines += [_HOPELESS] if self.metrics.hopeless else []
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def summarize(df: pd.DataFrame) -> Summary:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core import errors
+from ..core.plain_text import printable
 
 _OF_ERRORS = ("error", "errors", "detail", "message", "msg")  # where bodies tell an error
 _MOST_SHOWN = 500  # characters of a message
@@ -66,7 +67,7 @@ def error_of(status: int, raw: bytes, url: str) -> errors.AttemptError:
     kind, remedy = _kind(status, words, url)
     param = body.get("param")
     about = f" (param: {param})" if isinstance(param, str) and param else ""
-    shown = _message(body, raw)
+    shown = printable(_message(body, raw))
     error = kind(f"HTTP {status}: {shown}{about}"[:_MOST_SHOWN] + remedy)
     error.status_code = status
     if status == 403 and not _KEY.search(words):

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..core.error_groups import writable
 from ..core.errors import ModuleOutputError
 from ..core.events import Answer, Row
 from ..core.labels import plain_label
 from ..core.overrides import overrides
 from ..core.ownership import one_shot_in, own_row
+from ..core.plain_text import writable
 from ..core.threads import DaemonPool
 from ..core.usage import Bound, Usage, UsageScope, total, usage_from
 from ..llm.lm import LM

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.events import Row
 from ..core.options import Options, takes_options
+from ..core.plain_text import printable
 from ..display import html
 from ..modules.module import from_module
 from ..tables.rows import read_rows
@@ -40,7 +41,7 @@ class Preview:
         return parts + [(f"{m['role']}, row {i}", _text(m["content"])) for i, m in enumerate(last)]
 
     def __repr__(self) -> str:
-        return "\n\n".join(f"[{title}]\n{text}" for title, text in self._parts())
+        return "\n\n".join(f"[{title}]\n{printable(text)}" for title, text in self._parts())
 
     def _repr_html_(self) -> str:
         return html.box([html.passage(*part) for part in self._parts()], html.BLUE)

@@ -210,6 +210,7 @@ class Run:
             self._thread.start()
         except StoreError:  # it never began
             _last = before
+            self._collector.drop()
             raise
         except KeyboardInterrupt:  # the thread may still have begun, with rows in flight
             self.cancel()

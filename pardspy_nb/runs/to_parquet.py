@@ -80,4 +80,8 @@ def _run_to_file(module: Module, source: Any, options: Options, path: Path) -> R
         text_columns(module.inputs, options),
     )
     plan = plan_run(module, chunks.batch, options, most_ahead=MAX_CHUNKS_AHEAD * chunks.tasks)
-    return Run(plan, destination=FileDestination(chunks, path, module))
+    return Run(plan, destination=FileDestination(chunks, path, module, _path(source)))
+
+
+def _path(source: Any) -> Path | None:
+    return Path(source).expanduser() if isinstance(source, str | Path) else None

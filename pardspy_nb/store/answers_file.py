@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..core.written_files import written_beside
+
 _CHUNK = 10_000  # rows that are in memory at a time
 _ANSWER = (
     "input",
@@ -43,7 +45,8 @@ def write(path: Path, answers: Iterable[tuple[Any, ...]]) -> int:
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise ValueError(f"cannot write {str(path)!r}: the path must end in {', '.join(writers)}")
-    return writer(path, map(_record, answers))
+    with written_beside(path) as new:
+        return writer(new, map(_record, answers))
 
 
 def _record(answer: tuple[Any, ...]) -> dict[str, Any]:

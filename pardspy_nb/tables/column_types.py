@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.error_groups import writable
 from ..core.labels import plain_label
+from ..core.plain_text import writable
 from .json_text import to_text
 from .values import is_missing
 

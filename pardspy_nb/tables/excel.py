@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..core.written_files import written_beside
 from .column_types import python_values, simple
 from .export import indexed
 from .json_text import to_text
@@ -43,7 +44,10 @@ def to_excel(df: pd.DataFrame, path: Path) -> Path:
         columns=["name", "value"],
     )
     kwargs: Any = {"options": _OPTIONS}
-    with pd.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=kwargs) as writer:
+    with (
+        written_beside(path) as new,
+        pd.ExcelWriter(new, engine="xlsxwriter", engine_kwargs=kwargs) as writer,
+    ):
         shown.to_excel(writer, sheet_name="rows", index=False, freeze_panes=(1, 0))
         run.to_excel(writer, sheet_name="run", index=False)
     return path

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from ..core.written_files import written_beside
 from .arrow import check_names, only_counts, to_arrow, with_index_columns
 from .column_types import is_plain, python_values, simple
 from .json_text import to_json, to_text
@@ -16,6 +17,7 @@ from .json_text import to_json, to_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NEEDS = {
     "pandas": (),
     "pyarrow": ("pyarrow",),
@@ -74,19 +76,30 @@ def to_parquet(df: pd.DataFrame, path: Path) -> Path:
     """Write a result as a parquet file; `pd.read_parquet` restores it with its `attrs`."""
     import pyarrow.parquet as pq
 
-    pq.write_table(_with_attrs(to_arrow(df, index=True), df), path)
+    with written_beside(path) as new:
+        pq.write_table(_with_attrs(to_arrow(df, index=True), df), new)
     return path
 
 
-def to_csv(df: pd.DataFrame, path: Path) -> Path:
+def to_csv(df: pd.DataFrame, path: Path, *, formulas: Literal["keep", "escape"] = "keep") -> Path:
     """Write a result as CSV and the run's metadata in `NAME.provenance.json` beside it; return the
-    path of the CSV. Values other than text, numbers and dates are written as JSON."""
+    path of the CSV. Values other than text, numbers and dates are written as JSON.
+
+    Args:
+        formulas: with `"escape"`, an apostrophe stands before texts that a spreadsheet would take
+            for a formula (OWASP, "CSV Injection").
+    """
+    if formulas not in ("keep", "escape"):
+        raise ValueError(f"formulas must be 'keep' or 'escape', got {formulas!r}")
     shown = indexed(df)
     for place in range(shown.shape[1]):
         if not is_plain(column := shown.iloc[:, place]):
             texts = [to_text(simple(value)) for value in python_values(column)]
             shown.isetitem(place, pd.array(texts, dtype="str"))
-    shown.to_csv(path, index=False)
+    if formulas == "escape":
+        shown = _escaped(shown)
+    with written_beside(path) as new:
+        shown.to_csv(new, index=False)
     _put_beside(df, path)
     return path
 
@@ -96,7 +109,7 @@ def to_jsonl(df: pd.DataFrame, path: Path) -> Path:
     shown = indexed(df)
     columns = [_for_json(shown.iloc[:, place]) for place in range(shown.shape[1])]
     names = list(map(str, shown.columns))
-    with path.open("wb") as file:
+    with written_beside(path) as new, new.open("wb") as file:
         for row in zip(*columns, strict=True):
             file.write(to_json(dict(zip(names, row, strict=True))) + b"\n")
     _put_beside(df, path)
@@ -105,7 +118,23 @@ def to_jsonl(df: pd.DataFrame, path: Path) -> Path:
 
 def _put_beside(df: pd.DataFrame, path: Path) -> None:
     beside = path.with_name(f"{path.name}.provenance.json")
-    beside.write_text(json.dumps(df.attrs.get("pardspy", {}), indent=1, default=str))
+    with written_beside(beside) as new:
+        new.write_text(json.dumps(df.attrs.get("pardspy", {}), indent=1, default=str))
+
+
+def _escaped(df: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an apostrophe before texts and names that would be formulas."""
+    shown = df.rename(columns=_no_formula)
+    for place in range(shown.shape[1]):
+        column = shown.iloc[:, place]
+        if any(isinstance(v, str) and v.startswith(_FORMULA) for v in column.array):
+            texts = [_no_formula(value) for value in column.astype(object)]
+            shown.isetitem(place, pd.Series(texts, dtype=object).array)
+    return shown
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _with_attrs(table: pa.Table, df: pd.DataFrame) -> pa.Table:

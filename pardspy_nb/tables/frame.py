@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.error_groups import message_of, writable
+from ..core.error_groups import message_of
 from ..core.errors import KNOWN_HOPELESS
 from ..core.events import STATUSES
 from ..core.labels import plain_label
 from ..core.metrics import Latency, ParallelMetrics
+from ..core.plain_text import writable
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
 from .column_types import simple

@@ -3,17 +3,19 @@ the segments become one file."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.written_files import take_place
 from .arrow import with_whole_numbers
 from .json_text import to_text
+from .work_folder import WorkFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,11 +33,17 @@ def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
 
 
 class ParquetSegments:
-    """Writes tables to `path`. Column names and types may differ from table to table."""
+    """Writes tables to `path`. Column names and types may differ from table to table.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+    Args:
+        path: the target.
+        source: the file that the rows come from, None for none; it is never replaced or removed.
+    """
+
+    def __init__(self, path: Path, source: Path | None = None) -> None:
+        self._path = path.resolve() if path.is_symlink() else path
+        self._shown, self._source = path, source
+        self._folder = WorkFolder(self._path)
         self._files: list[Path] = []
         self._schemas: list[pa.Schema] = []
         self._writer: Any = None
@@ -45,17 +53,17 @@ class ParquetSegments:
         """Whether nothing has been written."""
         return not self._files
 
+    def open(self) -> None:
+        """Get ready; called once. FileExistsError if another run writes to the target."""
+        self._folder.open()
+
     def write(self, table: pa.Table) -> None:
         """Append the rows of a table."""
         import pyarrow.parquet as pq
 
-        if self._folder is None:  # beside the target, so that the file can be moved there
-            self._folder = tempfile.TemporaryDirectory(
-                prefix=f".{self._path.name}.", suffix=".part", dir=self._path.parent
-            )
         if self._writer is None or not self._schemas[-1].equals(table.schema):
             self._end_segment()
-            file = Path(self._folder.name) / f"{len(self._files)}.parquet"
+            file = self._folder.path / f"{len(self._files)}.parquet"
             self._writer = pq.ParquetWriter(file, table.schema)
             self._files.append(file)
             self._schemas.append(table.schema)
@@ -72,20 +80,45 @@ class ParquetSegments:
         import pyarrow.parquet as pq
 
         self._end_segment()
-        assert self._folder is not None
+        about = about if complete else {**about, "partial_of": self._path.name}
         attrs = json.dumps({"pardspy": about}, default=str).encode()  # the key where pandas looks
         schema = one_schema(self._schemas, partial(_fits_in, self._files, self._schemas))
         schema = schema.with_metadata({**(schema.metadata or {}), b"PANDAS_ATTRS": attrs})
-        whole = Path(self._folder.name) / "whole.parquet"
+        whole = self._folder.path / "whole.parquet"
         with pq.ParquetWriter(whole, schema) as writer:
             for table in self._read():
                 writer.write_table(_fitted(table, schema))
         unfinished = self._path.with_suffix(".partial.parquet")
-        target = self._path if complete else _free_for(unfinished, about)
-        os.replace(whole, target)
-        if complete:
-            unfinished.unlink(missing_ok=True)
-        return target
+        if not complete:
+            free = self._free_for(unfinished, about["metrics"]["successes"])
+            take_place(whole, free)
+            return free
+        take_place(whole, self._path)
+        if self._is_ours(unfinished):
+            unfinished.unlink()
+        return self._shown
+
+    def _free_for(self, unfinished: Path, ok_rows: int) -> Path:
+        """The name for the rows of a run that ended early: that of an earlier such run, unless it
+        got further; then the first free one of NAME.partial.2.parquet, NAME.partial.3.parquet, …"""
+        if not unfinished.exists() or (
+            self._is_ours(unfinished) and ok_rows_in(unfinished) <= ok_rows
+        ):
+            return unfinished
+        names = (unfinished.with_suffix(f".{n}.parquet") for n in itertools.count(2))
+        return next(name for name in names if not os.path.lexists(name))
+
+    def _is_ours(self, unfinished: Path) -> bool:
+        """Whether a file is what an earlier run to this target has left, and not the source."""
+        if not unfinished.is_file() or unfinished.is_symlink():
+            return False
+        source = self._source
+        if source is not None and source.exists() and unfinished.samefile(source):
+            return False
+        about = _about(unfinished)
+        is_whole = about.get("ended", "done") == "done" and not about.get("partial_of")
+        of = about.get("partial_of", self._path.name)  # files of before do not say it
+        return bool(about) and not is_whole and of == self._path.name
 
     def _read(self) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -97,9 +130,9 @@ class ParquetSegments:
 
     def drop(self) -> None:
         """Remove the temporary files; the target stays."""
-        self._end_segment()
-        if self._folder is not None:
-            self._folder.cleanup()
+        with contextlib.suppress(Exception):  # a writer on a full disk cannot end its file
+            self._end_segment()
+        self._folder.remove()
 
 
 def make_alike(files: Sequence[Path]) -> None:
@@ -135,25 +168,25 @@ def _fits_in(
     return True
 
 
-def _free_for(unfinished: Path, about: Mapping[str, Any]) -> Path:
-    """The name for the rows of a run that ended early: that of an earlier such run, unless it got
-    further; then the first free one of NAME.partial.2.parquet, NAME.partial.3.parquet, …"""
-    if ok_rows_in(unfinished) <= about["metrics"]["successes"]:
-        return unfinished
-    names = (unfinished.with_suffix(f".{n}.parquet") for n in itertools.count(2))
-    return next(name for name in names if not name.exists())
-
-
 def ok_rows_in(path: Path) -> int:
     """The number of answered rows in a file of a run that ended early; -1 if there is none."""
+    try:
+        return int(_about(path)["metrics"]["successes"])
+    except (KeyError, TypeError, ValueError):
+        return -1
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """The run's metadata in a parquet file; empty if the file has none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         attrs = (pq.read_schema(path).metadata or {}).get(b"PANDAS_ATTRS", b"{}")
-        return int(json.loads(attrs)["pardspy"]["metrics"]["successes"])
-    except (OSError, KeyError, ValueError, pa.ArrowException):
-        return -1
+        about = json.loads(attrs).get("pardspy")
+    except (OSError, AttributeError, ValueError, pa.ArrowException):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def one_schema(schemas: Sequence[pa.Schema], fits: Callable[[str, pa.DataType], bool]) -> pa.Schema:

@@ -410,20 +410,24 @@ def test_mixed_values_in_one_part_become_text(tmp_path: Path) -> None:
     assert list(mixed["x"]) == [1, "s"], "the user's frame is left as it was"
 
 
-def test_two_runs_to_one_target_leave_one_whole_file(tmp_path: Path) -> None:
+def test_a_second_run_to_one_target_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     target, source = tmp_path / "out.parquet", pd.DataFrame({"i": range(300)})
-    successes: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
 
-    def once() -> None:
-        metrics = pn.run_to_parquet(lambda i: i, source, target, **QUIET)
-        successes.append(metrics.successes)
+    def waiting(i: int) -> int:
+        begun.set()
+        go_on.wait(30)
+        return i
 
-    threads = [threading.Thread(target=once) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert successes == [300] * 3
+    first = threading.Thread(
+        target=lambda: pn.run_to_parquet(waiting, source, target, max_workers=4, **QUIET)
+    )
+    first.start()
+    assert begun.wait(30)
+    with pytest.raises(FileExistsError, match=r"another run writes to .*out\.parquet"):
+        pn.run_to_parquet(lambda i: -i, source, target, **QUIET)
+    go_on.set()
+    first.join()
     assert list(pd.read_parquet(target)["output"]) == list(range(300))
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 

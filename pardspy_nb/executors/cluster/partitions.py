@@ -22,6 +22,7 @@ from ...tables.readers import TEXT_FILES, RowGroups, as_table, checked_path
 from ...tables.row_batch import RowBatch, Shape
 from ...tables.rows import shape_of, text_columns
 from ...tables.text_files import TextFile
+from ...tables.work_folder import WorkFolder
 from ..base import Work
 from .coordinator import Coordinator
 from .dask_link import DaskLink
@@ -58,6 +59,7 @@ class Partitions:
     def __init__(self, source: Any, module: Module, options: Options, folder: Path | None) -> None:
         self._module, self._options, self.folder = module, options, folder
         self._client = options.executor
+        self._source = Path(source).expanduser() if isinstance(source, str | Path) else None
         self._shape = shape_of(options, options.samples)
         import dask
 
@@ -82,12 +84,16 @@ class Partitions:
             in_chunks=True,
         )
         if folder is not None:
-            _check_folder(folder)
+            check_folder(folder)
 
     @property
     def work_folder(self) -> Path | None:
         """Where partitions are written while the run goes on."""
-        return None if self.folder is None else self.folder.with_name(f".{self.folder.name}.part")
+        return None if self.folder is None else WorkFolder(self.folder).path
+
+    def is_source(self, path: Path) -> bool:
+        """Whether the rows come from this folder."""
+        return self._source is not None and self._source.exists() and self._source.samefile(path)
 
     def ship(self, run: str, worker: str, item: WorkItem) -> Any:
         """Start a task that runs a partition at a worker. Returns the task's future."""
@@ -231,7 +237,7 @@ class PartitionExecutor:
             yield coordinator
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Refuse a folder that holds anything except an earlier result.
 
     Raises:

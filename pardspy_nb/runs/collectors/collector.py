@@ -58,6 +58,9 @@ class Destination(Protocol):
         """Finish, because the run is over. `about` is the run's metadata; `is_whole` tells whether
         every row is done."""
 
+    def drop(self) -> None:
+        """Take back what `prepare` did: the run never began."""
+
     def result(self, df: Any) -> Any:
         """The user's result, made from the run's frame. ParallelError if it cannot be made."""
 
@@ -116,6 +119,10 @@ class Collector:
     def prepare(self, control: Control) -> None:
         """Get ready; called once, before the first event."""
         self._destination.prepare(control)
+
+    def drop(self) -> None:
+        """Take back what `prepare` did: the run never began."""
+        self._destination.drop()
 
     def add(self, events: Iterable[Event]) -> None:
         """Add events."""

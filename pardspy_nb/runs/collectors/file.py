@@ -23,10 +23,12 @@ class FileDestination:
 
     keeps_rows = False
 
-    def __init__(self, chunks: Chunks, path: Path, module: Module) -> None:
+    def __init__(
+        self, chunks: Chunks, path: Path, module: Module, source: Path | None = None
+    ) -> None:
         self._chunks, self._path, self._module = chunks, path, module
         self._written_to = path
-        self._segments = ParquetSegments(path)
+        self._segments = ParquetSegments(path, source)
         self._next = self._rows = 0  # the next chunk to write; rows written
         self._checksum = 0
         self._outputs: dict[str, None] = {}  # the columns of the outputs, in order
@@ -34,8 +36,9 @@ class FileDestination:
         self.error: BaseException | None = None
 
     def prepare(self, control: Control) -> None:
-        """See `collector.Destination`."""
+        """See `collector.Destination`. FileExistsError if another run writes to the file."""
         self._control = control
+        self._segments.open()
 
     def add(self, event: RowFinished) -> None:
         """See `collector.Destination`."""
@@ -91,6 +94,10 @@ class FileDestination:
                 self._written_to = self._segments.close(about, complete=is_whole)
         except Exception as error:
             self.error = error
+        self._segments.drop()
+
+    def drop(self) -> None:
+        """See `collector.Destination`."""
         self._segments.drop()
 
     def result(self, df: Any) -> Any:

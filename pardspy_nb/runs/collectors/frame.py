@@ -38,6 +38,9 @@ class FrameDestination:
     def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
         """See `collector.Destination`."""
 
+    def drop(self) -> None:
+        """See `collector.Destination`."""
+
     def result(self, df: Any) -> Any:
         """See `collector.Destination`."""
         try:

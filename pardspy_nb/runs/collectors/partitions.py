@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 from ...core.events import RowFinished
 from ...core.options import Options
-from ...executors.cluster.partitions import ABOUT_FILE, Partitions
+from ...executors.cluster.partitions import ABOUT_FILE, Partitions, check_folder
 from ...tables.parquet import make_alike
 from ...tables.results import Results
+from ...tables.work_folder import WorkFolder
 from .collector import Control
 from .words import kept_elsewhere
 
@@ -35,14 +37,14 @@ class PartitionDestination:
     def __init__(self, partitions: Partitions, options: Options) -> None:
         self._partitions, self._options = partitions, options
         self._written_to: object = partitions.folder or "the workers"
+        self._work = None if partitions.folder is None else WorkFolder(partitions.folder)
         self.results = Results()
         self.error: BaseException | None = None
 
     def prepare(self, control: Control) -> None:
         """Make the folder that workers write to; see `collector.Destination`."""
-        if (work := self._partitions.work_folder) is not None:
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir()
+        if self._work is not None:
+            self._work.open()
 
     def add(self, event: RowFinished) -> None:
         """See `collector.Destination`."""
@@ -54,16 +56,25 @@ class PartitionDestination:
 
     def close(self, about: dict[str, Any], *, is_whole: bool) -> None:
         """See `collector.Destination`."""
-        work, target = self._partitions.work_folder, self._partitions.folder
+        work, target = self._work, self._partitions.folder
         if work is None or target is None:
             return
         try:
             self._written_to = self._move(work, target, about, is_whole)
         except OSError as error:
             self.error = error
+            work.remove()
 
-    def _move(self, work: Path, target: Path, about: dict[str, Any], is_whole: bool) -> Path:
+    def drop(self) -> None:
+        """See `collector.Destination`."""
+        if self._work is not None:
+            self._work.remove()
+
+    def _move(
+        self, folder: WorkFolder, target: Path, about: dict[str, Any], is_whole: bool
+    ) -> Path:
         """Move the folder to its final name, or to `NAME.partial` if rows are missing."""
+        work = folder.path
         written = sorted(work.glob("part-*.parquet"))
         lengths = self._partitions.lengths
         if is_whole and len(written) < sum(map(bool, lengths)):
@@ -81,12 +92,15 @@ class PartitionDestination:
         (work / ABOUT_FILE).write_text(json.dumps(about, default=str))
         partial = target.with_name(f"{target.name}.partial")
         if is_whole:
+            check_folder(target)
             shutil.rmtree(target, ignore_errors=True)
-        elif _ok_rows_in(partial) > about["metrics"]["successes"]:  # that run got further
+        elif partial.exists() and not 0 <= _ok_rows_in(partial) <= about["metrics"]["successes"]:
+            # that run got further, or it is not ours
             names = (partial.with_name(f"{partial.name}.{n}") for n in itertools.count(2))
-            return work.rename(next(name for name in names if not name.exists()))
-        shutil.rmtree(partial, ignore_errors=True)
-        return work.rename(target if is_whole else partial)
+            return folder.become(next(name for name in names if not os.path.lexists(name)))
+        if _ok_rows_in(partial) >= 0 and not self._partitions.is_source(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        return folder.become(target if is_whole else partial)
 
     def result(self, df: Any) -> Any:
         """See `collector.Destination`."""
