@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 from pardspy_nb.llm.response_format import forget_formats
+
+# on a busy machine any example may take a while
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
 
 LABELS = ["positive", "neutral", "negative"]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
+
+# names that only a local network resolves (RFC 6761, RFC 6762, RFC 8375; ICANN's `.internal`)
+_LOCAL = (".localhost", ".local", ".internal", ".intranet", ".lan", ".home.arpa", ".corp", ".test")
 
 
 def is_loopback(host: str) -> bool:
@@ -12,6 +17,20 @@ def is_loopback(host: str) -> bool:
         return True
     address = address_of(name)
     return address is not None and address.is_loopback
+
+
+def is_public(host: str) -> bool:
+    """Whether a host can be reached from anywhere, as far as its name or address tells: not
+    loopback, link-local, private (RFC 1918, RFC 4193), reserved, or a name that only a local
+    network knows."""
+    name = host.strip("[]").rstrip(".").casefold()
+    address = address_of(name)
+    if address is None:
+        with contextlib.suppress(OSError):  # 127.1, 0x7f000001 and 2130706433 are addresses, too
+            address = ipaddress.IPv4Address(socket.inet_aton(name))
+    if address is not None:
+        return address.is_global and not address.is_multicast
+    return "." in name and not name.endswith(_LOCAL)
 
 
 def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

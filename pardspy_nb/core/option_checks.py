@@ -48,6 +48,14 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < float("inf"),
         "outage_s must be a number of seconds of at least 0, got {}",
     ),
+    "image_root": (
+        lambda v: v is None or (isinstance(v, str | Path) and Path(v).expanduser().is_dir()),
+        "image_root must be a folder that exists, got {}",
+    ),
+    "image_hosts": (
+        lambda v: isinstance(v, list | tuple) and all(isinstance(host, str) for host in v),
+        "image_hosts must be a list of host names, got {}",
+    ),
     "retry_hopeless": (
         lambda v: isinstance(v, bool),
         "retry_hopeless must be True or False, got {}",

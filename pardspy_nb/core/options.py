@@ -73,6 +73,10 @@ class Options:
         columns: which DataFrame column feeds which input, `{"review": "text"}`.
         blank: rows whose required input is missing or has no visible character: `"skip"` leaves
             them in their place with the status `skipped`, `"ask"` asks them.
+        image_root: the folder in which image files must lie that rows name; None for the working
+            folder. (A `pn.Image(path)` that you make yourself may be anywhere.)
+        image_hosts: hosts that URLs of images in rows may name although they are not public, such
+            as `["images.intranet"]`.
         store: where completed rows are remembered, so that a repeated call pays only for what
             is missing: True for the user's cache folder (`PARDSPY_STORE` names another file),
             a path, False or None for nowhere. Modules other than `Predict` and its kin, and
@@ -112,6 +116,8 @@ class Options:
     timeout_s: float | None = None
     max_attempts: int = 4
     outage_s: float = 120.0
+    image_root: str | Path | None = None
+    image_hosts: Sequence[str] = ()
     rpm: float | None = None
     tpm: float | None = None
     confidence: bool = False
@@ -148,6 +154,12 @@ class Options:
             raise ValueError("repeat='until decided' is not for this: give a number")
         return self.repeat
 
+    @property
+    def image_sources(self) -> tuple[Path | None, tuple[str, ...]]:
+        """Where images in rows may come from: the folder of files, hosts that are not public."""
+        root = None if self.image_root is None else Path(self.image_root).expanduser()
+        return root, tuple(self.image_hosts)
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
         """From keyword arguments; TypeError names an unknown one and the nearest known."""
@@ -167,6 +179,8 @@ class Options:
             values["progress"] = "callable"
         values["repeat"] = self.repeat if isinstance(self.repeat, int) else str(self.repeat)
         values["truth"] = _named(self.truth)
+        values["image_root"] = None if self.image_root is None else str(self.image_root)
+        values["image_hosts"] = list(self.image_hosts)
         values["columns"] = dict(self.columns) if self.columns else None
         values["store"] = str(self.store) if isinstance(self.store, Path) else self.store
         return values

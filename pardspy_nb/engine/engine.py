@@ -7,6 +7,7 @@ and no future, and a row that waits for its next attempt holds no worker.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from ..core.clock import Clock
@@ -143,7 +144,7 @@ class Engine:
 
     async def run(self) -> None:
         """Run to the end. Every pulled row ends with exactly one `RowFinished`."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._context = asyncio.get_running_loop(), contextvars.copy_context()
         self._start = self._loop.time()
         self._utc0 = self._clock.utc_s() - self._start
         self._idle = asyncio.Event()
@@ -179,9 +180,9 @@ class Engine:
 
     def _start_workers(self) -> None:
         while len(self._tasks) < self.controls.max_workers and (row_task := self._take()):
-            task = self._loop.create_task(
-                self._work(row_task, is_duplicate=bool(row_task.in_flight))
-            )
+            # whoever woke the engine up may have another context
+            work = self._work(row_task, is_duplicate=bool(row_task.in_flight))
+            task = self._loop.create_task(work, context=self._context.copy())
             self._tasks[task] = row_task
             task.add_done_callback(self._worker_left)
         if self._queue is not None and self._is_running:

@@ -20,6 +20,7 @@ from ..llm.lm import LM, OnHeaders
 from ..modules.cost_bounds import answer_tokens
 from ..modules.invocation import Caller
 from ..modules.module import Module
+from ..signatures.image import image_sources
 
 
 async def prepare(module: Module) -> None:
@@ -42,6 +43,7 @@ async def calling(module: Module, options: Options, on_headers: OnHeaders) -> As
     caller = module.caller(asyncio.get_running_loop(), max_answer_tokens)
     lms = list({id(lm): lm for lm in module.lms}.values())
     with ExitStack() as scopes:
+        scopes.enter_context(image_sources(*options.image_sources))
         if len(lms) == 1 and isinstance(lms[0], LM):
             scopes.enter_context(lms[0].listening(on_headers))
         try:

@@ -5,23 +5,40 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-# the first bytes of each file format that endpoints accept
-_KINDS = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"GIF8", "gif"),
-    (b"BM", "bmp"),
-)
+from ..core.loopback import is_public
+
+_KINDS = {"PNG": "png", "JPEG": "jpeg", "GIF": "gif", "BMP": "bmp", "WEBP": "webp"}
+_MOST_BYTES = 50_000_000  # of a file; endpoints take 20 MB at most
+_Sources = tuple[Path | None, tuple[str, ...]]
+_sources: ContextVar[_Sources] = ContextVar("pardspy_image_sources", default=(None, ()))
+
+
+@contextmanager
+def image_sources(root: Path | None, hosts: tuple[str, ...]) -> Iterator[None]:
+    """A scope with rules for images that rows name: files lie below `root` (None for the working
+    folder), and URLs name public hosts, or one of `hosts`."""
+    token = _sources.set((root, hosts))
+    try:
+        yield
+    finally:
+        _sources.reset(token)
 
 
 class Image:
-    """An image: a path, a URL (`https:` or `data:`), the bytes of a file, or a PIL image.
+    """An image: a path, a URL (`http:`, `https:` or `data:`), the bytes of a file, or a PIL image.
 
-    Files and bytes are sent with the request; a URL is fetched by the endpoint.
+    Files and bytes are sent with the request; a URL is fetched by the endpoint. A path or a URL
+    that stands in a row as text is used only as the options `image_root` and `image_hosts` allow.
 
     Args:
         source: as above.
@@ -37,12 +54,15 @@ class Image:
         self.source = source
         if isinstance(source, str | Path):
             if self._is_url:
+                if (data := _data_of(str(source))) is not None:
+                    _kind(data, "the data: URL")
                 return
             path = Path(source).expanduser()
             if not path.is_file():
                 raise ValueError(f"there is no image file {str(source)!r}")
-            with path.open("rb") as file:
-                _kind(file.read(12), str(source))
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError(f"{str(source)!r} has more than {_MOST_BYTES:,} bytes")
+            _kind(path.read_bytes(), str(source))
         elif isinstance(source, bytes):
             _kind(source, "these bytes")
         elif not callable(getattr(source, "save", None)):
@@ -92,8 +112,12 @@ class Image:
 
     @classmethod
     def of(cls, value: Any) -> Image:
-        """The value as an `Image`."""
-        return value if isinstance(value, Image) else cls(value)
+        """A value of a row as an `Image`. ValueError if it is none, or may not be used."""
+        if isinstance(value, Image):
+            return value
+        if isinstance(value, str | Path):
+            _check_source(str(value))
+        return cls(value)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -119,9 +143,52 @@ class Image:
 
 
 def _kind(data: bytes, what: str) -> str:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    found = next((kind for begins, kind in _KINDS if data.startswith(begins)), None)
-    if found is None:
-        raise ValueError(f"cannot use {what} as an image: not PNG, JPEG, GIF, WebP or BMP")
-    return found
+    """The format of an image file, which Pillow verifies: other files may begin like one."""
+    import PIL.Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of very large images, which are not unpacked here
+            with PIL.Image.open(io.BytesIO(data), formats=list(_KINDS)) as image:
+                kind = _KINDS[str(image.format)]
+                image.verify()
+    except Exception:  # Pillow raises errors of many kinds for broken files
+        raise ValueError(
+            f"cannot use {what[:200]} as an image: not PNG, JPEG, GIF, WebP or BMP, or broken"
+        ) from None
+    return kind
+
+
+def _check_source(source: str) -> None:
+    """Refuse a path or a URL that stands in a row and may not be used. ValueError."""
+    root, hosts = _sources.get()
+    if source.startswith("data:"):
+        return
+    if source.startswith(("http://", "https://")):
+        host = urlsplit(source).hostname or ""
+        if host not in hosts and not is_public(host):
+            raise ValueError(
+                f"the host {host!r} is not public: image_hosts={[host]!r} allows it, if the "
+                "endpoint may fetch from there"
+            )
+        return
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
+        raise ValueError("a URL of an image begins with http://, https:// or data:")
+    folder = (root or Path.cwd()).resolve()
+    if not Path(source).expanduser().resolve().is_relative_to(folder):
+        raise ValueError(
+            f"the file is not below {str(folder)!r}: image_root= names the folder of the images"
+        )
+
+
+def _data_of(url: str) -> bytes | None:
+    """The bytes in a `data:` URL, None for another URL. ValueError if it is no image's."""
+    if not url.startswith("data:"):
+        return None
+    head, _, body = url.partition(",")
+    if not head.startswith("data:image/") or not head.endswith(";base64"):
+        raise ValueError("a data: URL of an image begins with data:image/…;base64,")
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError:
+        raise ValueError("the data: URL is not valid base64") from None

@@ -13,6 +13,7 @@ from typing import Any
 from ..core.events import Row
 from ..core.ownership import are_immutable, one_shot_in, own_column, own_row
 from ..signatures.fields import Field, Inputs
+from ..signatures.image import image_sources
 from .by_index import common_index, index_of, same_length
 from .names import ColumnNames
 from .readers import own_table
@@ -326,7 +327,8 @@ def _blank_in(
     found: set[int] = set()
     for name, values in columns.items():
         _refuse_one_shot(name, values, first)
-        found |= blank_rows(name, values, inputs, first)
+        with image_sources(*shape.image_sources):
+            found |= blank_rows(name, values, inputs, first)
     return found if shape.skips_blank else set()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.events import Event, Row
@@ -79,3 +80,4 @@ class Shape:
     repeat: int = 1
     columns: Mapping[str, Any] = field(default_factory=dict)
     skips_blank: bool = True
+    image_sources: tuple[Path | None, tuple[str, ...]] = (None, ())

@@ -39,7 +39,11 @@ def read_rows(
 def shape_of(options: Options, repeat: int) -> Shape:
     """How input is read as rows with these options."""
     return Shape(
-        options.batch_key, repeat, dict(options.columns or {}), skips_blank=options.blank == "skip"
+        options.batch_key,
+        repeat,
+        dict(options.columns or {}),
+        skips_blank=options.blank == "skip",
+        image_sources=options.image_sources,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..signatures.fields import Field, Inputs
+from ..signatures.image import Image
 
 _SHOWN = 5
 _INVISIBLE = " \t\r\n\u200b\u200c\u200d\u2060\ufeff"  # white space, and of no width
@@ -65,9 +66,20 @@ def blank_rows(name: str, values: Iterable[Any], inputs: Inputs, first: int = 0)
         raise ValueError(
             f"input {name!r} must be {field.type_name}, but {len(wrong)} rows are not (row "
             f"{listed([p for p, _ in wrong])}); row {position} is {type(value).__name__} "
-            f"{str(value)[:60]!r}"
+            f"{str(value)[:60]!r}{_why(field, value)}"
         )
     return set() if field.optional else blank
+
+
+def _why(field: Field, value: Any) -> str:
+    """Why a value is no image; empty for other fields."""
+    if field.value_type is not Image:
+        return ""
+    try:
+        Image.of(value)
+    except ValueError as error:
+        return f": {error}"
+    return ""
 
 
 def _fits(field: Field) -> Callable[[Any], bool] | None:
