@@ -154,7 +154,8 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
     }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
     process = subprocess.Popen(
-        [sys.executable, "-m", "pardspy_nb.llm.local.server_process"],
+        # -P: nothing is imported from the working folder
+        [sys.executable, "-P", "-m", "pardspy_nb.llm.local.server_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

