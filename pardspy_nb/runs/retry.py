@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.error_groups import ErrorGroup, belongs
-from ..core.errors import ParallelError
+from ..core.errors import BudgetExceeded, ParallelError
 from ..core.options import Options
 from ..modules.module import Module, from_module
 from ..tables.inputs import again
@@ -41,7 +41,8 @@ def retry_failed(
             with, say, a larger model.
         error: only failures of this type (`"RateLimitError"`), with this text in their message, or
             of this group (`df.parallel.summary().groups[0]`); None for every row that is not ok.
-        options: the options that differ from the run that made `df`.
+        options: the options that differ from the run that made `df`. `max_cost_usd` is a budget of
+            the retry's own; else what is left of the frame's.
 
     Returns:
         `df`, its rows in their old places.
@@ -75,6 +76,8 @@ def retry_failed(
     # without `dedupe` the order tells equal rows apart in the store; a retry has another order
     store = given.store if given.dedupe else None
     truth = _truth(df, at, given)
+    if given.max_cost_usd is not None and "max_cost_usd" not in options:
+        given = replace(given, max_cost_usd=_left_usd(df, given.max_cost_usd))
     options_again = replace(
         given, repeat=1, truth=truth, return_all=True, only_successful=False, store=store
     )
@@ -88,6 +91,18 @@ def retry_failed(
         raise
     merge(df, at, own_names(rows))
     return df
+
+
+def _left_usd(df: Any, limit_usd: float) -> float:
+    """What is left of a frame's budget. BudgetExceeded if nothing is."""
+    spent = own_names(df)["cost_usd"].sum()
+    if spent >= limit_usd:
+        raise BudgetExceeded(
+            f"the frame's budget of ${limit_usd:g} is spent (${spent:.4g}); "
+            "retry_failed(max_cost_usd=…) gives the retry one of its own",
+            df=df,
+        )
+    return float(limit_usd - spent)
 
 
 def _as_kwargs(options: Options) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import queue
 import sqlite3
+import stat
 import threading
 import time
 import warnings
@@ -75,6 +76,7 @@ class Store:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._aside: Path | None = None
+        self._file: tuple[int, int] | None = None  # which file this store has opened
         self._lock = threading.Lock()
         self._db = self._open()
 
@@ -176,12 +178,13 @@ class Store:
             if not (_is_damage(error) and (self._default or _is_ours(self.path))):
                 raise self._explained("open", error) from error
             aside = self._set_aside()
-        warnings.warn(
-            f"the store {self.path} is damaged; it was set aside as {aside.name}, and a new "
-            "store is begun: rows remembered in the damaged file will be asked again",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if aside != self.path:  # else another process did so
+            warnings.warn(
+                f"the store {self.path} is damaged; it was set aside as {aside.name}, and a new "
+                "store is begun: rows remembered in the damaged file will be asked again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         try:
             return self._connect()
         except Exception as error:
@@ -190,6 +193,10 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # prompts are private
+        _keep_private(self.path, 0o600)
+        if self._default:  # our own folder
+            _keep_private(self.path.parent, 0o700)
+        self._file = _identity(self.path)
         if not self.path.stat().st_mode & 0o222:  # root could write, but must not
             raise PermissionError("the file is read-only")
         db = sqlite3.connect(
@@ -213,8 +220,14 @@ class Store:
             raise self._explained("read", error) from error
 
     def _set_aside(self) -> Path:
-        """Rename the damaged file. This is done once, whichever thread finds the damage."""
-        with self._lock:
+        """Rename the damaged file. This is done once, whichever thread or process finds the damage:
+        what lies there now may be a new store of another process."""
+        from filelock import FileLock
+
+        guard = self.path.with_name(f".{self.path.name}.lock")
+        with self._lock, FileLock(guard, mode=0o600):
+            if self._aside is None and _identity(self.path) != self._file:
+                self._aside = self.path
             if self._aside is None:
                 stamp = (
                     f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{time.time_ns() % 1000:03}"
@@ -247,6 +260,11 @@ class Store:
                 if jobs:
                     db = db or self._connect()
                     self._commit(db, jobs)
+                    if _identity(self.path) != self._file:
+                        raise StoreError(
+                            f"the store {self.path} was removed or replaced while the run goes on; "
+                            "its answers are in the frame, and no longer remembered"
+                        )
             except StoreError as error:
                 failure = error
             except Exception as error:  # any error must be reported, because callers wait in `put`
@@ -300,6 +318,24 @@ def _whole(key: bytes, found: Sequence[Any]) -> Kept | None:
 
 def _is_damage(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies at a path; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _keep_private(path: Path, mode: int) -> None:
+    """Take the rights of others at a file or folder of the user's."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        is_mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+        if is_mine and found.st_mode & 0o077:
+            path.chmod(stat.S_IMODE(found.st_mode) & (0o700 | mode))
 
 
 def _is_ours(path: Path) -> bool:

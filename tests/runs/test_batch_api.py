@@ -513,3 +513,57 @@ def test_an_endpoint_without_a_batch_api_says_so(
     [job] = pn.batch_jobs()
     job.forget()
     assert pn.batch_jobs() == []
+
+
+def test_a_batch_is_found_however_many_newer_ones_there_are(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    job = pn.submit_batch(predict, rows(3))
+    state = job._folder.load()
+    state.parts[0].batch = None  # as if the kernel had died before it noted it
+    job._folder.save(state)
+    newer = {**provider.batches["batch_0"], "metadata": {}, "created_at": int(time.time()) + 5}
+    for i in range(1, 450):
+        provider.batches[f"batch_{i}"] = {**newer, "id": f"batch_{i}"}
+    [found] = pn.batch_jobs()
+    assert found.use(predict).refresh().status == "validating"
+    assert len(provider.batches) == 450
+
+
+def test_a_job_with_a_relative_store_goes_on_from_another_folder(
+    provider: BatchServer,
+    predict: pn.Predict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    job = pn.submit_batch(predict, rows(3), store="mine.sqlite")
+    provider.finish()
+    monkeypatch.chdir(there)
+    assert job.wait(poll_s=0.01)["status"].eq("ok").all()
+    assert list(there.iterdir()) == []
+    assert pn.run_parallel(predict, rows(3), store=here / "mine.sqlite", progress="none")[
+        "cached"
+    ].all()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no modes")
+@pytest.mark.parametrize("which", ["job", "jobs", "link"])
+def test_a_job_that_others_may_have_planted_is_not_read(
+    provider: BatchServer, predict: pn.Predict, which: str, tmp_path: Path
+) -> None:
+    job = pn.submit_batch(predict, rows(3))
+    folder = job._folder.path
+    if which == "job":
+        folder.chmod(0o755)
+    elif which == "jobs":
+        folder.parent.chmod(0o777)
+    else:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    [found] = pn.batch_jobs()
+    with pytest.raises(pn.StoreError, match="so its jobs are not read"):
+        found.df  # noqa: B018

@@ -364,3 +364,31 @@ def test_what_is_sent_back_is_reserved_for_too(
         True,
         True,
     ]
+
+
+def test_a_retry_shares_the_budget_of_its_frame(
+    predict: pn.Predict, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=413) if marker >= 10 and attempt == 1 else Reply()
+    )
+    limit = 15 * ROW_USD + 0.0002
+    df = pn.run_parallel(
+        predict, [f"row-{i}" for i in range(40)], max_failures=None, max_cost_usd=limit, **QUIET
+    )
+    assert (df["status"] == "ok").sum() == 10
+    with pytest.raises(pn.BudgetExceeded):
+        df.parallel.retry_failed()
+    assert billed_usd(server) <= limit
+    with pytest.raises(pn.BudgetExceeded, match=r"budget of .* is spent"):
+        spent(df).parallel.retry_failed()
+    df.parallel.retry_failed(max_cost_usd=1.0)
+    assert (df["status"] == "ok").all()
+
+
+def spent(df: Any) -> Any:
+    """The frame as if all of its budget were spent."""
+    other = df.copy()
+    other.attrs = df.attrs
+    other.loc[0, "cost_usd"] = 1.0
+    return other

@@ -3,9 +3,11 @@ never a wrong answer."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +191,60 @@ def test_a_store_locked_by_another_process_is_waited_for(
     assert list(df["status"]) == ["ok"]
     assert pn.run_parallel(predict, ["row-1"], store=path, **QUIET)["cached"].all()
     other.close()
+
+
+def test_the_second_to_notice_the_damage_leaves_the_new_store_alone(
+    predict: pn.Predict, filled: Path, server: ScriptedServer
+) -> None:
+    first, second = Store(filled), Store(filled)
+    overwrite(filled, 4096, filled.stat().st_size - 4096)
+    for store in (first, second):
+        store._db.execute("PRAGMA cache_size = 0")
+    with pytest.raises(pn.StoreError, match="set aside"):
+        first.get(b"x" * 32)
+    rows = [f"row-{i}" for i in range(10)]
+    pn.run_parallel(predict, rows, store=filled, **QUIET)  # begins a new one
+    with pytest.raises(pn.StoreError):
+        second.get(b"x" * 32)
+    assert len(aside(filled)) == 1
+    assert pn.run_parallel(predict, rows, store=filled, **QUIET)["cached"].all()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_that_is_removed_while_a_run_goes_on_is_noticed(
+    predict: pn.Predict, server: ScriptedServer, tmp_path: Path, replaced: bool
+) -> None:
+    path = tmp_path / "s.sqlite"
+    server.latency_s = lambda marker: 0.01
+    run = pn.start_parallel(
+        predict, [f"row-{i}" for i in range(200)], store=path, max_workers=4, progress="none"
+    )
+    while sum(server.attempts.values()) < 20:
+        time.sleep(0.002)
+    for end in ("", "-wal", "-shm"):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+    if replaced:
+        Store(path).close()
+    with pytest.raises(pn.RunStopped, match="removed or replaced") as info:
+        run.result()
+    df = info.value.df
+    assert len(df) == 200
+    assert (df["status"] == "ok").sum() >= 20
+    assert sum(server.attempts.values()) < 100
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no modes")
+def test_a_store_is_private_also_if_it_was_there_before(
+    predict: pn.Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.sqlite"
+    Store(path).close()
+    path.chmod(0o644)
+    pn.run_parallel(predict, ["row-1"], store=path, **QUIET)
+    assert path.stat().st_mode & 0o777 == 0o600
+    monkeypatch.delenv("PARDSPY_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = pn.store.info().path.parent
+    folder.mkdir(parents=True, mode=0o755)
+    pn.run_parallel(predict, ["row-1"], **QUIET)
+    assert folder.stat().st_mode & 0o777 == 0o700

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 from aiohttp import web
@@ -93,7 +94,7 @@ class BatchServer(ScriptedServer):
             "input_file_id": body["input_file_id"],
             "completion_window": "24h",
             "status": "validating",
-            "created_at": len(self.batches),
+            "created_at": int(time.time()),
             "metadata": body["metadata"],
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
         }

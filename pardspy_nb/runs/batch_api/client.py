@@ -15,7 +15,8 @@ T = TypeVar("T")
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _PATH = "/v1/chat/completions"
 _OURS = "pardspy_job"  # in a batch's metadata
-_LOOKED_BACK = 300  # batches
+_LOOKED_BACK = 300  # batches that are looked at in any case
+_CLOCKS_DIFFER_S = 3600.0  # of the provider and of this machine, at most
 
 
 class Batch(NamedTuple):
@@ -60,9 +61,11 @@ class BatchClient:
             ) from error
         return str(made.id)
 
-    def create(self, file: str, job: str, part: int, attempt: int, window: str) -> Batch:
+    def create(
+        self, file: str, job: str, part: int, attempt: int, window: str, since: float
+    ) -> Batch:
         """Begin a batch, the `attempt`-th time. If nobody knows whether it was begun, it is looked
-        for first: it would be paid for twice."""
+        for first (see `begun`): it would be paid for twice."""
         tags = {_OURS: job, "part": str(part), "attempt": str(attempt)}
         for tries in range(1, self._retry.max_attempts + 1):
             try:
@@ -80,7 +83,7 @@ class BatchClient:
                 if wait_s is None:
                     raise
                 time.sleep(wait_s)
-            if (found := self.begun(job).get((part, attempt))) is not None:
+            if (found := self.begun(job, since).get((part, attempt))) is not None:
                 return found
         raise AssertionError("the last attempt raises")
 
@@ -97,18 +100,23 @@ class BatchClient:
         raw = bytes(self._call(lambda c: c.files.content(file)).content)
         return self._endpoint.redacted(raw)
 
-    def begun(self, job: str) -> dict[tuple[int, int], Batch]:
-        """The batches of a job among the latest, by part and attempt."""
+    def begun(self, job: str, since: float) -> dict[tuple[int, int], Batch]:
+        """The batches of a job, by part and attempt. The job was made at the time `since`: all
+        newer ones are looked at, however many there are."""
 
         async def search(client: Any) -> list[Any]:
             found: list[Any] = []
+            seen = 0
             async for batch in client.batches.list(limit=100):
-                found.append(batch)
-                if len(found) == _LOOKED_BACK:
-                    break
+                seen += 1
+                is_older = (batch.created_at or 0) < since - _CLOCKS_DIFFER_S
+                if is_older and seen > _LOOKED_BACK:
+                    break  # the latest come first
+                if (batch.metadata or {}).get(_OURS) == job:
+                    found.append(batch)
             return found
 
-        ours = [b for b in self._call(search) if (b.metadata or {}).get(_OURS) == job]
+        ours = self._call(search)
         return {(int(b.metadata["part"]), int(b.metadata["attempt"])): self._batch(b) for b in ours}
 
     def _call(self, action: Callable[[Any], Awaitable[T]]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -47,13 +48,16 @@ class JobFolder:
         except Exception as error:
             raise StoreError(f"the job cannot be kept: {type(error).__name__}: {error}") from error
         try:
-            self.path.mkdir(parents=True, mode=0o700)
+            self.path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self.path.mkdir(mode=0o700)
             self._write(_REQUEST, dumped)
         except OSError as error:
             raise StoreError(f"the job cannot be kept in {self.path}: {error}") from error
 
     def request(self) -> Any:
-        """What `begin` was given. StoreError if it cannot be read here."""
+        """What `begin` was given. StoreError if it cannot be read here, or if others may have put
+        it there: it is a pickle, and to read it runs code."""
+        self._check_owner()
         try:
             return pickle.loads(zlib.decompress((self.path / _REQUEST).read_bytes()))
         except Exception as error:
@@ -62,6 +66,19 @@ class JobFolder:
                 f"{error}); was it made with another version of Python, or a module that is not "
                 "here?"
             ) from error
+
+    def _check_owner(self) -> None:
+        if not hasattr(os, "getuid"):  # Windows keeps a user's folders from others by itself
+            return
+        for path, forbidden in ((self.path, 0o077), (self.path.parent, 0o022)):
+            found = path.lstat()
+            if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
+                raise StoreError(f"{path} does not belong to you, so its jobs are not read")
+            if found.st_mode & forbidden:
+                raise StoreError(
+                    f"others may write to {path} or read it, so its jobs are not read: if all in "
+                    f"it is yours, chmod go= {path}"
+                )
 
     def save(self, state: JobState) -> None:
         """Write down how the job stands: the file holds all of the new state, or the old one."""

@@ -53,7 +53,11 @@ class Lifecycle:
         not_begun = [n for n, part in enumerate(self._state.parts) if part.batch is None]
         if not not_begun or self._state.is_cancelled:
             return
-        known = self._client.begun(self._state.id) if self._state.was_begun else {}
+        known = (
+            self._client.begun(self._state.id, self._state.created_at)
+            if self._state.was_begun
+            else {}
+        )
         for number in not_begun:
             part = self._state.parts[number]
             part.batch = known.get((number, part.attempt)) or self._begin(number, part)
@@ -70,7 +74,9 @@ class Lifecycle:
             part.file = self._client.upload(f"pardspy-{state.id}-{number}.jsonl", lines)
         state.was_begun = True
         self._folder.save(state)
-        return self._client.create(part.file, state.id, number, part.attempt, state.window)
+        return self._client.create(
+            part.file, state.id, number, part.attempt, state.window, state.created_at
+        )
 
     def _fetch(self, number: int, part: PartState, batch: Batch) -> None:
         for kind, file in (("output", batch.output), ("errors", batch.errors)):

@@ -84,7 +84,9 @@ def submit_batch(
     finally:
         if cache is not None:
             cache.close()
-    request = JobRequest(_without_key(predict), table, options | {"store": checked.store}, leaders)
+    # in another folder a relative path would be another store
+    store = True if checked.store is True else str(Path(checked.store).expanduser().absolute())
+    request = JobRequest(_without_key(predict), table, options | {"store": store}, leaders)
     bodies = ((row.number, predict.request(row.inputs)) for row in sent)
     now = time.time()
     state = JobState(
