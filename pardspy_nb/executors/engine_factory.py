@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.clock import Clock
 from ..core.events import Event, Row
+from ..core.image_sources import image_sources
 from ..core.options import Options
 from ..engine.config import EngineConfig
 from ..engine.engine import Engine
@@ -20,7 +21,6 @@ from ..llm.lm import LM, OnHeaders
 from ..modules.cost_bounds import answer_tokens
 from ..modules.invocation import Caller
 from ..modules.module import Module
-from ..signatures.image import image_sources
 
 
 async def prepare(module: Module) -> None:

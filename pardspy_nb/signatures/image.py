@@ -7,31 +7,16 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..core.image_sources import current_image_sources
 from ..core.loopback import is_public
 
 _KINDS = {"PNG": "png", "JPEG": "jpeg", "GIF": "gif", "BMP": "bmp", "WEBP": "webp"}
 _MOST_BYTES = 50_000_000  # of a file; endpoints take 20 MB at most
-_Sources = tuple[Path | None, tuple[str, ...]]
-_sources: ContextVar[_Sources] = ContextVar("pardspy_image_sources", default=(None, ()))
-
-
-@contextmanager
-def image_sources(root: Path | None, hosts: tuple[str, ...]) -> Iterator[None]:
-    """A scope with rules for images that rows name: files lie below `root` (None for the working
-    folder), and URLs name public hosts, or one of `hosts`."""
-    token = _sources.set((root, hosts))
-    try:
-        yield
-    finally:
-        _sources.reset(token)
 
 
 class Image:
@@ -161,7 +146,7 @@ def _kind(data: bytes, what: str) -> str:
 
 def _check_source(source: str) -> None:
     """Refuse a path or a URL that stands in a row and may not be used. ValueError."""
-    root, hosts = _sources.get()
+    root, hosts = current_image_sources()
     if source.startswith("data:"):
         return
     if source.startswith(("http://", "https://")):

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.events import Row
+from ..core.image_sources import image_sources
 from ..core.ownership import are_immutable, one_shot_in, own_column, own_row
 from ..signatures.fields import Field, Inputs
-from ..signatures.image import image_sources
 from .by_index import common_index, index_of, same_length
 from .names import ColumnNames
 from .readers import own_table
