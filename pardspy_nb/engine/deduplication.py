@@ -21,10 +21,17 @@ class Deduplicator:
         cache: the answers that are known.
         settle: settles a row.
         fail: ends a row with its error.
+        wait: has a row come again after so many seconds; None if other runs do not count.
     """
 
-    def __init__(self, cache: Cache, settle: Settle, fail: Callable[[RowTask], None]) -> None:
-        self._cache, self._settle, self._fail = cache, settle, fail
+    def __init__(
+        self,
+        cache: Cache,
+        settle: Settle,
+        fail: Callable[[RowTask], None],
+        wait: Callable[[RowTask, float], None] | None = None,
+    ) -> None:
+        self._cache, self._settle, self._fail, self._wait = cache, settle, fail, wait
         self._leaders: dict[bytes, RowTask] = {}  # rows under way, by key
         self._following = 0
 
@@ -67,6 +74,10 @@ class Deduplicator:
         elif (error := self._cache.known_failure(key)) is not None:
             row_task.error = error
             self._fail(row_task)
+        elif self._wait is not None and (wait_s := self._cache.wait_s(row_task.row, key)):
+            row_task.was_looked_up = False
+            self._wait(row_task, wait_s)
+            return True
         return row_task.settled
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
@@ -85,6 +96,8 @@ class Deduplicator:
         if row_task.key is None or self._leaders.get(row_task.key) is not row_task:
             return
         error = row_task.error
+        if status != "ok" and row_task.was_looked_up:
+            self._cache.release(row_task.key)
         if status == "failed" and row_task.attempts and getattr(error, "hopeless", False):
             assert error is not None
             self._cache.put_failure(row_task.key, error)

@@ -81,7 +81,7 @@ class Engine:
             emit, config.failure, config.total, self.controls, self._row_settled
         )
         ends = self._outcomes.settle, self._outcomes.fail
-        self._deduplicator = None if cache is None else Deduplicator(cache, *ends)
+        self._deduplicator = None if cache is None else Deduplicator(cache, *ends, self._come_again)
         # the loop is known only once the run begins
         self._admission = Admission(limiters, lambda *at: self._loop.call_later(*at), self._fill)
         self._stragglers = Stragglers(config.hedge)
@@ -172,9 +172,7 @@ class Engine:
             self._start_workers()
         if self._queue is None or not self._is_running or self._tasks:
             return
-        over = (
-            self.controls.stop_reason is not None or self._outcomes.n_settled == self._config.total
-        )
+        over = bool(self.controls.stop_reason) or self._outcomes.n_settled == self._config.total
         if over or self._queue.is_empty:
             self._idle.set()
 
@@ -206,6 +204,10 @@ class Engine:
                 return row_task
         self._loop.call_soon(self._fill)
         return None
+
+    def _come_again(self, row_task: RowTask, wait_s: float) -> None:
+        if self._queue is not None:
+            self._queue.retry(row_task, self._loop.time() + wait_s)
 
     def _may_pull(self) -> bool:
         if self._deduplicator is not None and self._deduplicator.is_full:

@@ -40,6 +40,13 @@ class Cache(Protocol):
     def get(self, row: Row, key: bytes | None) -> Answer | None:
         """The stored answer, or None."""
 
+    def wait_s(self, row: Row, key: bytes | None) -> float:
+        """Seconds until a row is looked up again that another run has under way; 0 if this run is
+        to ask it."""
+
+    def release(self, key: bytes | None) -> None:
+        """The row that this run was to ask has got no answer."""
+
     def known_failure(self, key: bytes | None) -> Exception | None:
         """The error of a row that was refused for good before, None if it was not."""
 

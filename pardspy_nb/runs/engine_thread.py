@@ -154,7 +154,13 @@ class EngineThread:
     def _open_cache(self) -> None:
         plan = self._plan
         total = None if plan.batch.in_chunks else plan.batch.total
-        self._cache = open_cache(plan.options, plan.module, plan.sources, total=total)
+        self._cache = open_cache(
+            plan.options,
+            plan.module,
+            plan.sources,
+            total=total,
+            claims=plan.options.executor is None,
+        )
         if self._cache is not None and plan.looks_ahead:
             self._rows.prefetch = self._cache.prefetch
 

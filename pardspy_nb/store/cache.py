@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _FREE = Usage()  # no request was sent, and nothing was paid
 _UNKNOWN = Usage(None, None, None, None)
 _MOST_OF_A_MESSAGE = 2000  # characters of an error
+_LEAST_WAIT_S, _MOST_WAIT_S = 0.05, 1.0  # until a row under way elsewhere is looked at again
 _KEPT_OF_A_STREAM = 10_000  # answers that a stream without a store keeps for equal rows
 
 
@@ -39,14 +40,17 @@ class _Lookup:
         words: the inputs as text, as far as they decide the answer.
         was_looked_up: whether the store was searched in advance.
         kept: the stored answer that was found in advance, or None.
+        is_claimed: whether the row is this run's to ask.
+        waits_since: when it was first found to be under way in another run.
     """
 
-    __slots__ = ("kept", "key", "was_looked_up", "words")
+    __slots__ = ("is_claimed", "kept", "key", "waits_since", "was_looked_up", "words")
 
     def __init__(self, key: bytes | None, words: str) -> None:
         self.key, self.words = key, words
         self.kept: Kept | None = None
-        self.was_looked_up = False
+        self.was_looked_up = self.is_claimed = False
+        self.waits_since: float | None = None
 
 
 class AnswerCache:
@@ -59,6 +63,8 @@ class AnswerCache:
         sources: the sources of new answers; the sources of the remembered answers are added.
         total: the number of rows, None for a stream.
         retry_hopeless: whether rows that were refused for good are asked again.
+        claim_s: for how many seconds rows wait that another run has under way; None if rows are
+            not claimed.
     """
 
     def __init__(
@@ -71,8 +77,11 @@ class AnswerCache:
         dedupe: bool,
         total: int | None,
         retry_hopeless: bool = False,
+        claim_s: float | None = None,
     ) -> None:
         self.store, self._sources = store, sources
+        self._claim_s = claim_s
+        self._doubled = self._waited = 0
         # read when the first row needs it
         self._hopeless: Mapping[bytes, Hopeless] | None = {} if retry_hopeless else None
         self._codecs = codecs_of(module, cache_key)
@@ -104,6 +113,44 @@ class AnswerCache:
         self._since.clear()
         for m in lookups.values():
             m.kept, m.was_looked_up = found.get(m.key) if m.key is not None else None, True
+        if self._claim_s is not None:
+            self._claim([m for m in lookups.values() if m.key is not None and m.kept is None])
+
+    def _claim(self, lookups: Sequence[_Lookup]) -> None:
+        if self.store is None or not lookups:
+            return
+        taken = self.store.claim([m.key for m in lookups if m.key is not None])
+        for m in lookups:
+            m.is_claimed = m.key not in taken.elsewhere and m.key not in taken.answered
+            m.was_looked_up = m.was_looked_up and m.is_claimed  # else it is looked up again
+
+    def wait_s(self, row: Row, key: bytes | None) -> float:
+        """See `protocols.Cache`.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        lookup = self._lookups.get(row.number)
+        if self._claim_s is None or self.store is None or key is None or lookup is None:
+            return 0.0
+        if not lookup.is_claimed:
+            self._claim([lookup])
+        if lookup.is_claimed:
+            return 0.0
+        now = time.monotonic()
+        if lookup.waits_since is None:
+            lookup.waits_since = now
+            self._waited += 1
+        if now - lookup.waits_since >= self._claim_s:
+            lookup.is_claimed = True
+            self._doubled += 1
+            return 0.0
+        return min(_MOST_WAIT_S, _LEAST_WAIT_S + (now - lookup.waits_since) / 4)
+
+    def release(self, key: bytes | None) -> None:
+        """See `protocols.Cache`."""
+        if key is not None and self.store is not None and self._claim_s is not None:
+            self.store.release(key)
 
     def _look(self, row: Row) -> _Lookup:
         """Make the words and the key of a new row. Equal rows are counted on the way."""
@@ -267,6 +314,13 @@ class AnswerCache:
             codec.close()
         if self.store is not None:
             self.store.close()
+        if self._doubled:
+            warnings.warn(
+                f"{self._doubled:,} rows were asked although another run had them under way for "
+                "longer than outage_s: they may have been paid for twice",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def _hash(codec: AnswerCodec, words: str, sample: int, earlier: int) -> bytes:
@@ -293,10 +347,15 @@ def _real(value: float | None) -> float | None:
 
 
 def open_cache(
-    options: Options, module: Module, sources: Sources, *, total: int | None
+    options: Options,
+    module: Module,
+    sources: Sources,
+    *,
+    total: int | None,
+    claims: bool = False,
 ) -> AnswerCache | None:
     """The cache for the options `store`, `dedupe` and `cache_key`; None where no answer can be
-    remembered or shared.
+    remembered or shared. With `claims`, rows are claimed before they are asked.
 
     Raises:
         StoreError: a path was given and cannot be used. If the default store cannot be used, the
@@ -317,6 +376,7 @@ def open_cache(
         dedupe=dedupe,
         total=total,
         retry_hopeless=options.retry_hopeless,
+        claim_s=options.outage_s if claims and dedupe else None,
     )
 
 

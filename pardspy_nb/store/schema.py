@@ -24,6 +24,10 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS sources (id TEXT PRIMARY KEY, about TEXT NOT NULL)",
     """CREATE TABLE IF NOT EXISTS hopeless (
         key BLOB PRIMARY KEY, error_type TEXT NOT NULL, message TEXT NOT NULL, at_utc_s REAL)""",
+    # rows that runs have under way (see `claims`)
+    "CREATE TABLE IF NOT EXISTS claims (key BLOB PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS owners (
+        owner TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, beat REAL NOT NULL)""",
 )
 # columns that files of the first version of this format lack
 _LATER = {"attempts": "INTEGER", "repaired": "TEXT"}
@@ -91,7 +95,8 @@ def prepare(db: Any, path: Path) -> None:
 
 def _is_ready(db: Any) -> bool:
     ours = number(db, "user_version") == VERSION and number(db, "application_id") == APPLICATION
-    return ours and _columns(db) >= _LATER.keys()
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+    return ours and _columns(db) >= _LATER.keys() and {"claims", "owners"} <= tables
 
 
 def _columns(db: Any) -> set[str]:

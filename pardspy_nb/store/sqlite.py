@@ -12,7 +12,6 @@ import contextlib
 import os
 import queue
 import sqlite3
-import stat
 import threading
 import time
 import warnings
@@ -25,7 +24,9 @@ import platformdirs
 
 from ..core.errors import StoreError
 from . import schema
+from .claims import BEAT_S, Claimed, Claims
 from .schema import COLUMNS, Hopeless, Kept
+from .store_file import identity_of, is_ours, keep_private
 
 _BUSY_S = 30.0  # how long to wait while another process writes
 _GATHER_S = 0.001  # how long a commit waits for more answers
@@ -36,7 +37,7 @@ _GET = f"SELECT {COLUMNS}, checksum FROM answers WHERE key = ?"
 _PUT = f"INSERT OR REPLACE INTO answers (key, {COLUMNS}, checksum) VALUES ({', '.join('?' * 15)})"
 
 
-_Job = tuple[bytes, Kept | Hopeless, "asyncio.Future[None] | None"]
+_Job = tuple[bytes, Kept | Hopeless | None, "asyncio.Future[None] | None"]  # None: a release
 
 
 def default_path() -> Path:
@@ -78,6 +79,7 @@ class Store:
         self._aside: Path | None = None
         self._file: tuple[int, int] | None = None  # which file this store has opened
         self._lock = threading.Lock()
+        self._claims, self._has_claims = Claims(), False
         self._db = self._open()
 
     def get(self, key: bytes) -> Kept | None:
@@ -138,11 +140,30 @@ class Store:
         query = "SELECT key, error_type, message, at_utc_s FROM hopeless"
         return {key: Hopeless(*rest) for key, *rest in self._read(query, ())}
 
-    def _submit(self, key: bytes, kept: Kept | Hopeless, done: asyncio.Future[None] | None) -> None:
+    def claim(self, keys: Sequence[bytes]) -> Claimed:
+        """Claim rows for this run, before they are asked (see `claims`)."""
+        try:
+            taken = self._claims.take(self._db, keys)
+        except sqlite3.Error as error:
+            raise self._explained("write", error) from error
+        self._begin_writing()  # its beat keeps the claims
+        self._has_claims = True
+        return taken
+
+    def release(self, key: bytes) -> None:
+        """Give up the claim to a row that got no answer."""
+        self._submit(key, None, None)
+
+    def _submit(
+        self, key: bytes, kept: Kept | Hopeless | None, done: asyncio.Future[None] | None
+    ) -> None:
+        self._begin_writing()
+        self._jobs.put((key, kept, done))
+
+    def _begin_writing(self) -> None:
         if self._writer is None:
             self._writer = threading.Thread(target=self._write, name="pardspy-store", daemon=True)
             self._writer.start()
-        self._jobs.put((key, kept, done))
 
     def remove(self, *, model: str | None = None, before_utc_s: float | None = None) -> int:
         """Forget the answers of this model and from before this time. Returns how many."""
@@ -165,6 +186,9 @@ class Store:
         if self._writer is not None:
             self._jobs.put(None)
             self._writer.join()
+        with contextlib.suppress(sqlite3.Error):  # without a beat, claims end by themselves
+            if self._has_claims:
+                self._claims.end(self._db)
         self._db.close()
 
     # -- opening ------------------------------------------------------------------------------
@@ -175,7 +199,7 @@ class Store:
         except StoreError:
             raise
         except Exception as error:
-            if not (_is_damage(error) and (self._default or _is_ours(self.path))):
+            if not (_is_damage(error) and (self._default or is_ours(self.path))):
                 raise self._explained("open", error) from error
             aside = self._set_aside()
         if aside != self.path:  # else another process did so
@@ -193,10 +217,10 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # prompts are private
-        _keep_private(self.path, 0o600)
+        keep_private(self.path, 0o600)
         if self._default:  # our own folder
-            _keep_private(self.path.parent, 0o700)
-        self._file = _identity(self.path)
+            keep_private(self.path.parent, 0o700)
+        self._file = identity_of(self.path)
         if not self.path.stat().st_mode & 0o222:  # root could write, but must not
             raise PermissionError("the file is read-only")
         db = sqlite3.connect(
@@ -226,7 +250,7 @@ class Store:
 
         guard = self.path.with_name(f".{self.path.name}.lock")
         with self._lock, FileLock(guard, mode=0o600):
-            if self._aside is None and _identity(self.path) != self._file:
+            if self._aside is None and identity_of(self.path) != self._file:
                 self._aside = self.path
             if self._aside is None:
                 stamp = (
@@ -239,7 +263,7 @@ class Store:
             return self._aside
 
     def _explained(self, doing: str, error: Exception) -> StoreError:
-        if _is_damage(error) and (self._default or _is_ours(self.path) or self._aside):
+        if _is_damage(error) and (self._default or is_ours(self.path) or self._aside):
             return StoreError(
                 f"the store {self.path} is damaged ({error}); it was set aside as "
                 f"{self._set_aside().name}: run the same call again to begin a new store"
@@ -252,15 +276,16 @@ class Store:
     # -- the writer's thread ------------------------------------------------------------------
 
     def _write(self) -> None:
-        db = None
-        while batch := self._batch():
+        db: sqlite3.Connection | None = None
+        while True:
+            batch = self._batch()
             jobs = [job for job in batch if job is not None]
             failure: StoreError | None = None
             try:
-                if jobs:
+                if jobs or self._has_claims:
                     db = db or self._connect()
                     self._commit(db, jobs)
-                    if _identity(self.path) != self._file:
+                    if identity_of(self.path) != self._file:
                         raise StoreError(
                             f"the store {self.path} was removed or replaced while the run goes on; "
                             "its answers are in the frame, and no longer remembered"
@@ -283,6 +308,9 @@ class Store:
         try:
             if self._sources:  # each time, because another process may have cleared the store
                 db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", self._sources.items())
+            if self._has_claims:
+                self._claims.beat(db)
+                self._claims.release(db, [key for key, _, _ in jobs])
             answers = [(key, kept) for key, kept, _ in jobs if isinstance(kept, Kept)]
             refused = [(key, *kept) for key, kept, _ in jobs if isinstance(kept, Hopeless)]
             db.executemany(_PUT, [(key, *kept, _checksum(key, kept)) for key, kept in answers])
@@ -295,8 +323,12 @@ class Store:
             raise
 
     def _batch(self) -> list[_Job | None]:
-        """All jobs that have arrived. Waits for the first job, then a moment for more."""
-        batch = [self._jobs.get()]
+        """All jobs that have arrived. Waits for the first job, then a moment for more; without any,
+        only until the next beat."""
+        try:
+            batch = [self._jobs.get(timeout=BEAT_S)]
+        except queue.Empty:
+            return []
         if batch[0] is not None:
             time.sleep(_GATHER_S)
         with contextlib.suppress(queue.Empty):
@@ -318,36 +350,6 @@ def _whole(key: bytes, found: Sequence[Any]) -> Kept | None:
 
 def _is_damage(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file lies at a path; None for none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _keep_private(path: Path, mode: int) -> None:
-    """Take the rights of others at a file or folder of the user's."""
-    with contextlib.suppress(OSError):
-        found = path.stat()
-        is_mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-        if is_mine and found.st_mode & 0o077:
-            path.chmod(stat.S_IMODE(found.st_mode) & (0o700 | mode))
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file, whole or damaged, has our application id in its header (SQLite file format,
-    section 1.3)."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(72)
-    except OSError:
-        return False
-    ours = schema.APPLICATION.to_bytes(4)
-    return header.startswith(b"SQLite format 3\0") and header[68:72] == ours
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

@@ -92,6 +92,12 @@ class Keyed:
     def get(self, row: Row, key: bytes | None) -> Answer | None:
         return self.kept.get(key)
 
+    def wait_s(self, row: Row, key: bytes | None) -> float:
+        return 0.0
+
+    def release(self, key: bytes | None) -> None:
+        pass
+
     def known_failure(self, key: bytes | None) -> Exception | None:
         return None
 
