@@ -175,6 +175,8 @@ class Engine:
         over = bool(self.controls.stop_reason) or self._outcomes.n_settled == self._config.total
         if over or self._queue.is_empty:
             self._idle.set()
+        elif self._queue.has_due and not (self._admission.is_closed or self.controls.is_held):
+            self._loop.call_soon(self._fill)  # it became due since the workers looked
 
     def _start_workers(self) -> None:
         while len(self._tasks) < self.controls.max_workers and (row_task := self._take()):
@@ -206,8 +208,7 @@ class Engine:
         return None
 
     def _come_again(self, row_task: RowTask, wait_s: float) -> None:
-        if self._queue is not None:
-            self._queue.retry(row_task, self._loop.time() + wait_s)
+        self._queue.retry(row_task, self._loop.time() + wait_s)  # type: ignore[union-attr]
 
     def _may_pull(self) -> bool:
         if self._deduplicator is not None and self._deduplicator.is_full:
@@ -387,9 +388,8 @@ class Engine:
         wait_s = self._outage.retry_s(row_task, attempt.began, error, now)
         if wait_s is not None and self.controls.stop_reason is None and self._queue is not None:
             self._queue.retry(row_task, now + wait_s)
-            self._emit(
-                AttemptFailed(row_task.row, attempt.number, error, row_task.latency_s * 1e3, wait_s)
-            )
+            latency_ms = row_task.latency_s * 1e3
+            self._emit(AttemptFailed(row_task.row, attempt.number, error, latency_ms, wait_s))
             return
         self._outcomes.fail(row_task)
 

@@ -58,6 +58,11 @@ class RowQueue:
         """Whether the queue holds no row, and the source has none left."""
         return self._exhausted and not (self._due or self._parked or self._buffer)
 
+    @property
+    def has_due(self) -> bool:
+        """Whether a row's wait for its next attempt is over."""
+        return bool(self._due) and self._due[0][0] <= self._loop.time()
+
     def __len__(self) -> int:
         """The number of rows that are pulled but not under way."""
         return len(self._due) + len(self._parked) + len(self._buffer)

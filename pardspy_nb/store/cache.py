@@ -20,6 +20,7 @@ from ..core.usage import Usage
 from ..modules.module import Module
 from ..modules.provenance import Sources
 from .keys import AnswerCodec, codecs_of
+from .lookup import Lookup
 
 if TYPE_CHECKING:
     from .schema import Hopeless, Kept
@@ -30,27 +31,6 @@ _UNKNOWN = Usage(None, None, None, None)
 _MOST_OF_A_MESSAGE = 2000  # characters of an error
 _LEAST_WAIT_S, _MOST_WAIT_S = 0.05, 1.0  # until a row under way elsewhere is looked at again
 _KEPT_OF_A_STREAM = 10_000  # answers that a stream without a store keeps for equal rows
-
-
-class _Lookup:
-    """The look-up of a row under way.
-
-    Attributes:
-        key: the row's key, None if the inputs cannot be written as text.
-        words: the inputs as text, as far as they decide the answer.
-        was_looked_up: whether the store was searched in advance.
-        kept: the stored answer that was found in advance, or None.
-        is_claimed: whether the row is this run's to ask.
-        waits_since: when it was first found to be under way in another run.
-    """
-
-    __slots__ = ("is_claimed", "kept", "key", "waits_since", "was_looked_up", "words")
-
-    def __init__(self, key: bytes | None, words: str) -> None:
-        self.key, self.words = key, words
-        self.kept: Kept | None = None
-        self.was_looked_up = self.is_claimed = False
-        self.waits_since: float | None = None
 
 
 class AnswerCache:
@@ -87,7 +67,7 @@ class AnswerCache:
         self._codecs = codecs_of(module, cache_key)
         self._in_words = bool(module.predicts)  # whether an answer's text holds the whole answer
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
-        self._lookups: dict[int, _Lookup] = {}  # by row number
+        self._lookups: dict[int, Lookup] = {}  # by row number
         self._since: set[bytes] = set()  # keys put since the last `prefetch`
         self._looks_ahead = False
         self._trouble: StoreError | None = None
@@ -116,12 +96,15 @@ class AnswerCache:
         if self._claim_s is not None:
             self._claim([m for m in lookups.values() if m.key is not None and m.kept is None])
 
-    def _claim(self, lookups: Sequence[_Lookup]) -> None:
+    def _claim(self, lookups: Sequence[Lookup]) -> None:
         if self.store is None or not lookups:
             return
         taken = self.store.claim([m.key for m in lookups if m.key is not None])
         for m in lookups:
-            m.is_claimed = m.key not in taken.elsewhere and m.key not in taken.answered
+            # an answer that was there when it was looked up again cannot be used
+            is_usable = m.key in taken.answered and not m.was_answered
+            m.was_answered = m.was_answered or is_usable
+            m.is_claimed = m.key not in taken.elsewhere and not is_usable
             m.was_looked_up = m.was_looked_up and m.is_claimed  # else it is looked up again
 
     def wait_s(self, row: Row, key: bytes | None) -> float:
@@ -152,19 +135,19 @@ class AnswerCache:
         if key is not None and self.store is not None and self._claim_s is not None:
             self.store.release(key)
 
-    def _look(self, row: Row) -> _Lookup:
+    def _look(self, row: Row) -> Lookup:
         """Make the words and the key of a new row. Equal rows are counted on the way."""
         codec = self._codecs[row.number % len(self._codecs)]
         try:
             words = codec.words(row.inputs)
         except Exception:  # the attempt will raise the error
-            return _Lookup(None, "")
+            return Lookup(None, "")
         key = _hash(codec, words, row.sample, 0)
         if self._seen is None:
-            return _Lookup(key, words)
+            return Lookup(key, words)
         earlier = self._seen[key]
         self._seen[key] += 1
-        return _Lookup(_hash(codec, words, row.sample, earlier), words)
+        return Lookup(_hash(codec, words, row.sample, earlier), words)
 
     def key(self, row: Row) -> bytes | None:
         """See `protocols.Cache`."""

@@ -29,6 +29,7 @@ from .schema import COLUMNS, Hopeless, Kept
 from .store_file import identity_of, is_ours, keep_private
 
 _BUSY_S = 30.0  # how long to wait while another process writes
+_CLAIM_BUSY_MS = 200  # the loop of a run stands still meanwhile
 _GATHER_S = 0.001  # how long a commit waits for more answers
 _MOST_KEYS = 500  # in one query
 _WAL_PAGES = 4000  # pages of 4 kB, before they are moved into the file
@@ -81,6 +82,7 @@ class Store:
         self._lock = threading.Lock()
         self._claims, self._has_claims = Claims(), False
         self._db = self._open()
+        self._db.execute(f"PRAGMA busy_timeout = {_CLAIM_BUSY_MS}")
 
     def get(self, key: bytes) -> Kept | None:
         """The answer remembered under this key, or None."""
@@ -144,6 +146,10 @@ class Store:
         """Claim rows for this run, before they are asked (see `claims`)."""
         try:
             taken = self._claims.take(self._db, keys)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise self._explained("write", error) from error
+            taken = Claimed(set(), set())  # rather ask than hold up all rows in flight
         except sqlite3.Error as error:
             raise self._explained("write", error) from error
         self._begin_writing()  # its beat keeps the claims
@@ -171,6 +177,7 @@ class Store:
         given = {term: value for term, value in terms.items() if value is not None}
         where = f" WHERE {' AND '.join(given)}" if given else ""
         try:
+            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000:.0f}")
             count = self._db.execute(f"DELETE FROM answers{where}", tuple(given.values())).rowcount
             if model is None:
                 when = " WHERE at_utc_s < ?" if before_utc_s is not None else ""

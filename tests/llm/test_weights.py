@@ -15,6 +15,8 @@ import pardspy_nb as pn
 from pardspy_nb.llm.local import server, weights
 from pardspy_nb.llm.local.catalogue import Piece, Weights
 
+pytestmark = pytest.mark.slow
+
 BYTES = b"GGUF" + bytes(range(256)) * 40
 KNOWN = Weights(
     name="tiny",

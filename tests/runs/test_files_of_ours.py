@@ -16,6 +16,8 @@ from support.scripted_server import ScriptedServer
 
 import pardspy_nb as pn
 
+pytestmark = pytest.mark.slow
+
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
 

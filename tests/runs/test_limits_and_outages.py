@@ -12,6 +12,8 @@ from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
 
+pytestmark = pytest.mark.slow
+
 QUIET: dict[str, Any] = {"store": None, "progress": "none"}
 Headers = Callable[[float], dict[str, str]]
 

@@ -33,6 +33,8 @@ from pardspy_nb.store import cache
 from pardspy_nb.tables import frame as building
 from pardspy_nb.tables import results
 
+pytestmark = pytest.mark.slow
+
 ROWS, WORKERS, BREAKS_AT = 60, 4, 12
 
 # stages that every row, attempt or event passes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +238,23 @@ def test_equal_rows_that_fail_again_are_failed_all(
     assert df["status"].eq("failed").all()
     assert df["error"].eq("HTTP 413: time 2").all()
     assert df.parallel.metrics.failures == 4
+
+
+def test_a_retry_that_becomes_due_while_workers_look_is_not_forgotten(
+    predict: pn.Predict, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, fast_retries: None
+) -> None:
+    """Between the look for a row and the setting of the timer."""
+    from pardspy_nb.engine.row_queue import RowQueue
+
+    arm = RowQueue.arm
+
+    def late(queue: RowQueue) -> None:
+        if queue._due and sys._getframe(1).f_code.co_name == "_start_workers":
+            time.sleep(max(0.0, queue._due[0][0] - queue._loop.time()) + 0.001)
+        arm(queue)
+
+    monkeypatch.setattr(RowQueue, "arm", late)
+    server.script = lambda marker, attempt: Reply("status", code=500) if attempt == 1 else Reply()
+    run = pn.start_parallel(predict, ["row-1"], **QUIET)
+    assert run._thread.done.wait(20), "the run hangs"
+    assert run.result()["attempts"].tolist() == [2]

@@ -89,6 +89,7 @@ def test_the_frame_has_the_columns_and_types_of_the_contract(
     assert df["cost_usd"].iloc[0] == pytest.approx((11 * 0.15 + 7 * 0.6) / 1e6)
 
 
+@pytest.mark.slow
 def test_500_rows_under_a_mix_of_faults_end_in_their_own_answer_or_true_error(
     predict: pn.Predict, server: ScriptedServer, fast_retries: None
 ) -> None:

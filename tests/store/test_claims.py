@@ -17,6 +17,7 @@ import pardspy_nb as pn
 from pardspy_nb.store import claims
 from pardspy_nb.store.sqlite import Store
 
+pytestmark = pytest.mark.slow
 QUIET: dict[str, Any] = {"progress": "none"}
 CHILD = """
 import sys, pardspy_nb as pn
