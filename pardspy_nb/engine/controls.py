@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ..core.events import SettingsChanged
 
@@ -79,14 +78,10 @@ class RunControls:
             self._cancel()
         self._changed()
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """A scope for accounting: if it breaks, the run stops, and what is in hand goes on."""
-        try:
-            yield
-        except Exception as error:
-            if self.stop_reason != "crashed":  # to stop calls what may have broken
-                self.stop("crashed", error, now=False)
+    def broke(self, error: Exception) -> None:
+        """Our own accounting broke: the run stops, and what is in hand goes on."""
+        if self.stop_reason != "crashed":  # to stop calls what may have broken
+            self.stop("crashed", error, now=False)
 
     def release(self, number: int) -> None:
         """Allow later rows to be pulled: all rows below this number are finished."""

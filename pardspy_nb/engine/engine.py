@@ -168,8 +168,10 @@ class Engine:
 
     def _fill(self) -> None:
         """Start workers while there is work for them, and end the run when no work is left."""
-        with self.controls.guarded():
+        try:
             self._start_workers()
+        except Exception as error:
+            self.controls.broke(error)
         if self._queue is None or not self._is_running or self._tasks:
             return
         over = bool(self.controls.stop_reason) or self._outcomes.n_settled == self._config.total
@@ -232,9 +234,8 @@ class Engine:
         return is_done
 
     def _admitted(self, row_task: RowTask) -> bool:
-        """Whether an attempt may start now. If not, the row goes back to the queue, and no attempt
-        starts before the limiters let one in. A hedged duplicate never blocks other rows: it is
-        skipped, and may be tried later."""
+        """Whether an attempt may start now. If not, the row goes back to the queue, and no other
+        is let in before it. A hedged duplicate blocks no other row: it may be tried later."""
         now = self._loop.time()
         is_duplicate = bool(row_task.in_flight)
         try:
@@ -256,8 +257,10 @@ class Engine:
     def _leave_limiters(self, row_task: RowTask, outcome: Answer | BaseException | None) -> None:
         """Tell the limiters that an attempt is over."""
         row_task.admitted -= 1
-        with self.controls.guarded():
+        try:
             self._admission.leave(row_task.row, outcome, self._loop.time())
+        except Exception as error:
+            self.controls.broke(error)
 
     def _leave_lane(self, row_task: RowTask) -> None:
         if self._queue is not None:
@@ -358,14 +361,11 @@ class Engine:
     async def _succeed(self, row_task: RowTask, attempt: Attempt, answer: Answer) -> None:
         now = self._loop.time()
         row_task.won, row_task.error, row_task.latency_s = True, None, now - attempt.began
-        with self.controls.guarded():
-            row_task.bill(answer.usage)
-            for other in row_task.in_flight:
-                # no endpoint reports the bill of a cancelled request; it is taken to be the same
-                row_task.bill(answer.usage)
-                other.lost = True
-                other.task.cancel()
+        try:
+            row_task.bill_winner(answer.usage)
             self._stragglers.succeeded(now - row_task.began, row_task.latency_s)
+        except Exception as error:
+            self.controls.broke(error)
         if self._deduplicator is not None:
             try:
                 await self._deduplicator.keep(row_task, answer)

@@ -92,6 +92,15 @@ class RowTask:
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
 
+    def bill_winner(self, usage: Any) -> None:
+        """Add the usage of the attempt that won, and break off the other attempts."""
+        self.bill(usage)
+        for other in self.in_flight:
+            # no endpoint reports the bill of a cancelled request; it is taken to be the same
+            self.bill(usage)
+            other.lost = True
+            other.task.cancel()
+
     @property
     def counted(self) -> int:
         """The attempts that count: not those that met an outage, nor duplicates."""

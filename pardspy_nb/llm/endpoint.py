@@ -87,7 +87,7 @@ class Endpoint:
         """The base URL without what is secret in it."""
         return public_url(self.url)
 
-    @property
+    @cached_property
     def _query(self) -> dict[str, str]:
         """The query of each request, that of the base URL included (`?api-version=…`)."""
         given = self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
@@ -235,7 +235,8 @@ class Endpoint:
         `on_headers` is called with the response's headers.
         """
         reply = await self._sent(path, body)
-        reply = reply._replace(raw=redacted_bytes(reply.raw, self._secrets))
+        if (clean := redacted_bytes(reply.raw, self._secrets)) is not reply.raw:
+            reply = reply._replace(raw=clean)
         if on_headers is not None:
             on_headers(reply.headers)
         if reply.status >= 300:
@@ -254,7 +255,6 @@ class Endpoint:
     async def _sent(self, path: str, body: Mapping[str, Any]) -> Reply:
         """The answer to a request. A connection that the other side closed since its last answer
         breaks off at once; the request is then sent again (RFC 9112, section 9.3.1)."""
-        # the last try is over a new connection; a client of the user's may have closed ones only
         for _ in range(1 if self.make is None else _MOST_CLOSED):
             began = time.monotonic()
             try:
@@ -348,7 +348,12 @@ class Endpoint:
     def _secrets(self) -> tuple[str, ...]:
         """The key and what else must not be shown: endpoints quote it, this package must not."""
         key = self._key() if self.make is None else self._own_key
-        return _secrets(key, (*self.headers, *self._query.items()), self.url)
+        return _secrets(key, self._named, self.url)
+
+    @cached_property
+    def _named(self) -> tuple[tuple[str, str], ...]:
+        """The headers and fields of the query, any of which may be secret."""
+        return (*self.headers, *self._query.items())
 
     @cached_property
     def _own_key(self) -> str:

@@ -7,7 +7,6 @@ anything would be taken for the answer to the next request: for another row's.
 from __future__ import annotations
 
 import functools
-import select
 from typing import Any
 
 
@@ -20,21 +19,9 @@ def quiet_connector() -> Any:
     class QuietConnector(aiohttp.TCPConnector):
         async def _get(self, key: Any, traces: Any) -> Any:
             for protocol, _ in tuple(self._conns.get(key, ())):
-                if _is_quiet(protocol):
+                if not protocol.should_close:  # it is also True for bytes that wait to be read
                     break
                 protocol.close()  # then aiohttp does not take it
             return await super()._get(key, traces)
 
     return QuietConnector
-
-
-def _is_quiet(protocol: Any) -> bool:
-    """Whether no bytes are waiting, read by aiohttp or not, and the other side has not left."""
-    if protocol.should_close or not protocol.is_connected():
-        return False
-    sock = protocol.transport.get_extra_info("socket")
-    if sock is None or not hasattr(select, "poll"):
-        return True
-    waiting = select.poll()
-    waiting.register(sock.fileno(), select.POLLIN)
-    return not waiting.poll(0)

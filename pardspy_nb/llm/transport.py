@@ -69,6 +69,8 @@ class Transport:
         ) as response:
             raw = await _read(response, self._most_bytes)
             reply = Reply(response.status, response.headers, raw)
+        if reply.status not in _KEEP_THE_BODY:
+            return reply
         target = redirected(str(url), reply, hops)
         return reply if target is None else await self._send(session, body, target, hops + 1)
 

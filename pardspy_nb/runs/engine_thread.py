@@ -191,11 +191,13 @@ class EngineThread:
         self._events.append(event)
         if self._engine is None:
             return
-        with self._engine.controls.guarded():
+        try:
             if self._batch.listener is not None:
                 self._batch.listener.hear(event)
             if self._adaptive is not None and self._loop is not None:
                 self._adaptive.observe(event, self._loop, self._follow)
+        except Exception as error:
+            self._engine.controls.broke(error)
         if not self.wake.is_set():
             self.wake.set()
 

@@ -218,6 +218,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.repeated = threading.Event()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while (body := await request_of(reader)) is not None:
@@ -227,6 +228,7 @@ class Repeats:
             writer.write(answer)
             await asyncio.sleep(0.02)
             writer.write(answer)
+            self.repeated.set()
         writer.close()
 
 
@@ -236,8 +238,10 @@ def test_an_answer_that_comes_again_is_not_the_next_rows(signature: pn.Signature
 
     def seldom() -> Iterator[dict[str, str]]:
         for row in rows:
-            time.sleep(0.06)
             yield {"review": row}
+            assert repeats.repeated.wait(20)  # the next row only after that
+            repeats.repeated.clear()
+            time.sleep(0.02)
 
     with serving(repeats) as url:
         predict = pn.Predict(signature, pn.LM("m", base_url=url, api_key="k"))
