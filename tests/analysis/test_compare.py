@@ -32,6 +32,7 @@ def labelled() -> pd.DataFrame:
     return pd.DataFrame({"review": [f"row-{i}" for i in range(12)], "gold": truths})
 
 
+@pytest.mark.slow
 def test_modules_side_by_side_with_a_paired_test(
     signature: pn.Signature, lm: pn.LM, server: ScriptedServer, labelled: pd.DataFrame
 ) -> None:

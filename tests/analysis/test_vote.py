@@ -33,6 +33,7 @@ def table(samples: list[list[str | None]], **more: Any) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.lists(st.sampled_from([*LABELS, None]), min_size=1, max_size=5), min_size=1, max_size=6

@@ -94,6 +94,7 @@ def test_a_429_cuts_once_for_all_that_were_sent_before_it() -> None:
     assert auto.limit == 13, "sent after the cut, and refused: another one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("latency_s", "storm_s", "most_s"), [(1, 6.0, 185), (5, 0.4, 600)])
 def test_a_bad_moment_is_not_remembered_for_long(
     latency_s: float, storm_s: float, most_s: float

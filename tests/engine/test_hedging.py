@@ -212,6 +212,7 @@ def test_a_duplicate_that_the_budget_refuses_holds_up_nobody() -> None:
     assert sim.end.elapsed_s == pytest.approx(25 / 2 + 50, abs=3), "the others go on beside it"
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**30), st.integers(1, 40), st.sampled_from([None, 0.5, 0.9]))
 def test_under_any_faults_each_row_ends_once_and_counts_add_up(

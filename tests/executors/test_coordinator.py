@@ -25,6 +25,7 @@ def test_a_thousand_sites_hold_what_one_machine_holds() -> None:
     assert sum(world.asked.values()) == 12_000
 
 
+@pytest.mark.slow
 def test_sites_that_die_cost_only_what_they_had_in_flight() -> None:
     """A death every three seconds: nothing is lost, and little is asked twice."""
     world = World(60, deaths_a_minute=20, seed=4)

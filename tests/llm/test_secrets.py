@@ -59,6 +59,7 @@ QUOTING: dict[str, Reply] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", QUOTING.values(), ids=QUOTING)
 def test_a_key_that_an_endpoint_quotes_is_shown_nowhere(
     signature: pn.Signature,

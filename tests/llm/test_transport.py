@@ -251,6 +251,7 @@ def test_an_answer_that_comes_again_is_not_the_next_rows(signature: pn.Signature
     assert repeats.asked == rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(

@@ -106,6 +106,7 @@ def test_answers_have_a_bound_where_the_lm_names_none(
     assert "max_tokens" not in server.requests[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_storms_do_not_break_a_budget(
     server: ScriptedServer, signature: pn.Signature, fast_retries: None, seed: int

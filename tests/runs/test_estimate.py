@@ -14,6 +14,7 @@ from pardspy_nb.runs.estimate import _sum_of
 QUIET: dict[str, Any] = {"progress": "none"}
 
 
+@pytest.mark.slow
 def test_an_estimate_is_near_the_truth_and_its_pilot_is_not_paid_again(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:

@@ -161,6 +161,7 @@ def test_the_lms_own_timeout_holds_where_the_run_names_none(
         predict(review="row-1")
 
 
+@pytest.mark.slow
 def test_retry_after_is_waited_and_counted(predict: pn.Predict, server: ScriptedServer) -> None:
     server.script = lambda marker, attempt: (
         Reply("status", code=429, headers={"Retry-After": "1"}) if attempt == 1 else Reply()
@@ -514,6 +515,7 @@ def test_errors_that_would_meet_every_row_stop_the_run(
     assert list(info.value.df["status"]) == ["failed"] * asked + ["not_run"] * (12 - asked)
 
 
+@pytest.mark.slow
 def test_an_awaited_call_on_the_users_own_loop_leaves_no_client_open(
     server: ScriptedServer,
 ) -> None:
@@ -704,6 +706,7 @@ def test_a_key_that_cannot_be_sent_stops_the_run_at_once(
     ).all()
 
 
+@pytest.mark.slow
 def test_limits_that_the_endpoint_tells_are_kept(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:
@@ -716,6 +719,7 @@ def test_limits_that_the_endpoint_tells_are_kept(
     assert later[-1] - later[0] >= 29 / 20 - 1
 
 
+@pytest.mark.slow
 def test_rpm_holds_at_the_server(predict: pn.Predict, server: ScriptedServer) -> None:
     pn.run_parallel(predict, [f"row-{i}" for i in range(60)], max_workers=60, rpm=1800, **QUIET)
     for window_s in (0.2, 1.0):

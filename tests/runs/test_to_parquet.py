@@ -80,6 +80,7 @@ def test_rows_come_back_in_order_however_long_each_takes(tmp_path: Path) -> None
     assert list(df["double"]) == [2 * i for i in range(200)]
 
 
+@pytest.mark.slow
 def test_a_row_that_takes_long_holds_up_the_reading_and_no_row_is_kept(tmp_path: Path) -> None:
     """Three parts of ten rows may be begun before the first is written, and what is written is
     let go."""
@@ -372,6 +373,7 @@ def test_the_index_and_what_made_the_answers_are_kept(predict: pn.Predict, tmp_p
     assert [source["model"] for source in about["sources"].values()] == ["gpt-4o-mini"]
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_whose_module_blocks_writes_each_row_once(tmp_path: Path) -> None:
     blocked, go_on = threading.Event(), threading.Event()
     target = tmp_path / "out.parquet"
@@ -410,6 +412,7 @@ def test_mixed_values_in_one_part_become_text(tmp_path: Path) -> None:
     assert list(mixed["x"]) == [1, "s"], "the user's frame is left as it was"
 
 
+@pytest.mark.slow
 def test_a_second_run_to_one_target_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     target, source = tmp_path / "out.parquet", pd.DataFrame({"i": range(300)})
     begun, go_on = threading.Event(), threading.Event()
@@ -487,6 +490,7 @@ def test_a_worse_attempt_does_not_replace_a_better_partial_file(tmp_path: Path) 
     assert attempt() == 20
 
 
+@pytest.mark.slow
 def test_nested_columns_of_polars_pass_through(tmp_path: Path) -> None:
     import polars as pl
 

@@ -247,6 +247,7 @@ def test_targets_of_another_kind_are_refused(tmp_path: Path) -> None:
     assert asked == []
 
 
+@pytest.mark.slow
 def test_plots_of_many_and_of_odd_labels(tmp_path: Path) -> None:
     names = [f"$label_{i}^\\foo$ {'x' * 80}" for i in range(60)]
     df = pn.run_parallel(lambda i: {"label": names[i], "true": names[i]}, {"i": range(60)}, **QUIET)
