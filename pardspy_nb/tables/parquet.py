@@ -20,7 +20,7 @@ from .work_folder import WorkFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS_AT_A_TIME = 20_000
+_ROWS_AT_A_TIME, _BYTES_AT_A_TIME = 20_000, 16_000_000
 
 
 def beside(carried: pa.Table, own: pa.Table) -> pa.Table:
@@ -125,7 +125,8 @@ class ParquetSegments:
         import pyarrow.parquet as pq
 
         for file in self._files:
-            for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_A_TIME):
+            parquet = pq.ParquetFile(file)
+            for batch in parquet.iter_batches(_rows_at_a_time(parquet.metadata)):
                 yield pa.Table.from_batches([batch])
 
     def drop(self) -> None:
@@ -160,7 +161,9 @@ def _fits_in(
     for file, schema in zip(files, schemas, strict=True):
         if name not in schema.names or schema.field(name).type == kind:
             continue
-        for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_A_TIME, columns=[name]):
+        parquet = pq.ParquetFile(file)
+        rows = _rows_at_a_time(parquet.metadata)
+        for batch in parquet.iter_batches(rows, columns=[name]):
             try:
                 batch.column(0).cast(kind)
             except pa.ArrowException:
@@ -187,6 +190,13 @@ def _about(path: Path) -> dict[str, Any]:
     except (OSError, AttributeError, ValueError, pa.ArrowException):
         return {}
     return about if isinstance(about, dict) else {}
+
+
+def _rows_at_a_time(metadata: Any) -> int:
+    """So many rows as are a few megabytes in memory."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    size = sum(group.total_byte_size for group in groups) / max(1, metadata.num_rows)
+    return max(1, min(_ROWS_AT_A_TIME, int(_BYTES_AT_A_TIME / max(1.0, size))))
 
 
 def one_schema(schemas: Sequence[pa.Schema], fits: Callable[[str, pa.DataType], bool]) -> pa.Schema:

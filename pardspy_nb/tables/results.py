@@ -3,6 +3,7 @@ and the frame's columns are quick to build."""
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from ..core.usage import Usage
 
 ABSENT: Any = object()  # in an output's column: the row's answer has no such output
 _CODES = {status: code for code, status in enumerate(STATUSES)}
+_WITH_FRAMES = 100  # so many errors keep their tracebacks
+_TEXT_ENDS = 2_000  # characters of an answer that did not fit, at either end
 _NAN = float("nan")
 
 
@@ -87,7 +90,7 @@ class Results:
         self.usages.append(usage)
         self._add_answer(place, answer)
         if error is not None:
-            self.errors[place] = error
+            self.errors[place] = _light(error, keep_frames=len(self.errors) < _WITH_FRAMES)
         if self.inputs is not None:
             self.inputs.append(inputs)
         self.codes.append(_CODES[status])  # last, so that other threads see only complete rows
@@ -169,3 +172,18 @@ class Results:
 
     def __iter__(self) -> Iterator[Result]:
         return map(self.at, self.order())
+
+
+def _light(error: BaseException, *, keep_frames: bool) -> BaseException:
+    """The error without what would keep much in memory for as long as the run is known: the middle
+    of a long answer, the errors before it, and its frames with all that they refer to."""
+    text = getattr(error, "text", None)
+    if isinstance(text, str) and len(text) > 2 * _TEXT_ENDS:
+        with contextlib.suppress(Exception):
+            error.text = f"{text[:_TEXT_ENDS]} … {text[-_TEXT_ENDS:]}"  # type: ignore[attr-defined]
+    if not keep_frames:
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+    if getattr(error, "rejected", None) is not None:
+        with contextlib.suppress(Exception):
+            error.rejected = None  # type: ignore[attr-defined]
+    return error
