@@ -88,6 +88,8 @@ class _Attributes:
 
 def count(value: Any) -> int | None:
     """A number of tokens; None for anything else that may be reported."""
+    if type(value) is int:
+        return value if 0 <= value < _MOST_TOKENS else None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     elif not isinstance(value, int) and isinstance(value, Number):  # a float, a Decimal, of numpy

@@ -18,10 +18,9 @@ def quiet_connector() -> Any:
 
     class QuietConnector(aiohttp.TCPConnector):
         async def _get(self, key: Any, traces: Any) -> Any:
-            for protocol, _ in tuple(self._conns.get(key, ())):
-                if not protocol.should_close:  # it is also True for bytes that wait to be read
-                    break
-                protocol.close()  # then aiohttp does not take it
+            idle = self._conns.get(key)
+            while idle and idle[0][0].should_close:  # also True for bytes that wait to be read
+                idle.popleft()[0].close()
             return await super()._get(key, traces)
 
     return QuietConnector

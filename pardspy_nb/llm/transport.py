@@ -86,6 +86,9 @@ class TooLargeError(Exception):
 async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """The body, unpacked. Raises TooLargeError. aiohttp unpacks a quarter of a megabyte at a time,
     so that a small body which unpacks to gigabytes is noticed before it is in memory."""
+    length = response.content_length
+    if length is not None and length <= most_bytes and not response.headers.get("Content-Encoding"):
+        return await response.read()
     parts, size = [], 0
     async for part in response.content.iter_any():
         size += len(part)
