@@ -1,5 +1,5 @@
 # make demo: the main job on the embedded model.   make test: everything, as CI runs it.
-# make check: the loop of a minute, for every change.
+# make check: the short loop, for every change.
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

@@ -61,7 +61,7 @@ class AnswerCache:
     ) -> None:
         self.store, self._sources = store, sources
         self._claim_s = claim_s
-        self._doubled = self._waited = 0
+        self._doubled = 0  # rows asked although another run had them under way
         # read when the first row needs it
         self._hopeless: Mapping[bytes, Hopeless] | None = {} if retry_hopeless else None
         self._codecs = codecs_of(module, cache_key)
@@ -123,7 +123,6 @@ class AnswerCache:
         now = time.monotonic()
         if lookup.waits_since is None:
             lookup.waits_since = now
-            self._waited += 1
         if now - lookup.waits_since >= self._claim_s:
             lookup.is_claimed = True
             self._doubled += 1

@@ -16,7 +16,9 @@ import pardspy_nb as pn
 QUIET: Any = {"store": None, "progress": "none"}
 
 
-@pytest.mark.skipif(not hasattr(multiprocessing, "get_context"), reason="no fork here")
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork"
+)
 def test_a_forked_process_works_after_a_call_in_its_parent(
     predict: pn.Predict, server: ScriptedServer
 ) -> None:
