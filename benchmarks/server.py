@@ -15,6 +15,7 @@ import json
 import re
 import sys
 from collections import Counter
+from typing import Any
 
 ROW = re.compile(rb"row-(\d+)(?!.*row-\d)", re.DOTALL)
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -79,15 +80,22 @@ class Chat(asyncio.Protocol):
                 return
             body, self.buffer = rest[:length], rest[length:]
             if head.startswith(b"GET"):
-                self._write(json.dumps({"requests": Stats.requests, "most": Stats.most}).encode())
-                Stats.requests = Stats.most = 0
+                self._write(json.dumps(self.report()).encode())
                 continue
-            Stats.requests += 1
-            Stats.open += 1
-            Stats.most = max(Stats.most, Stats.open)
-            status = self._status(body)
-            delay_s = self.delay_s if status else 30.0
-            asyncio.get_running_loop().call_later(delay_s, self._answer, body, status)
+            self._take(body)
+
+    def report(self) -> dict[str, Any]:
+        told = {"requests": Stats.requests, "most": Stats.most}
+        Stats.requests = Stats.most = 0
+        return told
+
+    def _take(self, body: bytes) -> None:
+        Stats.requests += 1
+        Stats.open += 1
+        Stats.most = max(Stats.most, Stats.open)
+        status = self._status(body)
+        delay_s = self.delay_s if status else 30.0
+        asyncio.get_running_loop().call_later(delay_s, self._answer, body, status)
 
     def _status(self, body: bytes) -> int:
         found = ROW.search(body)

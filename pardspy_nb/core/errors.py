@@ -126,6 +126,12 @@ class BatchRejectedError(LMError):
     """The provider refused a whole batch, or gave no answer to this row of it."""
 
 
+class BatchTimeoutError(LMError):
+    """The provider's batch API did not answer a call in time."""
+
+    retryable = True
+
+
 class BatchExpiredError(LMError):
     """The batch expired before this row was answered."""
 
@@ -173,6 +179,12 @@ class RefusedOutputError(InvalidOutputError):
 
 class ModuleOutputError(AttemptError):
     """A module returned something that cannot become columns."""
+
+
+class ThreadsBusyError(AttemptError):
+    """Too many calls of a function go on in their threads after their `timeout_s`."""
+
+    retryable = overloaded = True
 
 
 class LocalModelError(PardspyError):

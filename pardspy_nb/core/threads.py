@@ -2,19 +2,25 @@
 
 `concurrent.futures` joins its threads when the interpreter ends, so one function that hangs
 would keep a notebook kernel from shutting down. A thread whose attempt timed out is left
-behind; the pool starts another in its place.
+behind; the pool starts another in its place, up to a bound.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from .errors import ThreadsBusyError
+from .forks import end_child
+
+MOST_LEFT_BEHIND = 128  # threads whose attempt timed out, in one pool
+_COME_AGAIN_S = 5.0
 _Job = tuple[Callable[[], Any], contextvars.Context, "asyncio.Future[Any]"]
 
 
@@ -26,19 +32,44 @@ class DaemonPool:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._telling = False  # the loop was woken and will settle the finished jobs
-        self._threads = 0
-        self._idle = 0  # touched on the loop's thread only
+        self._pid = os.getpid()
+        # touched on the loop's thread only
+        self._threads = self._idle = self._left_behind = 0
 
     async def run(self, function: Callable[[], Any]) -> Any:
-        """Call `function` in a thread, in a copy of the current context."""
+        """Call `function` in a thread, in a copy of the current context.
+
+        Raises:
+            ThreadsBusyError: too many threads are left behind, or the system gives no more.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._idle:
             self._idle -= 1
         else:
-            self._threads += 1
-            threading.Thread(target=self._work, name="pardspy-function", daemon=True).start()
+            self._start_thread()
         self._jobs.put((function, contextvars.copy_context(), future))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._left_behind += 1
+            raise
+
+    def _start_thread(self) -> None:
+        if self._left_behind >= MOST_LEFT_BEHIND:
+            raise ThreadsBusyError(
+                f"{self._left_behind} calls still go on in their threads after their timeout_s, so "
+                "no further one is begun: a thread cannot be stopped from outside; give what the "
+                "function waits for a timeout of its own",
+                retry_after_s=_COME_AGAIN_S,
+            )
+        try:
+            threading.Thread(target=self._work, name="pardspy-function", daemon=True).start()
+        except RuntimeError as error:
+            raise ThreadsBusyError(
+                f"the system gives no thread beyond {self._threads} ({error}): lower max_workers",
+                retry_after_s=_COME_AGAIN_S,
+            ) from error
+        self._threads += 1
 
     def close(self) -> None:
         """Let each thread end after its current function."""
@@ -52,6 +83,8 @@ class DaemonPool:
                 result, error = context.run(function), None
             except BaseException as e:  # SystemExit in a function is that row's failure
                 result, error = None, e
+            if os.getpid() != self._pid:
+                end_child(error)
             self._done.append((future, result, error))
             if self._telling:
                 continue
@@ -71,6 +104,7 @@ class DaemonPool:
     ) -> None:
         self._idle += 1
         if future.done():
+            self._left_behind -= 1
             return
         if isinstance(error, StopIteration):  # cannot be raised into a Future
             error = RuntimeError(f"function raised StopIteration: {error}")

@@ -40,9 +40,14 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop
     with _lock:
         if _loop is None:
-            _loop = asyncio.new_event_loop()
-            adopt(_loop)
-            threading.Thread(target=_loop.run_forever, name="pardspy-calls", daemon=True).start()
+            loop = asyncio.new_event_loop()
+            try:
+                threading.Thread(target=loop.run_forever, name="pardspy-calls", daemon=True).start()
+            except RuntimeError:  # no more threads: the next call tries again
+                loop.close()
+                raise
+            adopt(loop)
+            _loop = loop
             atexit.register(_close)
         return _loop
 
@@ -59,12 +64,12 @@ async def on_our_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """
     if asyncio.get_running_loop() in _own_loops:
         return await make()
-    return await asyncio.wrap_future(_submit(make()))
+    return await asyncio.wrap_future(submit(make()))
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the helper thread, in a copy of the caller's context, and wait."""
-    future = _submit(coroutine)
+    future = submit(coroutine)
     try:
         return future.result()
     except KeyboardInterrupt:
@@ -72,9 +77,13 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+def submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     """Start a coroutine on the helper thread; cancelling the future cancels the coroutine."""
-    loop = _running_loop()
+    try:
+        loop = _running_loop()
+    except BaseException:
+        coroutine.close()
+        raise
     context = contextvars.copy_context()
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
 

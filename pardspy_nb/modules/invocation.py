@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 import reprlib
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import ModuleOutputError
 from ..core.events import Answer, Row
+from ..core.forks import end_child
 from ..core.labels import plain_label
 from ..core.overrides import overrides
 from ..core.ownership import one_shot_in, own_row
@@ -182,6 +184,7 @@ def call_of(module: Any, pool: DaemonPool) -> Call:
     else:
         given = getattr(module, "acall", module)
         function, is_async = lambda inputs: given(**inputs), is_async_function(given)
+    pid = os.getpid()
 
     async def call(inputs: Mapping[str, Any]) -> Answer:
         given_now = own_row(inputs)  # what the module does to its inputs is seen by nobody else
@@ -193,9 +196,14 @@ def call_of(module: Any, pool: DaemonPool) -> Call:
                     result = await pool.run(partial(function, given_now))
                     if inspect.isawaitable(result):
                         result = await result
-            except Exception as error:
-                _attach(error, total(calls))
+            except BaseException as error:
+                if os.getpid() != pid:
+                    end_child(error)
+                if isinstance(error, Exception):
+                    _attach(error, total(calls))
                 raise
+            if os.getpid() != pid:
+                end_child(None)
             return _answer(result, total(calls))
 
     return call

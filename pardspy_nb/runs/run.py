@@ -201,6 +201,7 @@ class Run:
 
         Raises:
             StoreError: the given store cannot be used; nothing was sent.
+            RuntimeError: the system gives no thread. What was sent by then is in `last_run()`.
         """
         global _last
         self._wait_mode = wait_mode
@@ -208,7 +209,7 @@ class Run:
         before, _last = _last, self
         try:
             self._thread.start()
-        except StoreError:  # it never began
+        except (StoreError, RuntimeError):  # it never began
             _last = before
             self._collector.drop()
             raise
@@ -218,10 +219,14 @@ class Run:
                 raise
         register(self._collector.run, self._plan.module, self.options)
         _open_runs.add(self)
-        if not self.is_empty:
-            self._watchers = choose(self.options.progress, self, wait_mode)
-        if wait_mode == "background":
-            self._tick_in_background()
+        try:
+            if not self.is_empty:
+                self._watchers = choose(self.options.progress, self, wait_mode)
+            if wait_mode == "background":
+                self._tick_in_background()
+        except BaseException:  # nobody gets this run, so it must not go on paying
+            self.cancel()
+            raise
         return self
 
     def _pump(self) -> None:

@@ -168,8 +168,12 @@ class Store:
 
     def _begin_writing(self) -> None:
         if self._writer is None:
-            self._writer = threading.Thread(target=self._write, name="pardspy-store", daemon=True)
-            self._writer.start()
+            writer = threading.Thread(target=self._write, name="pardspy-store", daemon=True)
+            try:
+                writer.start()
+            except RuntimeError as error:  # the system has no more threads, or no memory for one
+                raise StoreError(f"cannot write to the store {self.path}: {error}") from error
+            self._writer = writer
 
     def remove(self, *, model: str | None = None, before_utc_s: float | None = None) -> int:
         """Forget the answers of this model and from before this time. Returns how many."""

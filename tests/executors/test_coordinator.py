@@ -10,8 +10,17 @@ from support.simulated_cluster import World, simulate
 
 from pardspy_nb.core.errors import InvalidOutputError, RateLimitError
 from pardspy_nb.core.events import Event, Row, RowFinished
+from pardspy_nb.core.options import Options
 from pardspy_nb.executors.cluster.coordinator import Coordinator
-from pardspy_nb.executors.cluster.messages import Report, report_as_bytes, report_from_bytes
+from pardspy_nb.executors.cluster.messages import (
+    Command,
+    Report,
+    report_as_bytes,
+    report_from_bytes,
+)
+from pardspy_nb.executors.cluster.worker_engine import WorkerEngine
+from pardspy_nb.modules.module import from_module
+from pardspy_nb.testing import VirtualClock
 
 
 @pytest.mark.slow
@@ -75,6 +84,20 @@ def test_too_many_failures_stop_all_sites() -> None:
     assert outcome.reason == "failures"
     assert 11 <= outcome.failed <= 10 + 40
     assert sum(world.asked.values()) <= 10 + 2 * 40
+
+
+def test_an_older_command_does_not_take_back_the_end() -> None:
+    """The end of a run reaches a worker by another way than its commands, which may be late."""
+    clock = VirtualClock()
+    reports: list[Report] = []
+    loop = clock.new_event_loop()
+    worker = WorkerEngine(from_module(World(1).ask), Options(), reports.append, clock=clock)
+    worker.obey(Command(0, stop="now"))
+    worker.obey(Command(4))
+    loop.run_until_complete(worker.run())
+    assert reports[-1].over
+    assert loop.time() < 1.0  # not when it has heard nothing for a minute
+    loop.close()
 
 
 def test_a_run_whose_sites_are_all_gone_ends() -> None:

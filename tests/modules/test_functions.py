@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +118,85 @@ def test_what_is_no_module_is_refused(module: Any) -> None:
 def test_a_module_that_returns_a_result_columns_name_fails_its_row() -> None:
     df = pn.run_parallel(lambda x: {"status": 1}, ["a"], max_failures=1, **QUIET)
     assert df["error_type"][0] == "ModuleOutputError"
+
+
+def test_calls_that_go_on_after_their_time_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread cannot be stopped from outside: no more than so many are left behind."""
+    from pardspy_nb.core import threads
+
+    monkeypatch.setattr(threads, "MOST_LEFT_BEHIND", 5)
+    monkeypatch.setattr(threads, "_COME_AGAIN_S", 0.05)
+    release = threading.Event()
+    hanging: set[int] = set()
+
+    def hang(i: int) -> int:
+        hanging.add(threading.get_ident())
+        release.wait(60)
+        return i
+
+    try:
+        df = pn.run_parallel(
+            hang, range(30), max_workers=4, timeout_s=0.05, max_failures=None, **QUIET
+        )
+    except pn.AllFailed as error:
+        df = error.df
+    n_hanging = len(hanging)
+    release.set()
+    assert (df["status"] == "failed").all()
+    assert n_hanging <= 5 + 4  # and those in flight
+    said = df["error"].str.contains("still go on in their threads")
+    assert said.sum() >= 20
+    assert pn.run_parallel(hang, [1], **QUIET)["output"].tolist() == [1]
+
+
+def test_a_thread_that_cannot_be_had_is_that_rows_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pardspy_nb.core import threads
+
+    monkeypatch.setattr(threads, "_COME_AGAIN_S", 0.01)
+    start = threading.Thread.start
+    begun: list[str] = []
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "pardspy-function":
+            begun.append(thread.name)
+            if len(begun) != 1:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+    def waits_for_a_refusal(i: int) -> int:
+        while len(begun) < 3:
+            time.sleep(0.001)
+        return i
+
+    df = pn.run_parallel(waits_for_a_refusal, range(3), max_workers=2, max_attempts=50, **QUIET)
+    assert (df["status"] == "ok").all()
+    assert df["attempts"].max() > 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_fork_ends_where_the_function_ends(tmp_path: Path, is_async: bool) -> None:
+    """Whatever the child does, it is not the run: it asks nothing, and lives no longer."""
+    asked = tmp_path / "asked"
+
+    def forks(i: int) -> int:
+        with asked.open("a") as file:
+            file.write(f"{i}\n")
+        child = os.fork()
+        if child == 0:
+            if i == 0:
+                sys.exit(7)
+            if i == 1:
+                raise ValueError("in the child")
+            return i
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    async def forks_in_a_coroutine(i: int) -> int:
+        return forks(i)
+
+    df = pn.run_parallel(forks_in_a_coroutine if is_async else forks, range(3), **QUIET)
+    assert df["output"].tolist() == [7, 1, 0]
+    assert sorted(asked.read_text().split()) == ["0", "1", "2"]

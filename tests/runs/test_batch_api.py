@@ -305,6 +305,46 @@ def test_interrupts_and_time_limits_leave_the_job_alone(
     assert (job.wait(poll_s=0.01)["status"] == "ok").all()
 
 
+def test_a_provider_that_hangs_holds_up_nobody(provider: BatchServer, predict: pn.Predict) -> None:
+    """Neither `wait` beyond its time, nor who wants to cancel while another thread waits."""
+    job = pn.submit_batch(predict, rows(3))
+    provider.advance()  # it is begun
+    provider.hangs = True
+    began = time.monotonic()
+    df = job.wait(timeout_s=0.3, poll_s=0.01)
+    assert set(df["status"]) == {"not_run"}
+    assert time.monotonic() - began < 10  # a call may take three times as long
+
+    provider.hanging.clear()
+    waiting = threading.Thread(target=job.wait, kwargs={"poll_s": 0.01}, daemon=True)
+    waiting.start()
+    assert provider.hanging.wait(20)
+    began = time.monotonic()
+    job.cancel()
+    assert time.monotonic() - began < 10
+    assert {b["status"] for b in provider.batches.values()} == {"cancelling"}
+    provider.hangs = False
+    provider.finish()
+    waiting.join(20)
+    assert job.done
+    assert not waiting.is_alive()
+
+
+def test_a_job_that_another_process_is_at_says_so(
+    provider: BatchServer, predict: pn.Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pardspy_nb.runs.batch_api import job as module
+
+    job = pn.submit_batch(predict, rows(3))
+    monkeypatch.setattr(module, "_SHARED_S", 0.05)
+    monkeypatch.setattr(module, "_MOST_WAIT_S", 0.05)
+    with job._folder.lock(1.0):  # what another process would hold
+        assert job.refresh().status == "validating"  # as it was when last seen
+        with pytest.raises(pn.StoreError, match="another process is at the job"):
+            job.cancel()
+    job.cancel()
+
+
 def test_what_no_batch_can_do_is_refused_before_anything_is_sent(
     provider: BatchServer, predict: pn.Predict, signature: pn.Signature, lm: pn.LM
 ) -> None:

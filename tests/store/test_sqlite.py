@@ -7,7 +7,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +250,45 @@ def test_a_store_is_private_also_if_it_was_there_before(
     folder.mkdir(parents=True, mode=0o755)
     pn.run_parallel(predict, ["row-1"], **QUIET)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == named:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+def test_a_store_without_a_writer_ends_the_run_with_what_was_answered(
+    predict: pn.Predict, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_threads(monkeypatch, "pardspy-store")
+    rows = [f"row-{i}" for i in range(20)]
+    with pytest.raises(pn.ParallelError, match="can't start new thread") as caught:
+        pn.run_parallel(predict, rows, max_workers=2, **QUIET)
+    monkeypatch.undo()
+    assert len(caught.value.df) == 20
+    assert set(caught.value.df["status"]) <= {"ok", "not_run", "cancelled"}
+
+
+@pytest.mark.parametrize("named", ["pardspy-run", "pardspy-progress", "pardspy-calls"])
+def test_a_thread_that_cannot_be_had_ends_at_once(
+    predict: pn.Predict, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """With the system's words, and the next call works again."""
+    from pardspy_nb.llm import background_loop
+
+    monkeypatch.setattr(background_loop, "_loop", None)
+    refuse_threads(monkeypatch, named)
+    start = partial(pn.start_parallel, predict, ["row-1"] * 5, **QUIET)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        (partial(predict, review="row-1") if named == "pardspy-calls" else start)()
+    if (run := pn.last_run()) is not None and named == "pardspy-progress":
+        run.result()
+    monkeypatch.undo()
+    assert pn.run_parallel(predict, ["row-1"], **QUIET)["status"].tolist() == ["ok"]
+    assert predict(review="row-2").sentiment

@@ -6,8 +6,10 @@ are answered is the script's, as for single requests.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
 import time
 from typing import Any
 
@@ -28,6 +30,7 @@ class BatchServer(ScriptedServer):
     files: by id; `batches`, too.
     room: batches that may be under way at once, None for any number.
     breaks: how often `create` breaks the connection off after it has begun the batch.
+    hangs: whether questions for a batch's state get no answer.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,8 @@ class BatchServer(ScriptedServer):
         self.batches: dict[str, dict[str, Any]] = {}
         self.room: int | None = None
         self.breaks = 0
+        self.hangs = False
+        self.hanging = threading.Event()  # set once one hangs
         self.expires = False
         self.keys: list[str] = []
 
@@ -121,6 +126,9 @@ class BatchServer(ScriptedServer):
         )
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
+        while self.hangs:
+            self.hanging.set()
+            await asyncio.sleep(0.01)
         return web.json_response(self.batches[request.match_info["id"]])
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,8 @@ from .messages import Command, PartitionError, dumps, report_from_bytes
 from .work_queue import WorkItem
 from .worker_tasks import CONNECT_S, WorkerSpec, bring_rows, end, host, topic_of
 
-_FAREWELL_S = 5.0  # how long the end of a run waits for its workers to finish
+_FAREWELL_S = 5.0  # how long a client may take to close
+_LEAVING_S = 60.0  # how long the thread that ends a run waits for the run's last tasks
 _MOST_KEPT = 2**24  # bytes of reports that the scheduler may keep
 _FIRST = 10  # the priority of row tasks: before the user's own tasks
 _MOMENT_S, _LOOKS = 0.5, 25  # how long `close` waits, and how often it looks meanwhile
@@ -209,6 +211,12 @@ class DaskLink:
             self._sending = True
         asyncio.run_coroutine_threadsafe(self._post(), self._client.loop.asyncio_loop)
 
+    def _wait_until_sent(self) -> None:
+        """Wait for the messages under way: one that arrives later would bring its topic back."""
+        end = time.monotonic() + _FAREWELL_S
+        while self._sending and time.monotonic() < end:
+            time.sleep(_MOMENT_S / _LOOKS)
+
     async def _post(self) -> None:
         """Send messages one after the other, so that they arrive in order."""
         while True:
@@ -243,7 +251,8 @@ class DaskLink:
         with contextlib.suppress(Exception), self._client.as_current():  # the cluster may be gone
             self._client.unsubscribe_topic(_CLUSTER)
             self._client.run(end, self._run, on_error="ignore")
-            wait([*self._hosts.values(), *tasks], timeout=_FAREWELL_S)
+            wait([*self._hosts.values(), *tasks], timeout=_LEAVING_S)
+            self._wait_until_sent()
         with contextlib.suppress(Exception):
             self._client.run_on_scheduler(_forget, self._run)
         with contextlib.suppress(Exception):

@@ -140,8 +140,14 @@ class WorkerEngine:
             self._engine.wake()
 
     def obey(self, command: Command) -> None:
-        """Follow a command from now on."""
-        before, self._command = self._command, command
+        """Follow a command from now on. A stop is final: the command of a run's end takes another
+        way, so older commands may arrive after it."""
+        before = self._command
+        if before.stop is not None:
+            command = command._replace(
+                stop="now" if "now" in (before.stop, command.stop) else "soft"
+            )
+        self._command = command
         engine = self._engine
         if engine is None:
             return  # `_begin` follows the command once there is an engine

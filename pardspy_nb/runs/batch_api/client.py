@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from ...core.errors import LMError, ModelNotFoundError
 from ...engine.policies import RetryPolicy
-from ...llm.background_loop import run_sync
 from ...llm.lm import LM
+from .call_clock import CALL_S, TRANSFER_S, CallClock
 
 T = TypeVar("T")
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -45,15 +44,18 @@ class Batch(NamedTuple):
 
 
 class BatchClient:
-    """The endpoint of an LM, for batches. Blocks; every method raises an `LMError`."""
+    """The endpoint of an LM, for batches. Blocks; every method raises an `LMError`, and what the
+    clock raises."""
 
-    def __init__(self, lm: LM, retry: RetryPolicy | None = None) -> None:
-        self._endpoint, self._retry = lm.endpoint, retry or RetryPolicy()
+    def __init__(self, lm: LM, clock: CallClock, retry: RetryPolicy | None = None) -> None:
+        self._endpoint, self._clock, self._retry = lm.endpoint, clock, retry or RetryPolicy()
 
     def upload(self, name: str, lines: bytes) -> str:
         """Bring a file of requests; its id."""
         try:
-            made = self._call(lambda c: c.files.create(file=(name, lines), purpose="batch"))
+            made = self._call(
+                lambda c: c.files.create(file=(name, lines), purpose="batch"), TRANSFER_S
+            )
         except ModelNotFoundError as error:
             raise LMError(
                 f"{self._endpoint.shown_url} has no batch API (no /files): use run_parallel; "
@@ -82,7 +84,7 @@ class BatchClient:
                 wait_s = self._retry.wait_s(tries, error)
                 if wait_s is None:
                     raise
-                time.sleep(wait_s)
+                self._clock.pause(wait_s, error)
             if (found := self.begun(job, since).get((part, attempt))) is not None:
                 return found
         raise AssertionError("the last attempt raises")
@@ -97,7 +99,7 @@ class BatchClient:
 
     def content(self, file: str) -> bytes:
         """A file."""
-        raw = bytes(self._call(lambda c: c.files.content(file)).content)
+        raw = bytes(self._call(lambda c: c.files.content(file), TRANSFER_S).content)
         return self._endpoint.redacted(raw)
 
     def begun(self, job: str, since: float) -> dict[tuple[int, int], Batch]:
@@ -119,21 +121,21 @@ class BatchClient:
         ours = self._call(search)
         return {(int(b.metadata["part"]), int(b.metadata["attempt"])): self._batch(b) for b in ours}
 
-    def _call(self, action: Callable[[Any], Awaitable[T]]) -> T:
+    def _call(self, action: Callable[[Any], Awaitable[T]], most_s: float = CALL_S) -> T:
         """Do what may be done twice, and again if it fails."""
         attempt = 1
         while True:
             try:
-                return self._once(action)
+                return self._once(action, most_s)
             except LMError as error:
                 wait_s = self._retry.wait_s(attempt, error)
                 if wait_s is None:
                     raise
-            time.sleep(wait_s)
+                self._clock.pause(wait_s, error)
             attempt += 1
 
-    def _once(self, action: Callable[[Any], Awaitable[T]]) -> T:
-        return run_sync(self._endpoint.call(action))
+    def _once(self, action: Callable[[Any], Awaitable[T]], most_s: float = CALL_S) -> T:
+        return self._clock.make(self._endpoint.call(action), most_s)
 
     def _batch(self, answer: Any) -> Batch:
         counts = answer.request_counts

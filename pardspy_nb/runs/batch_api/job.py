@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import threading
 import time
@@ -10,18 +11,22 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from ...core.errors import BatchTimeoutError
 from ...display import notebook
 from ...display.job_panel import JobFigures, JobView
 from ...llm.lm import LM
 from ...modules.predict import Predict
 from ..retry import retry_failed
+from .call_clock import CallClock, GivenUpError
 from .client import BatchClient
-from .job_folder import JobFolder
+from .job_folder import BusyError, JobFolder
 from .lifecycle import Lifecycle
 from .results import JobRequest, JobResults
 
 _FRESH_S = 2.0  # a status that was asked for a moment ago is not asked for again
 _POLL_S, _MOST_POLL_S, _SLOWER = 5.0, 60.0, 1.3
+_SHARED_S = 5.0  # how long a look waits for one of another thread or kernel
+_MOST_WAIT_S = 10.0  # how long an action waits for another process
 _RETRIED = "retried.pickle"  # the frame, with what was asked online
 _KEPT = ("store", "cache_key", "columns", "dedupe", "confidence")  # options for a retry
 
@@ -45,7 +50,8 @@ class BatchJob:
         self._looked_at = float("-inf")
         self._frame: Any = None
         self._view: JobView | None = None
-        self._lock = threading.RLock()  # the view asks in a thread of its own
+        self._lock = threading.Lock()  # the view asks in a thread of its own
+        self._clock = CallClock()
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -108,7 +114,15 @@ class BatchJob:
         Raises:
             LMError: it cannot be reached, or the key is missing.
         """
-        with self._alone():
+        return self._refresh(None)
+
+    def _refresh(self, until: float | None) -> BatchJob:
+        # nobody waits for long here: who has the job now is asking the provider as well
+        wait_s = _SHARED_S if until is None else min(_SHARED_S, until - time.monotonic())
+        with (
+            contextlib.suppress(BusyError, GivenUpError),
+            self._alone(max(0.0, wait_s), until),
+        ):
             if not self.done:
                 self._frame = None
                 self._lifecycle().advance()
@@ -117,17 +131,26 @@ class BatchJob:
         return self
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """A scope in which no other thread or kernel changes this job. The state is written down
-        at its end, also after an error."""
-        with self._lock, self._folder.lock():
-            before, self._state = self._state, self._folder.load()
-            if self._state != before:  # another kernel has changed it
-                self._frame = None
-            try:
-                yield
-            finally:
-                self._folder.save(self._state)
+    def _alone(self, wait_s: float, until: float | None = None) -> Iterator[None]:
+        """A scope in which no other thread or kernel changes this job, and whose calls end by
+        `until`. The state is written down at its end, also after an error.
+
+        Raises:
+            BusyError: another thread or process had the job for longer than `wait_s`.
+        """
+        if not self._lock.acquire(timeout=wait_s):
+            raise BusyError(f"another thread is at the job {self.id}: try again in a moment")
+        try:
+            with self._folder.lock(wait_s), self._clock.action(until):
+                before, self._state = self._state, self._folder.load()
+                if self._state != before:  # another kernel has changed it
+                    self._frame = None
+                try:
+                    yield
+                finally:
+                    self._folder.save(self._state)
+        finally:
+            self._lock.release()
 
     def wait(self, timeout_s: float | None = None, poll_s: float | None = None) -> Any:
         """Wait for the provider and return the frame. In a notebook it shows how things stand.
@@ -145,15 +168,33 @@ class BatchJob:
         pause_s = _POLL_S if poll_s is None else poll_s
         self._watch()
         with contextlib.suppress(KeyboardInterrupt):
-            while not self.refresh().done and (until is None or time.monotonic() < until):
-                time.sleep(pause_s)
+            while not self._look(until):
+                left_s = math.inf if until is None else until - time.monotonic()
+                if left_s <= 0:
+                    break
+                time.sleep(min(pause_s, left_s))
                 pause_s = min(_MOST_POLL_S, pause_s * _SLOWER) if poll_s is None else pause_s
         return self.df
 
+    def _look(self, until: float | None) -> bool:
+        """Whether the job is over, as far as is known by `until`."""
+        try:
+            self._refresh(until)
+        except BatchTimeoutError:
+            if until is None:
+                raise
+        return self.done
+
     def cancel(self) -> None:
         """Have the provider stop, which may take it minutes; what it has answered is kept, and
-        paid for. LMError if it cannot be reached."""
-        with self._alone():
+        paid for.
+
+        Raises:
+            LMError: it cannot be reached.
+            StoreError: another process is at this job.
+        """
+        self._clock.give_up()  # what another thread of this process asks about the job
+        with self._alone(_MOST_WAIT_S):
             self._lifecycle().cancel()
         self._show()
 
@@ -196,11 +237,12 @@ class BatchJob:
         Raises:
             LMError: the provider refused, or cannot be reached.
         """
-        with self._alone():
+        with self._alone(_MOST_WAIT_S):
             self._lifecycle().begin_all()
 
     def _lifecycle(self) -> Lifecycle:
-        return Lifecycle(self._state, self._folder, BatchClient(self._model), self._results)
+        client = BatchClient(self._model, self._clock)
+        return Lifecycle(self._state, self._folder, client, self._results)
 
     @property
     def _model(self) -> LM:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ...core.errors import StoreError
 from ...store.sqlite import default_path
 from .job_state import JobState
 
 _STATE, _REQUEST = "job.json", "asked.pickle"
+
+
+class BusyError(StoreError):
+    """Another thread or process is at the job."""
 
 
 class JobFolder:
@@ -37,9 +41,21 @@ class JobFolder:
         """The folder of a job, beside a store; it may not exist yet."""
         return cls(_folder(store) / job)
 
-    def lock(self) -> AbstractContextManager[Any]:
-        """A lock against other processes: two that begin batches would have them paid for twice."""
-        return FileLock(self.path / ".lock", mode=0o600)
+    @contextlib.contextmanager
+    def lock(self, wait_s: float) -> Iterator[None]:
+        """A lock against other processes: two that begin batches would have them paid for twice.
+        BusyError if another process keeps it for longer than this."""
+        lock = FileLock(self.path / ".lock", mode=0o600)
+        try:
+            lock.acquire(timeout=wait_s)
+        except Timeout:
+            raise BusyError(
+                f"another process is at the job {self.path.name}: try again in a moment"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self, request: Any) -> None:
         """Make the folder, with what the job asks. StoreError if that cannot be kept."""
