@@ -29,7 +29,7 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import server
 from server import ROW, Chat, answer_to, label_of
@@ -48,13 +48,13 @@ COST_USD = (100 * 1 + 20 * 4) / 1e6  # of one answer of the server
 class Hostile(Chat):
     """Answers after a random time; a share of the requests meets a fault."""
 
-    delivered: Counter[int] = Counter()  # answers that a client can have read, by row
-    faults: Counter[str] = Counter()
+    delivered: ClassVar[Counter[int]] = Counter()  # answers a client can have read, by row
+    faults_met: ClassVar[Counter[str]] = Counter()
     luck = random.Random(1)
     kinds = ("429", "500", "503", "hang", "break", "garbled", "wrong label", "cut")
 
     def report(self) -> dict[str, Any]:
-        return {"delivered": self.delivered, "faults": self.faults}
+        return {"delivered": self.delivered, "faults": self.faults_met}
 
     def _take(self, body: bytes) -> None:
         kind = self.luck.choice(self.kinds) if self.luck.random() < 0.1 else ""
@@ -64,7 +64,7 @@ class Hostile(Chat):
     def _reply(self, body: bytes, kind: str) -> None:
         if self.transport.is_closing():
             return
-        self.faults[kind or "none"] += 1
+        self.faults_met[kind or "none"] += 1
         answer = answer_to(body)
         if kind.isdigit():
             self._write(b'{"error": {"message": "a fault"}}', int(kind))
@@ -145,7 +145,8 @@ def run_once(predict: pn.Predict, rows: list[str], luck: random.Random, store: P
             )
         except pn.ParallelError as error:
             df = error.df
-    spent = 0.0 if df is None else df.parallel.metrics.cost_usd or 0.0
+    usage = None if df is None else df.parallel.metrics.usage
+    spent = 0.0 if usage is None else usage.cost_usd or 0.0
     return df, budget is not None and spent > budget * (1 + 1e-9)
 
 
@@ -193,10 +194,11 @@ def work(url: str, store: Path, minutes: float, seed: int) -> None:
 # -- the hour -------------------------------------------------------------------------------------
 
 
-def start(*args: str, **more: str) -> subprocess.Popen[str]:
+def start(*args: str, log: Any = None, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, __file__, *args],
         stdout=subprocess.PIPE,
+        stderr=log or subprocess.DEVNULL,
         text=True,
         env={**os.environ, **more},
     )
@@ -228,10 +230,10 @@ def hour(minutes: float) -> bool:
     steady: list[dict[str, int]] = []
     killed: list[dict[str, int]] = []
     kills = interrupts = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
         store = str(Path(folder) / "answers.sqlite")
         end = time.monotonic() + minutes * 60
-        first = start("work", url, store, str(minutes), "1")
+        first = start("work", url, store, str(minutes), "1", log=log)
         reader = Reader(first, steady)
         try:
             while (left_s := end - time.monotonic()) > 1:
@@ -251,6 +253,9 @@ def hour(minutes: float) -> bool:
             reader._thread.join(10)
             with urllib.request.urlopen(f"{url}/stats") as answer:
                 told = json.load(answer)
+            if first.returncode != 0:
+                log.seek(0)
+                raise RuntimeError(f"the process that is never killed ended: {log.read()[-3000:]}")
         finally:
             for process in (first, endpoint, *burners):
                 process.kill()

@@ -26,7 +26,7 @@ from ..core.errors import StoreError
 from . import schema
 from .claims import BEAT_S, Claimed, Claims
 from .schema import COLUMNS, Hopeless, Kept
-from .store_file import identity_of, is_ours, keep_private
+from .store_file import identity_of, is_ours, keep_private, make_private
 
 _BUSY_S = 30.0  # how long to wait while another process writes
 _CLAIM_BUSY_MS = 200  # the loop of a run stands still meanwhile
@@ -227,8 +227,7 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # prompts are private
-        keep_private(self.path, 0o600)
+        make_private(self.path)
         if self._default:  # our own folder
             keep_private(self.path.parent, 0o700)
         self._file = identity_of(self.path)

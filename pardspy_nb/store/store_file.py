@@ -19,6 +19,18 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def make_private(path: Path) -> None:
+    """Make the file if there is none, for the user alone: prompts are private.
+
+    A file that exists is not opened: to close it again would drop all locks that SQLite holds in
+    this process, and another process would then take the file for its own ("How To Corrupt An
+    SQLite Database File", section 2.2).
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    keep_private(path, 0o600)
+
+
 def keep_private(path: Path, mode: int) -> None:
     """Take the rights of others at a file or folder of the user's."""
     with contextlib.suppress(OSError):

@@ -292,3 +292,33 @@ def test_a_thread_that_cannot_be_had_ends_at_once(
     monkeypatch.undo()
     assert pn.run_parallel(predict, ["row-1"], **QUIET)["status"].tolist() == ["ok"]
     assert predict(review="row-2").sentiment
+
+
+_LAST_OF_ALL = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+print(db.execute("SELECT count(*) FROM answers").fetchone()[0])
+db.close()  # whoever closes last moves the log into the file and deletes it
+"""
+
+
+def test_a_process_that_closes_the_store_leaves_the_others_their_log(
+    predict: pn.Predict, store_path: Path
+) -> None:
+    """Else two processes would write into two logs, and neither see nor keep the other's rows."""
+
+    def counted_elsewhere() -> int:
+        counted = subprocess.run(
+            [sys.executable, "-c", _LAST_OF_ALL, str(store_path)], capture_output=True, text=True
+        )
+        return int(counted.stdout)
+
+    pn.run_parallel(predict, ["row-0"], **QUIET)
+    kept_open = Store(store_path)
+    for n in range(1, 4):
+        # each run opens the file once for reading and once for writing
+        pn.run_parallel(predict, [f"row-{n}"], **QUIET)
+        assert counted_elsewhere() == n + 1
+        assert len(list(kept_open.answers())) == n + 1
+    assert Path(f"{store_path}-wal").exists()
+    kept_open.close()
