@@ -73,6 +73,12 @@ class Answer(NamedTuple):
         return self.origin is not None
 
 
+class Preparing(NamedTuple):
+    """Something takes long before the run can begin, such as the start of an embedded model."""
+
+    what: str
+
+
 class RunStarted(NamedTuple):
     """The run began; `total` is the number of rows, None where the input is a stream."""
 
@@ -81,7 +87,7 @@ class RunStarted(NamedTuple):
 
 
 class SettingsChanged(NamedTuple):
-    """The run's settings from now on; the first of these events follows `RunStarted`.
+    """The run's settings from now on; one of these events follows `RunStarted`.
 
     `max_workers` rows may be in flight; `paused` starts nothing new; `dropping` cancels rows
     that have run for much longer than the others; `stopping` is the reason why the run will end.
@@ -155,7 +161,8 @@ class RunFinished(NamedTuple):
 
 
 Event = (
-    RunStarted
+    Preparing
+    | RunStarted
     | SettingsChanged
     | RowStarted
     | AttemptFailed

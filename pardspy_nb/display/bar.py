@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event
-from .html import accuracies, dollars, outage_text
+from .html import accuracies, dollars
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -29,12 +29,13 @@ class BarSink:
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         now = time.monotonic()
-        if state.started and now - self._painted >= self._every_s:
+        begins = state.started or state.waits_for is not None
+        if begins and now - self._painted >= self._every_s:
             self._painted = now
             self._paint(state)
 
     def close(self, state: RunProgress, summary: Summary) -> None:
-        if state.started:
+        if state.started or self._bar is not None:
             self._paint(state)
             self._bar.close()
 
@@ -51,6 +52,7 @@ class BarSink:
                 leave=None,
                 file=sys.stderr,
             )
+        self._bar.total = state.total
         self._bar.n = state.ok + state.failed + state.skipped
         self._bar.set_postfix_str(postfix(state), refresh=False)
         self._bar.refresh()
@@ -98,6 +100,6 @@ def postfix(state: RunProgress) -> str:
             parts.append(f"{state.usage.total_tokens:,} tokens")
         if state.usage.cost_usd is not None:
             parts.append(dollars(state.usage.cost_usd))
-    if state.outage is not None:
-        parts.append(outage_text(*state.outage))
+    if state.waits_for is not None:
+        parts.append(state.waits_for)
     return ", ".join(parts)

@@ -9,7 +9,6 @@ figures: as inline SVG while a run lasts, and in the final HTML as images, which
 
 from __future__ import annotations
 
-import time
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -281,9 +280,3 @@ def shortened(message: str, most: int = _MESSAGE_CHARS) -> str:
     """A text from data on one line of at most `most` characters."""
     flat = " ".join(message[: 2 * most].split())
     return flat if len(message) <= most else flat[: most - 1] + "…"
-
-
-def outage_text(what: str, left_s: float) -> str:
-    """What a run waits for, and until when (local time)."""
-    until = time.localtime(time.time() + left_s)
-    return f"{what}: waits until {time.strftime('%H:%M:%S', until)}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..core.events import Event
 from ..core.metrics import Latency
 from . import html, notebook
-from .html import dollars, duration, milliseconds, number, outage_text, saved
+from .html import dollars, duration, milliseconds, number, saved
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -200,15 +200,15 @@ def title_text(state: RunProgress) -> str:
     share = f" ({state.done / state.total:.0%})" if state.total else ""
     rows = f"{state.done:,}{of} rows{share}"
     if not state.started:
-        return "Starting"
+        return (state.waits_for or "Starting") + ("; paused" if state.paused else "")
     if state.finished:
         return f"Finishing: {rows}"
     if state.stopping:
         return f"{_STOPPING.get(state.stopping, 'Stopping')}: {rows}"
     if state.paused:
         return f"Paused: {rows}" + (", rows in flight finish" if state.in_flight else "")
-    if state.outage is not None:
-        return f"Running: {rows}; {outage_text(*state.outage)}"
+    if state.waits_for is not None:
+        return f"Running: {rows}; {state.waits_for}"
     return ("Running, without stragglers: " if state.dropping else "Running: ") + rows
 
 

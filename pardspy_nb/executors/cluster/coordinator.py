@@ -72,8 +72,8 @@ class Coordinator:
 
     def _settings_changed(self) -> None:
         self._most_workers = max(self._most_workers, self.controls.max_workers)
+        self._emit(self.controls.event())
         if self._is_running:
-            self._emit(self.controls.event())
             self._reshare()
             self.command_all()
             self._let_in()

@@ -9,7 +9,15 @@ from itertools import islice
 from typing import Any
 
 from ...core.clock import Clock
-from ...core.events import Event, Row, RowFinished, RunFinished, RunStarted, SettingsChanged
+from ...core.events import (
+    Event,
+    Preparing,
+    Row,
+    RowFinished,
+    RunFinished,
+    RunStarted,
+    SettingsChanged,
+)
 from ...core.options import Options
 from ...engine.engine import Engine
 from ...engine.policies import FailurePolicy
@@ -200,7 +208,7 @@ class WorkerEngine:
         if isinstance(event, RunFinished):
             self._end = event
             return
-        if isinstance(event, RunStarted | SettingsChanged):
+        if isinstance(event, Preparing | RunStarted | SettingsChanged):
             return
         self._failed += isinstance(event, RowFinished) and event.status == "failed"
         self._events.append(self._reported(event)._replace(row=event.row.number))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..endpoint import Endpoint, load_client
+from .filling_in import Filling, slots_of
 from .server import SETTINGS, LocalModel, serve
 
 # small models repeat themselves without the penalty
@@ -24,6 +27,7 @@ class LocalEndpoint:
     def __init__(self, model: LocalModel) -> None:
         self.model = model
         self.url = self.shown_url = ""
+        self._free = deque(range(model.slots))
 
     @property
     def concurrency(self) -> int:
@@ -55,7 +59,25 @@ class LocalEndpoint:
         on_headers: Callable[[Mapping[str, str]], None] | None = None,
     ) -> dict[str, Any]:
         """See `Endpoint.post`."""
-        return await Endpoint(*await self.serve()).post(path, body, on_headers)
+        url, key = await self.serve()
+        slots = slots_of(body) if path == "/chat/completions" else None
+        if slots is None:
+            return await Endpoint(url, key).post(path, body, on_headers)
+        native = Endpoint(url.removesuffix("/v1"), key)
+        with self._place() as place:
+            return await Filling(native.post, body, place).answer(slots)
+
+    @contextmanager
+    def _place(self) -> Iterator[int]:
+        """A slot of the server for one row's steps; -1, any one, if all are taken."""
+        place = -1
+        with suppress(IndexError):
+            place = self._free.pop()
+        try:
+            yield place
+        finally:
+            if place >= 0:
+                self._free.append(place)
 
 
 def local_endpoint(name: str, params: dict[str, Any]) -> LocalEndpoint:

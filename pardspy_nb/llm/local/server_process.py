@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Any
 
+_NICE = 5
+
 
 def _leave_with_parent(parent: int) -> None:
     """End this process when standard input closes, or when the parent process changes.
@@ -57,6 +59,8 @@ def _start(settings: dict[str, Any]) -> Any:
 def main() -> None:
     """Serve until the parent ends."""
     settings = json.loads(sys.stdin.readline())
+    if hasattr(os, "nice"):
+        os.nice(_NICE)  # the user's own work comes first
     _leave_with_parent(settings["parent"])
     server = _start(settings)
     print(json.dumps({"address": server.listening_address}), flush=True)

