@@ -44,8 +44,11 @@ if TYPE_CHECKING:
         plot_confusion,
         plot_counts,
         plot_latency,
+        plot_shares,
         plot_timeline,
     )
+    from .analysis.review import Review
+    from .analysis.shares import Shares, shares
     from .core.intervals import Interval
     from .modules.program import Program
     from .modules.sampling import BestOfN, Refine
@@ -70,7 +73,11 @@ _LATER = {
     "estimate": "runs.estimate",
     "plot_counts": "analysis.plots",
     "plot_latency": "analysis.plots",
+    "plot_shares": "analysis.plots",
     "plot_timeline": "analysis.plots",
+    "Review": "analysis.review",
+    "Shares": "analysis.shares",
+    "shares": "analysis.shares",
     "Preview": "runs.preview",
     "preview": "runs.preview",
     "run_to_parquet": "runs.to_parquet",
@@ -117,8 +124,10 @@ __all__ = [
     "Preview",
     "Program",
     "Refine",
+    "Review",
     "Run",
     "RunStopped",
+    "Shares",
     "Signature",
     "StoreError",
     "TooManyFailures",
@@ -135,10 +144,12 @@ __all__ = [
     "plot_confusion",
     "plot_counts",
     "plot_latency",
+    "plot_shares",
     "plot_timeline",
     "preview",
     "run_parallel",
     "run_to_parquet",
+    "shares",
     "start_parallel",
     "store",
     "submit_batch",

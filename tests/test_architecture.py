@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "display": {"core", "tables"},
     "executors": {"core", "engine", "llm", "modules", "tables", "store"},
     "runs": {"core", "engine", "llm", "modules", "tables", "store", "display", "executors"},
-    "analysis": {"core", "tables", "display", "runs"},
+    "analysis": {"core", "tables", "store", "display", "runs"},
 }
 
 # who may import these libraries, wherever in the file
@@ -49,6 +49,11 @@ ONLY = {
         "analysis.vote",
         "analysis.evaluate",
         "analysis.compare",
+        "analysis.agreement",
+        "analysis.corrected",
+        "analysis.picks",
+        "analysis.review",
+        "analysis.shares",
         "tables.export",
     },
     "dspy": {"modules.integrations.dspy"},
@@ -56,7 +61,7 @@ ONLY = {
     "sklearn": {"analysis.evaluate"},
     "scipy": {"analysis.compare"},
     "xllamacpp": {"llm.local.server_process"},
-    "ipywidgets": {"display.panel", "display.job_panel"},
+    "ipywidgets": {"display.panel", "display.job_panel", "display.review_panel"},
     "sqlite3": {"store.sqlite"},
     "tqdm": {"display.bar"},
     "json_repair": {"signatures.lenient_json"},

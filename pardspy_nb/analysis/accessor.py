@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
+    from .review import Review
+
 
 _NEEDED = ("error_type", "error", "attempts", "cached")  # to tell what became of the rows
 
@@ -120,6 +122,18 @@ class ParallelAccessor:
         from .vote import vote
 
         return vote(self._result(), column)
+
+    def review(self, output: str, **how: Any) -> Review:
+        """See `review.review`: a sample of rows for a human to decide."""
+        from .review import review
+
+        return review(self._result(), output, **how)
+
+    def corrected(self, output: str) -> pd.DataFrame:
+        """See `corrected.corrected`: the frame with human labels in their places."""
+        from .corrected import corrected
+
+        return corrected(self._result(), output)
 
     def plot_latency(self, ax: Axes | None = None) -> Axes:
         """See `plots.plot_latency`."""

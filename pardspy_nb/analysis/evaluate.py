@@ -16,6 +16,7 @@ from ..display import html
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
 from ..tables.names import renamed_in
+from .review import Review
 
 _BINS = 10
 _SHARES = ("precision", "recall", "f1")
@@ -146,7 +147,8 @@ def evaluate(
     Args:
         df: a result, a `vote`, or any frame.
         truth: the column of the true labels, or the labels themselves: a Series goes by its index
-            and may have more rows, a list by position; None for the `truth` that the run was given.
+            and may have more rows, a list by position; or a `Review`, whose undecided rows do not
+            count; None for the `truth` that the run was given.
         pred: the column of the predicted labels; None for the only class output.
         confidence: the column of confidences; None for `<pred>_confidence`, if there is one.
 
@@ -205,6 +207,8 @@ def _columns(df: pd.DataFrame, truth: Any, pred: Any) -> tuple[pd.Series, pd.Ser
         truth = truth.get(own.get(pred, pred)) if isinstance(truth, dict) else truth
         if truth is None:
             raise ValueError("pass truth=, the column of the true labels or the labels themselves")
+    if isinstance(truth, Review):
+        truth = truth.on(df).truth
     refuse_unordered(truth, "truth")
     for name in [pred, *([truth] if is_name(truth) else [])]:
         if name not in df.columns:

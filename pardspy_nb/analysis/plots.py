@@ -17,6 +17,8 @@ from ..tables.names import own_names
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from .shares import Shares
+
 _BLUE, _ORANGE, _GREY = "#4c8fd6", "#e8743b", "#8a8f98"
 _AS_TEXT: dict[str, Any] = {"parse_math": False}  # labels are the user's: $ is a dollar
 _MOST_BARS, _MOST_UPRIGHT, _MOST_FIGURES = 40, 8, 20  # labels; of more others are drawn
@@ -197,6 +199,34 @@ def _evaluation(df: pd.DataFrame, truth: Any, pred: str | None) -> Any:
     from .evaluate import Evaluation, evaluate
 
     return df if isinstance(df, Evaluation) else evaluate(df, truth, pred)
+
+
+def plot_shares(shares: Shares, ax: Axes | None = None) -> Axes:
+    """The shares of `pn.shares` as bars with their intervals; a tick marks the model's own count.
+    With groups, one bar a group for each label."""
+    ax = _axes(ax)
+    frame = shares.frame
+    labels = list(dict.fromkeys(frame["label"]))[:_MOST_BARS]
+    groups = list(dict.fromkeys(frame["group"]))
+    height = 0.8 / len(groups)
+    for i, group in enumerate(groups):
+        of = frame[frame["group"].isna() if pd.isna(group) else frame["group"] == group]
+        of = of.drop_duplicates("label").set_index("label").reindex(labels)
+        at = [place - 0.4 + height * (i + 0.5) for place in range(len(labels))]
+        errors = [(of["share"] - of["low"]).clip(lower=0), (of["high"] - of["share"]).clip(lower=0)]
+        colour = _BLUE if len(groups) == 1 else f"C{i}"
+        name = None if len(groups) == 1 else str(group)
+        ax.barh(at, of["share"], height * 0.9, color=colour, xerr=errors, label=name, capsize=3)
+        ax.plot(of["naive"], at, "|", color=_ORANGE, markersize=14, markeredgewidth=2)
+    ax.plot([], [], "|", color=_ORANGE, label="as the model counted", markersize=14)
+    shown = [shortened(str(label), _LONGEST_LABEL) for label in labels]
+    ax.set_yticks(range(len(labels)), shown, **_AS_TEXT)
+    ax.invert_yaxis()
+    ax.set_xlim(0, None)
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.set_title(f"{shares.output}: shares, {shares.level:.0%} intervals", **_AS_TEXT)
+    ax.legend(loc="best", fontsize="small")
+    return ax
 
 
 def _axes(ax: Axes | None, height: float = 3.2) -> Axes:

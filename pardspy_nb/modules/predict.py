@@ -108,6 +108,27 @@ class Predict:
             other._confidence_columns = columns_for(self.signature.outputs) if confidence else {}
         return other
 
+    def with_demos(self, demos: Any, n: int = 8) -> Self:
+        """The same module with worked examples.
+
+        Args:
+            demos: a `Review`, whose decided rows become examples (those first on which the model
+                was wrong), or dicts with every required input and output.
+            n: at most so many.
+
+        Raises:
+            ValueError: an example lacks a required input or output, or there is none.
+        """
+        if hasattr(demos, "demos"):
+            optional = {name: field.optional for name, field in self.signature.outputs.items()}
+            demos = demos.demos(n, optional)
+        other = copy.copy(self)
+        other.demos = [dict(demo) for demo in list(demos)[:n]]
+        if not other.demos:
+            raise ValueError("there is no example: decide some rows of the review first")
+        other._prompt = Prompt(self.signature, other.demos, self._parser.schema)
+        return other
+
     async def ask(self, inputs: Mapping[str, Any], before: BaseException | None = None) -> Answer:
         """One attempt, without a wall clock. Raises an `AttemptError`, which carries usage.
 

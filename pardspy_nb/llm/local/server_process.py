@@ -48,6 +48,8 @@ def _start(settings: dict[str, Any]) -> Any:
     params.n_ctx = settings["context_tokens"]
     params.kv_unified = True  # slots share the context: a long row may use free context
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
+    # a slot that is idle between two rows keeps the beginning that all prompts share
+    params.cache_idle_slots = False
     params.cont_batching = True
     params.ctx_shift = False
     params.offline = True
