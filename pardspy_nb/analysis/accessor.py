@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
+    from ..runs.row_story import RowStory
     from .review import Review
 
 
@@ -59,6 +60,12 @@ class ParallelAccessor:
         from ..runs.retry import retry_failed
 
         return retry_failed(self._result(*_NEEDED), module, error=error, **options)
+
+    def row(self, label: Any, module: Any = None, *, sample: int | None = None) -> RowStory:
+        """See `row_story.row_story`: what was asked, what came back, and what came of it."""
+        from ..runs.row_story import row_story
+
+        return row_story(self._result(), label, module, sample=sample)
 
     @property
     def cost(self) -> float | None:

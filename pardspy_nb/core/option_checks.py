@@ -69,6 +69,10 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: v is None or isinstance(v, Mapping),
         "columns is a dict of input and column, such as {{'review': 'text'}}; got {}",
     ),
+    "keep": (
+        lambda v: v in ("attempts", "nothing"),
+        "keep must be 'attempts' or 'nothing', got {}",
+    ),
     "blank": (lambda v: v in ("skip", "ask"), "blank must be 'skip' or 'ask', got {}"),
     "rpm": (
         lambda v: v is None or _is_positive(v),

@@ -94,6 +94,9 @@ class Options:
             of 4,096 or what a quarter of the budget pays. Only for modules with known prices.
         on_budget: `"raise"` a `BudgetExceeded` with the frame when the next request could
             exceed the limit, or `"return"` the frame.
+        keep: `"attempts"` keeps what is needed to tell a row's story (`df.parallel.row`): of each
+            failed attempt its error and the ends of what came back, 2,000 characters each, of the
+            latest 20,000 rows with such; `"nothing"` keeps none.
         progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
         executor: a `dask.distributed.Client`: rows go to the workers of its cluster, each of
             which runs an engine of its own; all limits are those of the whole run, and answers
@@ -130,6 +133,7 @@ class Options:
     retry_hopeless: bool = False
     max_cost_usd: float | None = None
     on_budget: Literal["raise", "return"] = "raise"
+    keep: Literal["attempts", "nothing"] = "attempts"
     progress: ProgressChoice = "auto"
     executor: Any = None
     result: Literal["pandas", "polars", "pyarrow", "dask"] = "pandas"

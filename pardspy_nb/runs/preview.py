@@ -60,7 +60,8 @@ def _asked(rows: Iterable[Row]) -> Iterator[Row]:
 
 @takes_options
 def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
-    """The exact messages and schema of the first `n` rows; nothing is called.
+    """The exact messages and schema of the first `n` rows; nothing is called. A row of a frame,
+    or of a result (`df.loc[5]`), is one row.
 
     Raises:
         ValueError, TypeError: bad input, as in `run_parallel`; no rows; or a module whose requests
@@ -75,6 +76,8 @@ def preview(module: Any, inputs: Any, *, n: int = 3, **options: Any) -> Preview:
             f"the requests of {described.name!r} cannot be seen before they are sent; preview "
             "works for Predict and the modules built on it"
         )
+    if hasattr(inputs, "to_frame") and set(described.inputs.required) <= set(inputs.index):
+        inputs = inputs.to_frame().T  # one row of a frame
     batch = read_rows(inputs, described.inputs, described.outputs, given)
     requests = [described.source.request(row.inputs) for row in islice(_asked(batch.rows), n)]
     if not requests:

@@ -17,10 +17,10 @@ from ..modules.module import Module, from_module
 from ..tables.inputs import again
 from ..tables.merge import by_hand, mark_by_hand, merge, outputs_in
 from ..tables.names import own_names
-from ..tables.row_batch import Shape
 from ..tables.rows import shape_of
 from .plan import plan_run
 from .registry import module_of
+from .result_rows import input_columns, named_columns, samples_of
 from .run import Run
 
 
@@ -65,12 +65,12 @@ def retry_failed(
     if not at:
         return df
     _check_inputs(df, described, about, given)
-    shape = replace(shape_of(given, 1), columns=_columns(described, about, given))
+    shape = replace(shape_of(given, 1), columns=named_columns(described, about, given))
     batch = again(
-        df.iloc[at][_input_columns(df, described, about, shape)],
+        df.iloc[at][input_columns(df, described, about, shape)],
         described.inputs,
         at,
-        _samples(df, at),
+        samples_of(df, at),
         shape,
     )
     # without `dedupe` the order tells equal rows apart in the store; a retry has another order
@@ -139,39 +139,15 @@ def _is_meant(status: str, error_type: Any, message: Any, error: str | ErrorGrou
     return status == "failed" and belongs(str(error_type), str(message), error)
 
 
-def _columns(module: Module, about: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """The column of each input that has another name: as given, or as in the run before."""
-    known = options.columns or about.get("options", {}).get("columns") or {}
-    columns = {n: tuple(c) if isinstance(c, list) else c for n, c in known.items()}
-    return {n: c for n, c in columns.items() if n in module.inputs.fields or module.inputs.open}
-
-
-def _input_columns(df: Any, module: Module, about: Mapping[str, Any], shape: Shape) -> list[Any]:
-    """The columns of the rows' inputs: those that the module names, and for a module that takes
-    any name those of the run before."""
-    names = [shape.columns.get(name, name) for name in module.inputs.fields]
-    if module.inputs.open:
-        names += [tuple(n) if isinstance(n, list) else n for n in about.get("inputs", [])]
-        names += shape.columns.values()
-    return [name for name in dict.fromkeys(names) if name in df.columns]
-
-
 def _check_inputs(df: Any, module: Module, about: Mapping[str, Any], options: Options) -> None:
     """Refuse a frame that lacks inputs. ValueError."""
-    columns = _columns(module, about, options)
+    columns = named_columns(module, about, options)
     lacks = [n for n in module.inputs.required if columns.get(n, n) not in df.columns]
     if lacks:
         raise ValueError(
             f"the frame has no column for {lacks}; it has {list(df.columns)}: name the column with "
             f"columns={{{lacks[0]!r}: …}}"
         )
-
-
-def _samples(df: Any, at: list[int]) -> list[int]:
-    plain = own_names(df)
-    if "sample" not in plain.columns:
-        return [0] * len(at)
-    return [int(k) for k in plain["sample"].iloc[at].fillna(0)]
 
 
 def _truth(df: Any, at: list[int], options: Options) -> Any:

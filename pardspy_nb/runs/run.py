@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.error_groups import MOST_SHOWN, message_of
 from ..core.errors import ParallelError, PardspyError, StoreError
@@ -29,6 +29,9 @@ from .engine_thread import EngineThread
 from .plan import MakeExecutor, RunPlan, Workers, executor_for
 from .registry import register
 from .signals import interrupts_held
+
+if TYPE_CHECKING:
+    from .row_story import RowStory
 
 _BATCH_S = 0.03  # events are drained at most this often
 _TICK_S = 0.1  # and the display can repaint at least this often
@@ -90,6 +93,12 @@ class Run:
         self._pump()
         with self._drain:
             return self._collector.progress.metrics()
+
+    def row(self, label: Any, *, sample: int | None = None) -> RowStory:
+        """A settled row's story so far; see `row_story`."""
+        from .row_story import row_story
+
+        return row_story(self.df, label, sample=sample)
 
     @property
     def progress(self) -> RunProgress:
@@ -217,7 +226,8 @@ class Run:
             self.cancel()
             if not self._thread.begun.wait(_GRACE_S):
                 raise
-        register(self._collector.run, self._plan.module, self.options)
+        run, attempts = self._collector.run, self._collector.attempts
+        register(run, self._plan.module, self.options, attempts)
         _open_runs.add(self)
         try:
             if not self.is_empty:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ...core.errors import ParallelError
-from ...core.events import Event, RowFinished, RunFinished, RunStarted
+from ...core.events import AttemptFailed, Event, RowFinished, RunFinished, RunStarted
 from ...display.progress import RunProgress
 from ...display.summary import Summary, summarize
 from ...engine.controls import RunControls
@@ -23,6 +23,7 @@ from ...tables.inputs import ONLY_BLANK
 from ...tables.merge import spans
 from ...tables.names import renamed_outputs
 from ...tables.results import Results
+from ..attempts import FailedAttempts
 from ..plan import RunPlan
 from .endings import error_class, explain
 
@@ -108,6 +109,7 @@ class Collector:
             max_cost_usd=plan.options.max_cost_usd,
             truths=truths_of(plan.options.truth, batch, outputs),
         )
+        self.attempts, self._keeps_attempts = FailedAttempts(), plan.options.keep == "attempts"
         self.end: RunFinished | None = None
         self.broken: Exception | None = None
 
@@ -144,6 +146,9 @@ class Collector:
     def _add(self, event: Event) -> None:
         if isinstance(event, RowFinished):
             self._add_row(event)
+        elif isinstance(event, AttemptFailed):
+            if self._keeps_attempts:
+                self.attempts.add(event)
         elif isinstance(event, RunStarted):
             self._started_at = event.at
         elif isinstance(event, RunFinished):
@@ -161,6 +166,8 @@ class Collector:
 
     def _add_row(self, event: RowFinished) -> None:
         self._destination.add(event)
+        if event.error is not None and self._keeps_attempts:
+            self.attempts.add(event)
         has_room = len(self._first_errors) < _MAX_ERRORS
         if event.status == "failed" and event.error is not None and has_room:
             self._first_errors.append(event.error)
