@@ -33,7 +33,8 @@ class Evaluation(pd.DataFrame):
     """The result of `evaluate`: one figure per row. A notebook shows it as HTML.
 
     Columns: `metric`, `label` (missing if the figure is of all labels), `value`, `low`, `high`
-    (95 %, if the figure has an interval) and `n` (the number of rows that the figure is of).
+    (95 %, if the figure has an interval), `n` (the number of rows that the figure is of) and, with
+    `by`, `group` (missing if the figure is of all rows).
 
     Attributes:
         confusion: counts of rows by true label (index) and predicted label (columns).
@@ -63,9 +64,12 @@ class Evaluation(pd.DataFrame):
     def __deepcopy__(self, memo: Any) -> Evaluation:
         return self.copy()
 
-    def figure(self, metric: str, label: Any = None) -> float:
-        """The value of one figure. KeyError if there is no such figure."""
+    def figure(self, metric: str, label: Any = None, group: Any = None) -> float:
+        """The value of one figure, of all rows or of a group. KeyError if there is no such
+        figure."""
         of = self["label"].isna() if label is None else self["label"] == label_text(label)
+        if "group" in self:
+            of &= self["group"].isna() if group is None else self["group"] == group
         found = self["value"][(self["metric"] == metric) & of]
         if not len(found):
             raise KeyError(f"no figure {metric!r}; there are {list(self['metric'].unique())}")
@@ -82,7 +86,8 @@ class Evaluation(pd.DataFrame):
         return self.figure("kappa")
 
     def _repr_html_(self) -> str:
-        whole = self[self["label"].isna()]
+        rows = self[self["group"].isna()] if "group" in self else self
+        whole = rows[rows["label"].isna()]
         shown = [
             (_TITLES.get(m, m), _shown(m, v, low, high))
             for m, v, low, high in zip(
@@ -137,6 +142,7 @@ def evaluate(
     pred: str | None = None,
     *,
     confidence: str | None = None,
+    by: str | None = None,
 ) -> Evaluation:
     """Compare predicted labels with the true ones. Needs scikit-learn (`pardspy_nb[evaluate]`).
 
@@ -151,6 +157,8 @@ def evaluate(
             count; None for the `truth` that the run was given.
         pred: the column of the predicted labels; None for the only class output.
         confidence: the column of confidences; None for `<pred>_confidence`, if there is one.
+        by: a column; the figures of each of its values come after those of all rows. A group
+            without a true label has none.
 
     Returns:
         An `Evaluation`: `rows`, `answered`, `accuracy` (with an interval), `majority` (the
@@ -167,7 +175,11 @@ def evaluate(
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f"evaluate takes a DataFrame, not a {type(df).__name__}")
     pred = _only_output(df) if pred is None else pred
+    if by is not None and by not in df.columns:
+        raise ValueError(f"the frame has no column {by!r}; it has {list(df.columns)}")
     said, true = _columns(df, truth, pred)
+    if by is not None:
+        return _by_group(df, true, pred, confidence, by)
     own = {column: name for name, column in renamed_in(df).items()}.get(pred, pred)
     aliases = df.attrs.get("pardspy", {}).get("signature", {}).get("aliases", {}).get(own, {})
     declared = class_outputs(df).get(pred) if "pardspy" in df.attrs else None
@@ -190,6 +202,25 @@ def evaluate(
     evaluation = Evaluation(figures, columns=["metric", "label", "value", "low", "high", "n"])
     evaluation.confusion, evaluation.calibration = confusion, calibration
     evaluation.correct = correct
+    return evaluation
+
+
+def _by_group(
+    df: pd.DataFrame, true: pd.Series, pred: Any, confidence: str | None, by: str
+) -> Evaluation:
+    """The evaluation of all rows, with the figures of each group after its own."""
+    whole = evaluate(df, true.tolist(), pred, confidence=confidence)
+    parts = [pd.DataFrame(whole).assign(group=None)]
+    values = df[by].astype(object)
+    for group in pd.unique(values[values.notna()]):
+        is_in = values.eq(group).to_numpy()
+        known = true[is_in]
+        if known.notna().any():
+            of = evaluate(df[is_in], known.tolist(), pred, confidence=confidence)
+            parts.append(pd.DataFrame(of).assign(group=group))
+    evaluation = Evaluation(pd.concat(parts, ignore_index=True))
+    for name in Evaluation._metadata:
+        setattr(evaluation, name, getattr(whole, name))
     return evaluation
 
 

@@ -112,7 +112,7 @@ class Endpoint:
         """The name by which the endpoint knows a model."""
         return self.known_as or name
 
-    @property
+    @cached_property
     def is_openai(self) -> bool:
         """Whether this is OpenAI's own API."""
         return (urlsplit(self.url).hostname or "").endswith("openai.com")

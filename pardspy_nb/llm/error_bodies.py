@@ -108,10 +108,15 @@ def _kind(status: int, words: str, url: str) -> tuple[type[errors.AttemptError],
 
 def json_of(raw: bytes) -> dict[str, Any] | None:
     """The JSON object in a body, None if it holds none. Gemini sends errors in a list."""
+    from pydantic_core import from_json  # twice as fast as json
+
     try:
-        answer = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
+        answer = from_json(raw)
+    except ValueError:  # json reads more: half a surrogate pair, other encodings
+        try:
+            answer = json.loads(raw)
+        except (ValueError, RecursionError):
+            return None
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
     return answer if isinstance(answer, dict) else None

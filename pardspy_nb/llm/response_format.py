@@ -185,11 +185,12 @@ class ResponseFormats:
             row: identifies the row.
         """
         self.is_known = True
-        self._best = self._best._replace(
-            renames_max_tokens=asked.renames_max_tokens,
-            merges_system=asked.merges_system,
-            streams=asked.streams,
-        )
+        if asked is not self._best:
+            self._best = self._best._replace(
+                renames_max_tokens=asked.renames_max_tokens,
+                merges_system=asked.merges_system,
+                streams=asked.streams,
+            )
         if schema is None:
             return
         if asked.logprobs < better.logprobs:

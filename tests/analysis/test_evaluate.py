@@ -285,3 +285,22 @@ def test_a_truth_that_does_not_fit_is_refused_before_anything_is_sent(
     with pytest.raises(ValueError, match="at hand"):
         pn.run_parallel(predict, iter(["row-0"]), truth=["positive"], **QUIET)
     assert server.requests == []
+
+
+def test_groups_have_figures_of_their_own() -> None:
+    df = pd.DataFrame(
+        {
+            "said": ["a", "b", "a", "b", "a", "a"],
+            "true": ["a", "b", "b", "b", None, "b"],
+            "month": ["May", "May", "June", "June", "July", "June"],
+        }
+    )
+    found = pn.evaluate(df, "true", "said", by="month")
+    assert found.accuracy == pytest.approx(3 / 5)
+    assert found.figure("accuracy", group="May") == 1.0
+    assert found.figure("accuracy", group="June") == pytest.approx(1 / 3)
+    assert found.figure("support", "b", group="June") == 3
+    assert "July" not in set(found["group"])
+    assert "accuracy" in found._repr_html_()
+    with pytest.raises(ValueError, match="no column 'week'"):
+        pn.evaluate(df, "true", "said", by="week")
