@@ -53,6 +53,7 @@ ONLY = {
         "analysis.corrected",
         "analysis.picks",
         "analysis.review",
+        "analysis.review_frame",
         "analysis.shares",
         "tables.export",
     },

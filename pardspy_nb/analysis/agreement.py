@@ -12,7 +12,6 @@ from ..core.labels import label_key
 def agreement_of(a: pd.Series, b: pd.Series) -> dict[str, Any]:
     """Of the rows that both sides have: `rows`, the `agreement` (a share), and Cohen's `kappa`
     (1960), None where chance alone makes them agree."""
-    a, b = a[~a.index.duplicated(keep="last")], b[~b.index.duplicated(keep="last")]
     both = a.index.intersection(b.index)
     pairs = [(label_key(x), label_key(y)) for x, y in zip(a[both], b[both], strict=True)]
     n = len(pairs)

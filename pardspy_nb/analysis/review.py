@@ -12,11 +12,13 @@ import pandas as pd
 
 from ..core.labels import keys_of, label_key, plain_label
 from ..display import html
-from ..store.decisions import Decision, Decisions, row_key
+from ..store.decisions import Decision, Decisions
 from ..tables.frame import class_outputs
 from ..tables.names import column_of
+from ..tables.values import is_missing
 from .agreement import agreement_of
 from .picks import PICKS, Pick, draw, inclusion, permanent_numbers
+from .review_frame import check_frame, confidence_of, row_keys, told_apart
 
 
 class Review:
@@ -52,31 +54,42 @@ class Review:
             raise ValueError(f"pick must be one of {', '.join(PICKS)}, got {pick!r}")
         if by is not None and pick != "stratified":
             raise ValueError('by= names the strata of pick="stratified"')
-        _check_frame(df, output, by)
+        check_frame(df, output, by)
         self._df, self.output, self.pick = df, output, pick
         self._how: dict[str, Any] = {"n": n, "pick": pick, "by": by, "reviewer": reviewer}
         self.reviewer = getpass.getuser() if reviewer is None else reviewer
         self.show_answer = show_answer
         about = df.attrs["pardspy"]
         self._inputs = [name for name in about["inputs"] if name in df.columns]
+        columns = about.get("options", {}).get("columns") or {}
+        self._named = {column: name for name, column in columns.items() if isinstance(column, str)}
         self.labels = list(class_outputs(df).get(output, []))
         self._decisions = Decisions(about.get("options", {}).get("store"))
-        self._keys = _keys(df, self._inputs)
+        self._keys = row_keys(df, self._inputs)
         answered = np.flatnonzero(df[column_of(df, "status")].eq("ok").to_numpy())
         if not len(answered):
             raise ValueError("no row has an answer, so there is nothing to review")
         rows = df.iloc[answered]
         strata = rows[by or output] if pick == "stratified" else None
-        chances = inclusion(pick, n, len(rows), strata, _confidence(rows, output, pick))
-        keys = [self._keys[place] for place in answered]
+        chances = inclusion(pick, n, len(rows), strata, confidence_of(rows, output, pick))
+        keys = told_apart([self._keys[place] for place in answered])
         picked = draw(chances, permanent_numbers(keys, "picked"), min(n, len(rows)))
         picked = picked[np.argsort(permanent_numbers([keys[i] for i in picked], "order"))]
         self.places: list[int] = answered[picked].tolist()
         self.probabilities: list[float] = chances[picked].tolist()
 
     def on(self, df: pd.DataFrame) -> Review:
-        """The same review of another frame of the same table."""
-        return self if df is self._df else Review(df, self.output, **self._how)
+        """The same review of another frame of the same rows, or of some of them: the rows that were
+        picked here stay the picked ones, with the probabilities that they had."""
+        if df is self._df:
+            return self
+        other = Review(df, self.output, **self._how)
+        mine = told_apart(self._keys)
+        picked = dict(zip((mine[p] for p in self.places), self.probabilities, strict=True))
+        found = [(place, key) for place, key in enumerate(told_apart(other._keys)) if key in picked]
+        other.places = [place for place, _ in found]
+        other.probabilities = [picked[key] for _, key in found]
+        return other
 
     # -- deciding -----------------------------------------------------------------------------
 
@@ -112,7 +125,7 @@ class Review:
         )
 
     def _place(self, label: Any) -> int:
-        found = np.flatnonzero(self._df.index == label)
+        found = np.flatnonzero(pd.Series(self._df.index == label).fillna(False).to_numpy(bool))
         if len(found) != 1:
             how_many = f"{len(found)} rows have" if len(found) else "no row has"
             raise KeyError(f"{how_many} the label {label!r} in the index")
@@ -123,7 +136,7 @@ class Review:
         if not self.labels:
             return value
         for label in self.labels:  # exactly first: labels may differ in case only
-            if plain_label(label) == value:
+            if type(plain_label(label)) is type(value) and plain_label(label) == value:
                 return value
         known = keys_of(self.labels, {})
         if label_key(value) not in known:
@@ -157,11 +170,19 @@ class Review:
         """All reviewers' decisions about rows of the frame, one row each, with the frame's index:
         `reviewer`, `decision`, the model's `answer`, `note`, `probability` (of being picked) and
         `at` (UTC)."""
+        found = self._by_place()
+        return found.set_axis(self._df.index[found.index], axis=0)
+
+    def _by_place(self) -> pd.DataFrame:
+        """As `df`, with positions of the frame as the index."""
+        of: dict[str, list[int]] = {}
+        for place, key in enumerate(self._keys):
+            of.setdefault(key, []).append(place)
         found = [
             (place, d)
             for (key, _), d in self._decisions.of(self.output).items()
             if d.value is not None
-            for place in self._places_of.get(key, ())
+            for place in of.get(key, ())
         ]
         places = [place for place, _ in found]
         return pd.DataFrame(
@@ -173,29 +194,18 @@ class Review:
                 "probability": [d.picked for _, d in found],
                 "at": pd.to_datetime([d.at for _, d in found], unit="s", utc=True),
             },
-            index=self._df.index[places],
+            index=pd.Index(places, dtype=np.intp),
         )
-
-    @property
-    def _places_of(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for place, key in enumerate(self._keys):
-            found.setdefault(key, []).append(place)
-        return found
 
     @property
     def conflicts(self) -> pd.DataFrame:
         """The rows that reviewers decided differently: one column a reviewer."""
-        df = self.df
-        if not len(df):
-            return pd.DataFrame(index=df.index)
-        positions = pd.Index(df.index)
-        wide = df.assign(_row=positions).pivot_table(
-            index="_row", columns="reviewer", values="decision", aggfunc="last", observed=True
-        )
-        differs = wide.apply(lambda row: row.dropna().nunique() > 1, axis=1)
-        found: pd.DataFrame = wide[differs].rename_axis(index=self._df.index.name, columns=None)
-        return found
+        found = self._by_place()
+        sides = {str(name): of["decision"] for name, of in found.groupby("reviewer")}
+        wide = pd.DataFrame(sides).sort_index()
+        differs = [len({str(v) for v in row if not is_missing(v)}) > 1 for row in wide.to_numpy()]
+        chosen = wide[np.array(differs, dtype=bool)]
+        return chosen.set_axis(self._df.index[chosen.index.to_numpy(np.intp)], axis=0)
 
     @property
     def agreement(self) -> dict[str, Any]:
@@ -205,9 +215,9 @@ class Review:
             By pair (`"me, model"`): `rows` that both decided, `agreement` (a share) and Cohen's
             `kappa` (1960), None where it is not defined.
         """
-        sides = {str(name): of["decision"] for name, of in self.df.groupby("reviewer")}
-        answers = self.df["answer"]
-        sides["model"] = answers[~answers.index.duplicated()]
+        found = self._by_place()
+        sides = {str(name): of["decision"] for name, of in found.groupby("reviewer")}
+        sides["model"] = found["answer"][~found.index.duplicated()]
         names = list(sides)
         return {
             f"{a}, {b}": agreement_of(sides[a], sides[b])
@@ -243,12 +253,17 @@ class Review:
 
     def sample(self) -> tuple[list[int], list[float] | None]:
         """The picked rows that are decided, by position, and the inverse of each one's probability
-        of being picked; None if these are all equal."""
+        of being picked; None if these are all equal.
+
+        Rows that were decided when they were picked in another way do not count: they came with
+        other probabilities. Nor do rows on which reviewers differ.
+        """
         values, _ = self.labels_at()
+        decided = {d.row for d in self._decisions.of(self.output).values() if d.pick == self.pick}
         kept = [
             (p, 1 / chance)
             for p, chance in zip(self.places, self.probabilities, strict=True)
-            if values[p] is not None
+            if values[p] is not None and self._keys[p] in decided
         ]
         weights = [weight for _, weight in kept]
         is_even = not weights or max(weights) - min(weights) < 1e-9 * max(weights)
@@ -270,7 +285,8 @@ class Review:
             if value is None:
                 continue
             row = self._df.iloc[place]
-            demo = {name: row[name] for name in self._inputs} | {self.output: value}
+            demo = {self._named.get(name, name): row[name] for name in self._inputs}
+            demo[self.output] = value
             if label_key(plain_label(row[self.output])) != label_key(value):
                 wrong += [] if needs_more else [demo]
             else:
@@ -338,33 +354,3 @@ def review(df: pd.DataFrame, output: str, **how: Any) -> Review:
         ValueError: no such column, samples that were not voted on, or no row with an answer.
     """
     return Review(df, output, **how)
-
-
-def _check_frame(df: pd.DataFrame, output: str, by: str | None) -> None:
-    if "pardspy" not in df.attrs:
-        raise ValueError(
-            "the frame does not tell which columns are its inputs (attrs were lost): review the "
-            "result itself, or what pd.read_parquet gives of one"
-        )
-    for name in [output, *([] if by is None else [by])]:
-        if name not in df.columns:
-            raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
-    if column_of(df, "sample") in df.columns:
-        raise ValueError(f"the rows have several samples: review df.parallel.vote({output!r})")
-
-
-def _keys(df: pd.DataFrame, inputs: list[str]) -> list[str]:
-    columns = {name: df[name].tolist() for name in inputs}
-    rows = range(len(df))
-    return [row_key({name: of[i] for name, of in columns.items()}) for i in rows]
-
-
-def _confidence(df: pd.DataFrame, output: str, pick: Pick) -> pd.Series | None:
-    if pick != "uncertain":
-        return None
-    name = f"{output}_confidence"
-    if name not in df.columns:
-        raise ValueError(
-            f'pick="uncertain" needs the column {name!r}: run_parallel(…, confidence=True)'
-        )
-    return pd.to_numeric(df[name])

@@ -51,7 +51,8 @@ class DaemonPool:
         try:
             return await future
         except asyncio.CancelledError:
-            self._left_behind += 1
+            if future.cancelled():  # else the result arrived in the same moment
+                self._left_behind += 1
             raise
 
     def _start_thread(self) -> None:

@@ -9,8 +9,9 @@ from ..core.error_groups import message_of
 from ..core.events import AttemptFailed, RowFinished
 from ..store.decisions import row_key
 
+_LEAST = 300  # what an attempt takes beside its texts
 _ENDS = 2_000  # characters of what came back, at either end
-_MOST_ROWS = 20_000  # with failed attempts; of more, the latest are kept
+MOST_KEPT = 8_000_000  # characters of a run; of more, the latest rows are kept
 
 
 class FailedAttempt(NamedTuple):
@@ -37,6 +38,7 @@ class FailedAttempts:
 
     def __init__(self) -> None:
         self._of: dict[tuple[str, int], list[FailedAttempt]] = {}
+        self._kept = 0  # characters
 
     def add(self, event: AttemptFailed | RowFinished) -> None:
         """Keep a failed attempt. Inputs that cannot be written as text have no story."""
@@ -51,20 +53,21 @@ class FailedAttempts:
         number = event.attempts if isinstance(event, RowFinished) else event.attempt
         text = getattr(error, "text", None)
         kept = self._of.pop(key, [])
-        kept.append(
-            FailedAttempt(
-                number,
-                type(error).__name__,
-                _ends(message_of(error)) or "",
-                _ends(text) if isinstance(text, str) else None,
-                event.latency_ms,
-                bool(getattr(error, "outage", False)),
-                None if is_last else getattr(event, "retry_in_s", None),
-            )
+        attempt = FailedAttempt(
+            number,
+            type(error).__name__,
+            _ends(message_of(error)) or "",
+            _ends(text) if isinstance(text, str) else None,
+            event.latency_ms,
+            bool(getattr(error, "outage", False)),
+            None if is_last else getattr(event, "retry_in_s", None),
         )
+        kept.append(attempt)
         self._of[key] = kept
-        if len(self._of) > _MOST_ROWS:
-            del self._of[next(iter(self._of))]
+        self._kept += _size(attempt)
+        while self._kept > MOST_KEPT and len(self._of) > 1:
+            oldest = self._of.pop(next(iter(self._of)))
+            self._kept -= sum(map(_size, oldest))
 
     def of(self, inputs: Mapping[str, Any], sample: int) -> list[FailedAttempt]:
         """The failed attempts of a row, the first one first."""
@@ -72,6 +75,10 @@ class FailedAttempts:
             return list(self._of.get((row_key(inputs), sample), ()))
         except Exception:
             return []
+
+
+def _size(attempt: FailedAttempt) -> int:
+    return _LEAST + len(attempt.error) + len(attempt.came_back or "")
 
 
 def _ends(text: str | None) -> str | None:

@@ -36,9 +36,10 @@ class Preview:
         schema = first.get("schema") or first.get("response_format", {}).get("json_schema", {})
         parts = [("sent to " + self.endpoint, json.dumps(shared, ensure_ascii=False, default=repr))]
         parts += [("schema of the answer", json.dumps(schema, ensure_ascii=False, indent=1))]
-        parts += [(m["role"], _text(m["content"])) for m in first["messages"][:-1]]
+        parts += [(m["role"], content_text(m["content"])) for m in first["messages"][:-1]]
         last = (request["messages"][-1] for request in self.requests)
-        return parts + [(f"{m['role']}, row {i}", _text(m["content"])) for i, m in enumerate(last)]
+        words = ((m["role"], content_text(m["content"])) for m in last)
+        return parts + [(f"{role}, row {i}", text) for i, (role, text) in enumerate(words)]
 
     def __repr__(self) -> str:
         return "\n\n".join(f"[{title}]\n{printable(text)}" for title, text in self._parts())
@@ -47,7 +48,7 @@ class Preview:
         return html.box([html.passage(*part) for part in self._parts()], html.BLUE)
 
 
-def _text(content: Any) -> str:
+def content_text(content: Any) -> str:
     """A message's content as text; of an image only the beginning."""
     if isinstance(content, str):
         return content

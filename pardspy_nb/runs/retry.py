@@ -19,7 +19,7 @@ from ..tables.merge import by_hand, mark_by_hand, merge, outputs_in
 from ..tables.names import own_names
 from ..tables.rows import shape_of
 from .plan import plan_run
-from .registry import module_of
+from .registry import attempts_of, module_of
 from .result_rows import input_columns, named_columns, samples_of
 from .run import Run
 
@@ -81,7 +81,7 @@ def retry_failed(
     options_again = replace(
         given, repeat=1, truth=truth, return_all=True, only_successful=False, store=store
     )
-    run = Run(plan_run(described, batch, options_again))
+    run = Run(plan_run(described, batch, options_again), attempts=attempts_of(about.get("run")))
     try:
         rows = run.start().result()
     except ParallelError as stopped:

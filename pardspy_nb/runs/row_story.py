@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from ..core.events import Answer, Row
 from ..core.options import Options
 from ..core.plain_text import printable
@@ -20,6 +22,7 @@ from ..tables.names import own_names, renamed_in
 from ..tables.rows import shape_of
 from ..tables.values import is_missing
 from .attempts import FailedAttempt
+from .preview import content_text
 from .registry import attempts_of, module_of
 from .result_rows import input_columns, named_columns, samples_of
 
@@ -78,7 +81,7 @@ class RowStory:
         if self.messages is None:
             parts.append(("messages", _NOT_KNOWN))
         for message in self.messages or ():
-            parts.append((f"sent: {message['role']}", _text(message["content"])))
+            parts.append((f"sent: {message['role']}", content_text(message["content"])))
         for attempt in self.failed:
             told = f"{attempt.error_type}: {attempt.error}"
             if attempt.came_back is not None:
@@ -129,7 +132,8 @@ def row_story(df: Any, label: Any, module: Any = None, *, sample: int | None = N
     values = own_names(df).iloc[place]
     row = None if described is None else _row(df, place, described, about, options)
     known = None if described is None or row is None else _known(described, options, row)
-    failed = attempts_of(about.get("run"))
+    is_one = described is not None and not isinstance(described.source, list | tuple)
+    failed = attempts_of(about.get("run")) if is_one else None  # equal inputs of several modules
     inputs = [name for name in about.get("inputs", []) if name in df.columns]
     origin = None if known is None else known.origin
     return RowStory(
@@ -138,7 +142,7 @@ def row_story(df: Any, label: Any, module: Any = None, *, sample: int | None = N
         {str(n): df[n].iloc[place] for n in inputs} if row is None else dict(row.inputs),
         None if described is None or row is None else _messages(described, row),
         [] if failed is None or row is None else failed.of(row.inputs, row.sample),
-        None if known is None else known.text,
+        None if known is None else _words(known.text, described),
         _outputs(df, place, about),
         _figures(values),
         None if origin is None or origin.at is None else datetime.fromtimestamp(origin.at, UTC),
@@ -146,16 +150,23 @@ def row_story(df: Any, label: Any, module: Any = None, *, sample: int | None = N
 
 
 def _place(df: Any, label: Any, sample: int | None) -> int:
-    is_it = df.index == label
+    is_it = np.array([bool(is_one) for is_one in _equal(df.index, label)])
     plain = own_names(df)
     if sample is not None and "sample" in plain.columns:
         is_it &= plain["sample"].eq(sample).to_numpy()
-    found = is_it.nonzero()[0]
+    found = np.flatnonzero(is_it)
     if len(found) != 1:
         hint = "; pass sample=" if len(found) > 1 and "sample" in plain.columns else ""
         how_many = f"{len(found)} rows have" if len(found) else "no row has"
         raise KeyError(f"{how_many} the label {label!r} in the index{hint}")
     return int(found[0])
+
+
+def _equal(index: Any, label: Any) -> list[bool]:
+    """Which labels of an index are this one; a missing label is none."""
+    if getattr(index, "nlevels", 1) > 1:
+        return [own == label for own in index]
+    return [not is_missing(own) and own == label for own in index.tolist()]
 
 
 def _row(df: Any, place: int, module: Module, about: Any, options: Options) -> Row | None:
@@ -170,16 +181,16 @@ def _row(df: Any, place: int, module: Module, about: Any, options: Options) -> R
 
 
 def _messages(module: Module, row: Row) -> list[Any] | None:
-    if not module.requests_are_known:
-        return None
+    if not module.requests_are_known or not hasattr(module.source, "request"):
+        return None  # several modules: which one it was is not known by the frame
     messages: list[Any] = module.source.request(row.inputs)["messages"]
     return messages
 
 
 def _known(module: Module, options: Options, row: Row) -> Answer | None:
     """What the store holds of the row."""
-    if not options.store:
-        return None
+    if not options.store or not options.dedupe:
+        return None  # without `dedupe` equal rows have several answers
     cache = open_cache(options, module, Sources(module, options.cache_key), total=1)
     if cache is None:
         return None
@@ -187,6 +198,13 @@ def _known(module: Module, options: Options, row: Row) -> Answer | None:
         return cache.get(row, cache.key(row))
     finally:
         cache.close()
+
+
+def _words(text: str | None, module: Module | None) -> str | None:
+    """What came back; with confidence the store holds it beside the probabilities."""
+    if text is not None and module is not None and getattr(module.source, "is_confident", False):
+        text = json.loads(text)[0]
+    return text
 
 
 def _outputs(df: Any, place: int, about: Any) -> dict[str, Any]:
@@ -206,14 +224,12 @@ def _figures(values: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if is_missing(value):
         return None
-    return round(value, 3) if isinstance(value, float) else value
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value and isinstance(value[0], dict) and "type" in value[0]:
-        return "\n".join(p.get("text") or f"[{p['image_url']['url'][:60]}…]" for p in value)
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):

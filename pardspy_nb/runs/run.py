@@ -23,6 +23,7 @@ from ..display.sinks import Watchers, choose, has_stderr
 from ..engine.controls import RunControls
 from ..modules.prediction import Prediction
 from ..tables.results import Results
+from .attempts import FailedAttempts
 from .collectors.collector import Collector, Destination
 from .collectors.frame import FrameDestination
 from .engine_thread import EngineThread
@@ -56,6 +57,7 @@ class Run:
         *,
         destination: Destination | None = None,
         make_executor: MakeExecutor | None = None,
+        attempts: FailedAttempts | None = None,
     ) -> None:
         self._plan, self.options = plan, plan.options
         self._workers, self._adapts = plan.workers(plan.options.max_workers)
@@ -68,6 +70,7 @@ class Run:
             self._workers,
             destination or FrameDestination(plan),
             remembers=lambda: self._thread.remembers,
+            attempts=attempts,
         )
         self._drain = threading.RLock()
         self._watchers = Watchers()

@@ -234,14 +234,14 @@ class AnswerCache:
                 self._keep_at_hand(key, row, answer, made)
             return
         text = self._codecs[row.number % len(self._codecs)].write(answer)
-        if text is None or _text(text) != text:  # half a surrogate pair: no file accepts it
+        if text is None:
             return
         from .schema import Kept
 
         usage = answer.usage or _UNKNOWN
         kept = Kept(
             _text(lookup.words) or "",
-            text,
+            _text(text) or "",  # no file accepts half a surrogate pair
             _text(answer.model),
             _text(answer.finish_reason),
             _count(usage.prompt_tokens),

@@ -49,8 +49,24 @@ def row_key(inputs: Mapping[str, Any]) -> str:
     Raises:
         TypeError: an input cannot be written as text.
     """
-    words = json.dumps(tagged(dict(inputs)), sort_keys=True, ensure_ascii=False)
+    alike = {name: _alike(value) for name, value in inputs.items()}
+    words = json.dumps(tagged(alike), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _alike(value: Any) -> Any:
+    """A value as it is in any frame: files and missing values make floats of whole numbers, and
+    arrays of lists."""
+    if hasattr(value, "tolist") and not hasattr(value, "iloc"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_alike(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _alike(v) for k, v in value.items()}
+    if value is None or (isinstance(value, float) and value != value) or str(value) == "<NA>":
+        return None
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole else value
 
 
 class Decisions:
@@ -103,12 +119,12 @@ class Decisions:
         except OSError as error:
             raise StoreError(f"decisions cannot be read from {self.path}: {error}") from error
         found: dict[tuple[str, str], Decision] = {}
-        for line in raw.decode("utf-8", "surrogatepass").split("\n"):
+        for line in raw.split(b"\n"):
             try:
-                decision = Decision(**json.loads(line))
+                decision = Decision(**json.loads(line.decode("utf-8", "surrogatepass")))
             except (ValueError, TypeError):
                 continue  # half a line of a process that was killed
-            if decision.field == field:
+            if decision.field == field and isinstance(decision.row, str):
                 found.pop((decision.row, decision.reviewer), None)
                 found[decision.row, decision.reviewer] = decision
         return found

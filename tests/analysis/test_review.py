@@ -210,3 +210,87 @@ def test_the_panel_decides_and_goes_on(df: pd.DataFrame) -> None:
     panel._back.click()
     assert "decided" in panel._text.value
     assert ReviewPanel(review)._at == 1, "a new panel goes on with the skipped row"
+
+
+def of(rows: list[str], said: list[str], like: pd.DataFrame) -> pd.DataFrame:
+    """A result of these texts and labels."""
+    labels = pd.Categorical(said, categories=LABELS)
+    made = pd.DataFrame({"review": rows, "sentiment": labels, "status": "ok"})
+    made.attrs = like.attrs
+    return made
+
+
+def test_a_frame_without_its_inputs_is_refused(df: pd.DataFrame) -> None:
+    for changed in (df.drop(columns="review"), df.rename(columns={"review": "text"})):
+        with pytest.raises(ValueError, match=r"lacks its inputs \['review'\]"):
+            changed.parallel.review("sentiment")
+
+
+def test_equal_rows_do_not_crowd_a_sample(df: pd.DataFrame) -> None:
+    texts = [f"template {i % 12}" for i in range(1200)]
+    many = of(texts, ["positive"] * 1200, df)
+    review = many.parallel.review("sentiment", n=60)
+    assert many["review"].iloc[review.places].nunique() > 6
+
+
+def test_decisions_of_another_pick_are_no_random_sample(df: pd.DataFrame) -> None:
+    said = ["negative" if i % 10 == 0 else "positive" for i in range(1000)]
+    big = of([f"text {i}" for i in range(1000)], said, df)
+    even = big.parallel.review("sentiment", n=100, pick="stratified")
+    for place in even.places:
+        even.decide_at(place, said[place])
+    share = pn.shares(big, truth=even).frame.set_index("label").loc["negative"]
+    assert share["low"] < 0.1 < share["high"]
+    other = big.parallel.review("sentiment", n=800, pick="random")
+    assert other.sample()[0] == [], "nobody has decided any row of it"
+    # of some of the rows the picks keep the probabilities that they had
+    some = big[big.index % 3 == 0]
+    part = pn.shares(some, truth=even).frame.set_index("label").loc["negative"]
+    assert part["low"] < (some["sentiment"] == "negative").mean() < part["high"]
+
+
+def test_an_index_that_repeats_mixes_up_nobody(df: pd.DataFrame) -> None:
+    twice = df.head(4).set_axis([0, 1, 0, 1], axis=0)
+    review = twice.parallel.review("sentiment", n=4, reviewer="ann")
+    for place in range(4):
+        review.decide_at(place, twice["sentiment"].iloc[place])
+    assert review.agreement["ann, model"]["agreement"] == 1.0
+    other = twice.parallel.review("sentiment", n=4, reviewer="bob")
+    wrong = next(v for v in LABELS if v != twice["sentiment"].iloc[2])
+    other.decide_at(2, wrong)
+    [conflict] = review.conflicts.to_dict("records")
+    assert conflict == {"ann": twice["sentiment"].iloc[2], "bob": wrong}
+
+
+def test_decisions_are_found_whatever_files_do_to_values(store_path: Path, tmp_path: Path) -> None:
+    def label(i: int, tags: list[str]) -> dict[str, str]:
+        return {"label": "a"}
+
+    rows = pd.DataFrame({"i": [1, 2], "tags": [["x", "y"], []]})
+    df = pn.run_parallel(label, rows, **QUIET)
+    df.parallel.review("label", n=2).decide(0, "b")
+    read = pd.read_parquet(df.parallel.to_parquet(tmp_path / "a.parquet"))
+    read["i"] = read["i"].astype(float)
+    assert read.parallel.corrected("label")["label"].tolist() == ["b", "a"]
+
+
+def test_a_line_that_was_cut_within_a_letter_loses_only_itself(df: pd.DataFrame) -> None:
+    review = df.parallel.review("sentiment", n=4)
+    one, two, *_ = review.rows.index
+    review.decide(one, "negative")
+    review.decide(two, "negative", note="schön é")
+    path = review._decisions.path
+    raw = path.read_bytes()
+    path.write_bytes(raw[: raw.rindex("é".encode()) + 1])
+    assert review.progress == (1, 4)
+    review.decide(two, "positive")
+    assert review.progress == (2, 4)
+
+
+def test_examples_go_by_the_names_of_inputs(predict: pn.Predict, store_path: Path) -> None:
+    table = pd.DataFrame({"text": [f"row-{i}" for i in range(3)]})
+    df = pn.run_parallel(predict, table, columns={"review": "text"}, **QUIET)
+    review = df.parallel.review("sentiment", n=3)
+    review.decide(0, df.loc[0, "sentiment"])
+    [demo] = predict.with_demos(review).demos
+    assert demo["review"] == "row-0"

@@ -314,5 +314,7 @@ def test_steering_before_the_run_holds_from_its_first_row() -> None:
     loop.call_later(10, engine.controls.resume)
     loop.run_until_complete(engine.run())
     loop.close()
-    assert steering(events)[0] == (3, True, False, None)
+    began = next(i for i, event in enumerate(events) if isinstance(event, RunStarted))
+    assert steering(events[:began])[-1] == (3, True, False, None), "told at once"
+    assert steering(events[began:])[0] == (3, True, False, None)
     assert [finished(events)[i].queued_ms for i in range(3)] == [10_000] * 3

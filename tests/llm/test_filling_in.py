@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import pardspy_nb as pn
-from pardspy_nb.llm.local.filling_in import Filling, slots_of
+from pardspy_nb.llm.local.filling_in import Filling, _as_json, slots_of
 from pardspy_nb.signatures.logprobs import distributions
 
 _TOKENS = re.compile(r"\\.|\w{1,3}|[^\w]", re.DOTALL)
@@ -225,3 +225,47 @@ def test_text_without_a_schema_and_images_are_sent_as_they_are() -> None:
     body = body_of(signature)
     body["messages"][-1]["content"] = [{"type": "image_url", "image_url": {"url": "data:,"}}]
     assert slots_of(body) is None
+
+
+def test_a_model_that_repeats_an_escaped_quote_is_cut() -> None:
+    body = body_of(plain().add_output("t", str), max_tokens=50)
+    slots = slots_of(body)
+    assert slots is not None
+    asked = []
+
+    async def post(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        if path == "/apply-template":
+            return {"prompt": "P"}
+        if path == "/tokenize":
+            return {"tokens": [1] * 5}
+        asked.append(path)
+        assert len(asked) < 100
+        return {
+            "content": "\\",
+            "stop_type": "word",
+            "tokens_predicted": 1,
+            "tokens_evaluated": 10 + 2 * len(asked),
+        }
+
+    answer = asyncio.run(Filling(post, body, -1).answer(slots))
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_half_a_letter_fails_no_row() -> None:
+    """Of text, half a surrogate pair; of labels, a token that ends within a letter."""
+    assert json.loads(f'"{_as_json(chr(0xD83D) + "x")}"')
+    signature = plain().add_class_output("mood", ["😀", "😡"])
+
+    async def post(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        if path == "/apply-template":
+            return {"prompt": "P"}
+        if path == "/tokenize":
+            return {"tokens": [1]}
+        told = '😡"' if "grammar" in body else "\ufffd"  # and no probabilities
+        return {"content": told, "stop_type": "limit", "tokens_predicted": 1, "tokens_evaluated": 9}
+
+    body = body_of(signature)
+    slots = slots_of(body)
+    assert slots is not None
+    answer = asyncio.run(Filling(post, body, -1).answer(slots))
+    assert json.loads(answer["choices"][0]["message"]["content"]) == {"mood": "😡"}

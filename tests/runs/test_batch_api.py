@@ -522,10 +522,45 @@ def test_a_finished_job_keeps_what_was_asked_online(
     assert len(provider.requests) == 2
 
 
+def test_the_same_cell_run_again_pays_nothing_twice(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    job = pn.submit_batch(predict, rows(3))
+    with pytest.raises(ValueError, match=f"the job {job.id} has the same requests under way"):
+        pn.submit_batch(predict, rows(3))
+    assert len(provider.batches) == len(pn.batch_jobs()) == 1
+    provider.finish()
+    job.wait(poll_s=0.01)
+    assert pn.submit_batch(predict, rows(3)).done, "now all is remembered"
+
+
+def test_a_cancel_finds_what_was_begun_without_a_note(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    """A kernel may die, or be interrupted, between the provider's yes and the note of it."""
+    job = pn.submit_batch(predict, rows(3))
+    state = job._folder.load()
+    state.parts[0].batch = None  # as if the answer had never come
+    job._folder.save(state)
+    [found] = pn.batch_jobs()
+    found.use(predict).cancel()
+    assert [b["status"] for b in provider.batches.values()] == ["cancelling"]
+
+
+def test_forgetting_a_job_leaves_files_that_are_not_ours(
+    provider: BatchServer, predict: pn.Predict
+) -> None:
+    job = pn.submit_batch(predict, rows(3))
+    notes = job._folder.path / "notes.txt"
+    notes.write_text("mine")
+    job.forget()
+    assert [file.name for file in notes.parent.iterdir()] == ["notes.txt"]
+
+
 def test_jobs_are_listed_by_age_and_damaged_ones_are_left_out(
     provider: BatchServer, predict: pn.Predict
 ) -> None:
-    jobs = [pn.submit_batch(predict, rows(1)) for _ in range(4)]
+    jobs = [pn.submit_batch(predict, [f"row-{i}"]) for i in range(4)]
     assert [job.id for job in pn.batch_jobs()] == [job.id for job in jobs]
     (jobs[1]._folder.path / "job.json").write_text("{")
     with pytest.warns(RuntimeWarning, match=jobs[1].id):

@@ -121,7 +121,8 @@ class Filling:
         left = [label[1:] for label in labels]
         while len(left) > 1:
             step = await self._step("", n_predict=1, n_probs=_ALTERNATIVES)
-            found = step["completion_probabilities"][0]["top_logprobs"]
+            told = step.get("completion_probabilities")  # none if the likeliest halves a letter
+            found = told[0]["top_logprobs"] if told else []
             token, leads = _likeliest(found, left)
             text = None if token is None else _common(bytes(token["bytes"]), leads[0])
             if (
@@ -147,6 +148,7 @@ class Filling:
             if self._is_cut or not _is_escaped(text):
                 break
             text += '"'
+            self._is_cut = self._tokens_left <= 1
         text = _as_json(text)
         self._add(text if self._is_cut else f'{text}"')
 
@@ -251,4 +253,5 @@ def _as_json(text: str) -> str:
         read = json.loads(f'"{text}"', strict=False)
     except ValueError:
         read = text
-    return json.dumps(read, ensure_ascii=False)[1:-1]
+    whole = read.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return json.dumps(whole, ensure_ascii=False)[1:-1]

@@ -26,6 +26,7 @@ from .results import JobRequest, JobResults
 _FRESH_S = 2.0  # a status that was asked for a moment ago is not asked for again
 _POLL_S, _MOST_POLL_S, _SLOWER = 5.0, 60.0, 1.3
 _SHARED_S = 5.0  # how long a look waits for one of another thread or kernel
+_MOMENT_S = 0.02
 _MOST_WAIT_S = 10.0  # how long an action waits for another process
 _RETRIED = "retried.pickle"  # the frame, with what was asked online
 _KEPT = ("store", "cache_key", "columns", "dedupe", "confidence")  # options for a retry
@@ -131,15 +132,21 @@ class BatchJob:
         return self
 
     @contextlib.contextmanager
-    def _alone(self, wait_s: float, until: float | None = None) -> Iterator[None]:
+    def _alone(
+        self, wait_s: float, until: float | None = None, *, gives_up: bool = False
+    ) -> Iterator[None]:
         """A scope in which no other thread or kernel changes this job, and whose calls end by
-        `until`. The state is written down at its end, also after an error.
+        `until`; with `gives_up` other threads give up what they ask the provider. The state is
+        written down at its end, also after an error.
 
         Raises:
             BusyError: another thread or process had the job for longer than `wait_s`.
         """
-        if not self._lock.acquire(timeout=wait_s):
-            raise BusyError(f"another thread is at the job {self.id}: try again in a moment")
+        latest = time.monotonic() + wait_s
+        while not self._lock.acquire(timeout=_MOMENT_S if gives_up else wait_s):
+            if time.monotonic() >= latest:
+                raise BusyError(f"another thread is at the job {self.id}: try again in a moment")
+            self._clock.give_up()  # again and again: a thread that waits asks anew
         try:
             with self._folder.lock(wait_s), self._clock.action(until):
                 before, self._state = self._state, self._folder.load()
@@ -193,8 +200,10 @@ class BatchJob:
             LMError: it cannot be reached.
             StoreError: another process is at this job.
         """
-        self._clock.give_up()  # what another thread of this process asks about the job
-        with self._alone(_MOST_WAIT_S):
+        with (
+            contextlib.suppress(GivenUpError),  # another thread cancels it as well
+            self._alone(_MOST_WAIT_S, gives_up=True),
+        ):
             self._lifecycle().cancel()
         self._show()
 

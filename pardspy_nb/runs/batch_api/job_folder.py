@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from ...store.sqlite import default_path
 from .job_state import JobState
 
 _STATE, _REQUEST = "job.json", "asked.pickle"
+_OURS = re.compile(
+    r"((job\.json|asked\.pickle|retried\.pickle|(requests|output|errors)-\d+\.jsonl)(\.half)?|\.lock)"
+)
 
 
 class BusyError(StoreError):
@@ -119,10 +123,12 @@ class JobFolder:
             return None
 
     def remove(self) -> None:
-        """Forget the job; its answers stay in the store."""
+        """Forget the job; its answers stay in the store, and files that are not ours stay."""
         for file in self.path.iterdir():
-            file.unlink()
-        self.path.rmdir()
+            if _OURS.fullmatch(file.name):
+                file.unlink()
+        with contextlib.suppress(OSError):  # it holds what is not ours
+            self.path.rmdir()
 
     def _write(self, name: str, content: bytes) -> None:
         half = self.path / f"{name}.half"

@@ -96,7 +96,12 @@ class Lifecycle:
             refused[0].begin_again()
 
     def cancel(self) -> None:
-        """Have the provider stop, and begin nothing any more."""
+        """Have the provider stop, and begin nothing any more. A batch may have been begun that is
+        not noted here: it is looked for first, because it would go on, and be paid for."""
+        if self._state.was_begun and any(part.batch is None for part in self._state.parts):
+            known = self._client.begun(self._state.id, self._state.created_at)
+            for number, part in enumerate(self._state.parts):
+                part.batch = part.batch or known.get((number, part.attempt))
         self._state.is_cancelled = True
         self._folder.save(self._state)
         for part in self._state.parts:

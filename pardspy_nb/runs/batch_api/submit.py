@@ -60,7 +60,8 @@ def submit_batch(
         A `BatchJob`: `.status`, `.wait()`, `.df`, `.cancel()`, `.retry_failed()`.
 
     Raises:
-        TypeError, ValueError: bad input; nothing was sent.
+        TypeError, ValueError: bad input, or a job with the same requests is under way; nothing was
+            sent.
         StoreError: the job cannot be kept; nothing was sent.
         LMError: the provider refused. The job is kept: `batch_jobs()[-1].refresh()` goes on.
     """
@@ -98,9 +99,31 @@ def submit_batch(
         created_at=now,
     )
     folder = _new_folder(request, files_of(bodies, max_requests, max_bytes), state)
+    _refuse_twice(folder, request.options["store"])
     job = BatchJob(folder).use(predict)
     job.submit()
     return job
+
+
+def _refuse_twice(folder: JobFolder, store: Any) -> None:
+    """Refuse a job whose requests another job has under way: they would be paid for twice."""
+    asked = folder.get("requests-0.jsonl")
+    for other in job_folders(store):
+        try:
+            is_twin = (
+                asked is not None
+                and other.path != folder.path
+                and not other.load().is_done
+                and other.get("requests-0.jsonl") == asked
+            )
+        except StoreError:  # a damaged job
+            continue
+        if is_twin:
+            folder.remove()
+            raise ValueError(
+                f"the job {other.path.name} has the same requests under way: go on with it "
+                "(pn.batch_jobs()), or cancel it and job.forget() it first"
+            )
 
 
 def _new_folder(

@@ -95,6 +95,7 @@ class Collector:
         max_workers: int,
         destination: Destination,
         remembers: Callable[[], bool],
+        attempts: FailedAttempts | None = None,
     ) -> None:
         self._plan, self._max_workers = plan, max_workers
         self._destination, self._remembers = destination, remembers
@@ -109,7 +110,8 @@ class Collector:
             max_cost_usd=plan.options.max_cost_usd,
             truths=truths_of(plan.options.truth, batch, outputs),
         )
-        self.attempts, self._keeps_attempts = FailedAttempts(), plan.options.keep == "attempts"
+        self.attempts = FailedAttempts() if attempts is None else attempts
+        self._keeps_attempts = plan.options.keep == "attempts"
         self.end: RunFinished | None = None
         self.broken: Exception | None = None
 
