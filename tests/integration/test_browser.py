@@ -27,6 +27,17 @@ predict = pn.Predict(signature, lm)
 reviews = [f"row-{{i}} <b>bold</b>" for i in range({rows})]
 """
 
+REVIEW = """
+import pardspy_nb as pn
+lm = pn.LM("gpt-4o-mini", base_url={url!r}, api_key="none")
+signature = (pn.Signature("Sentiment").add_input("review", str)
+    .add_class_output("sentiment", ["positive", "neutral", "negative"]).add_output("reason", str))
+df = pn.run_parallel(pn.Predict(signature, lm), [f"row-{{i}} <b>bold</b>" for i in range(20)],
+                     store={store!r}, progress="none")
+review = df.parallel.review("sentiment", n=4, reviewer="ann")
+review
+"""
+
 
 CALLS = {
     "blocking": "df = pn.run_parallel(predict, reviews, max_workers=4)",
@@ -88,7 +99,7 @@ def test_buttons_steer_the_run_while_it_lasts(
     lab.write(name, SETUP.format(url=server.url, rows=2000), CALLS[waits])
     lab.open(page, name)
     lab.run_all(page)
-    page.get_by_text(re.compile(r"Running: \d+ of 2,000 rows")).wait_for(timeout=30_000)
+    page.get_by_text(re.compile(r"Running: \d+ of 2,000 rows")).wait_for(timeout=60_000)
     first = panel_text(page)
     eventually(lambda: len(server.requests) > 12, "rows are sent")
     eventually(lambda: panel_text(page) != first, "the figures move")
@@ -160,7 +171,7 @@ def test_finish_without_stragglers_keeps_all_but_the_slowest(
     )
     lab.open(page, "stragglers.ipynb")
     lab.run_all(page)
-    page.get_by_text("Running: 38 of 40 rows").wait_for(timeout=30_000)
+    page.get_by_text("Running: 38 of 40 rows").wait_for(timeout=60_000)
     page.get_by_role("button", name="Finish without stragglers").click()
     page.get_by_text("38 of 40 rows are done and in the frame; 2 cancelled").wait_for()
     lab.wait_idle(page)
@@ -181,7 +192,7 @@ def test_interrupt_returns_the_frame_and_the_same_cell_continues(
     )
     lab.open(page, name)
     lab.run_all(page)
-    page.get_by_text("Running: 8 of 40 rows").wait_for(timeout=30_000)
+    page.get_by_text("Running: 8 of 40 rows").wait_for(timeout=60_000)
     begin = time.monotonic()
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
     page.get_by_text("Stopped before the end: 8 of 40").first.wait_for(timeout=10_000)
@@ -215,7 +226,7 @@ def test_what_stays_is_static_html_in_the_saved_file_and_in_the_reopened_page(
     )
     lab.open(page, "saved.ipynb")
     lab.run_all(page)
-    page.get_by_text("Running: 0 of 40 rows").wait_for(timeout=30_000)  # live, while it runs
+    page.get_by_text("Running: 0 of 40 rows").wait_for(timeout=60_000)  # live, while it runs
     server.gate.set()
     lab.wait_idle(page)
     page.get_by_text("Done in").wait_for()
@@ -376,3 +387,35 @@ client = Client(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_addres
     page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
     lab.wait_idle(page)
     assert stays(lambda: len(server.requests), 0.4), "a row was sent after the end"
+
+
+def test_clicks_and_keys_decide_the_rows_of_a_review(
+    lab: Lab, page: Any, server: ScriptedServer, tmp_path: Path
+) -> None:
+    store = tmp_path / "answers.sqlite"
+    kept = tmp_path / "answers.sqlite.reviews.jsonl"
+    lab.write("review.ipynb", REVIEW.format(url=server.url, store=str(store)))
+    lab.open(page, "review.ipynb")
+    lab.run_all(page)
+    panel = page.locator(".pardspy-review")
+    panel.get_by_text("0 of 4 decided").wait_for(timeout=60_000)
+
+    def decided() -> list[str]:
+        lines = kept.read_text().splitlines() if kept.exists() else []
+        return [json.loads(line)["value"] for line in lines]
+
+    assert "<b>bold</b>" in panel.inner_text(), "markup of a row is text"
+    page.get_by_role("button", name="negative").click()
+    eventually(lambda: decided() == ["negative"], "the click is on the disk")
+    panel.get_by_text("1 of 4 decided").wait_for()
+    # the focus stays on the button, so a key decides the next row alike
+    page.keyboard.press("Enter")
+    eventually(lambda: decided() == ["negative"] * 2, "the key decides")
+    page.keyboard.press("Shift+Tab")  # to the label before it
+    page.keyboard.press("Enter")
+    eventually(lambda: decided() == ["negative", "negative", "neutral"], "another label")
+    page.get_by_role("button", name="Back").click()
+    panel.get_by_text("decided", exact=True).wait_for()
+    page.get_by_role("button", name="positive").click()
+    eventually(lambda: decided()[-1:] == ["positive"], "a decision can be changed")
+    panel.get_by_text("3 of 4 decided").wait_for()
