@@ -19,9 +19,8 @@ DSPY_NOTEBOOK := notebooks/06_dspy_modules.ipynb
 NOTEBOOKS := $(filter-out $(DSPY_NOTEBOOK),$(wildcard notebooks/*.ipynb))
 BOTH_CORES := -n 2 --dist worksteal
 SLOWEST := --durations=15 --durations-min=1
-# the model's words do not matter here; its threads must not spin where others want the cores, which
-# makes it ten times slower on a busy machine
-SMALL := PARDSPY_MODEL=local:smollm2-135m PARDSPY_NOTEBOOK_ROWS=8 OMP_WAIT_POLICY=PASSIVE
+# the model's words do not matter here
+SMALL := PARDSPY_MODEL=local:smollm2-135m PARDSPY_NOTEBOOK_ROWS=8
 
 PY_FILES := pardspy_nb tests examples benchmarks
 

@@ -20,7 +20,6 @@ def corrected(df: pd.DataFrame, output: str) -> pd.DataFrame:
     looked = Review(df, output, n=1)
     values, who = looked.labels_at()
     fixed = df.copy()
-    fixed.attrs = df.attrs
     known = df[output].astype(object).tolist()
     merged = [old if new is None else new for old, new in zip(known, values, strict=True)]
     column = pd.Series(merged, index=df.index, dtype=object)

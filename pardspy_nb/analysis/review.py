@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from ..core.labels import keys_of, label_key, plain_label
-from ..display import html
 from ..store.decisions import Decision, Decisions
 from ..tables.frame import class_outputs
 from ..tables.names import column_of
@@ -334,9 +333,6 @@ class Review:
 
     def __repr__(self) -> str:
         return f"<Review of {self.output!r} by {self.reviewer}: {self.in_words()}>"
-
-    def _repr_html_(self) -> str:
-        return html.box([html.note(self.in_words())], html.BLUE)
 
 
 def review(df: pd.DataFrame, output: str, **how: Any) -> Review:

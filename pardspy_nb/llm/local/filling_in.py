@@ -125,9 +125,7 @@ class Filling:
             found = told[0]["top_logprobs"] if told else []
             token, leads = _likeliest(found, left)
             text = None if token is None else _common(bytes(token["bytes"]), leads[0])
-            if (
-                token is None or text is None
-            ):  # no alternative leads to a label, or the likeliest halves a letter
+            if token is None or text is None:  # none leads to a label, or it halves a letter
                 choices = " | ".join(json.dumps(rest, ensure_ascii=False) for rest in left)
                 step = await self._step("", n_predict=_LONGEST, grammar=f"root ::= {choices}")
                 self._add(step["content"])

@@ -212,10 +212,8 @@ def _launch(model: LocalModel, start: _Start) -> tuple[subprocess.Popen[str], IO
         stderr=log,
         text=True,
         start_new_session=True,  # a keyboard interrupt must not reach the server
-        env={
-            "OMP_WAIT_POLICY": "PASSIVE",
-            **os.environ,
-        },  # threads that wait leave others the cores
+        # threads that wait leave others the cores
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
     )
     start.of(process)
     assert process.stdin is not None
