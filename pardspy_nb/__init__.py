@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .analysis.review import Review
     from .analysis.shares import Shares, shares
     from .core.intervals import Interval
+    from .modules.cascade import Cascade
     from .modules.program import Program
     from .modules.sampling import BestOfN, Refine
     from .runs.batch_api.submit import BatchJob, batch_jobs, submit_batch
@@ -81,6 +82,7 @@ _LATER = {
     "Preview": "runs.preview",
     "preview": "runs.preview",
     "run_to_parquet": "runs.to_parquet",
+    "Cascade": "modules.cascade",
     "Program": "modules.program",
     "BestOfN": "modules.sampling",
     "Refine": "modules.sampling",
@@ -98,6 +100,7 @@ __all__ = [
     "BatchJob",
     "BestOfN",
     "BudgetExceeded",
+    "Cascade",
     "ChainOfThought",
     "Comparison",
     "Completion",

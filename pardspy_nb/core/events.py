@@ -16,7 +16,8 @@ class Row(NamedTuple):
     """One task: `number` counts tasks, `position` input rows, `sample` repeats; all 0-based.
 
     `before` is the error of the previous attempt. A row `is_blank` if a required input is missing
-    or blank and it is therefore not asked: its status is `skipped`.
+    or blank and it is therefore not asked: its status is `skipped`. `stage` is the place of the
+    model that a cascade asks now.
     """
 
     number: int
@@ -25,6 +26,7 @@ class Row(NamedTuple):
     inputs: Mapping[str, Any]
     before: BaseException | None = None
     is_blank: bool = False
+    stage: int = 0
 
 
 class Made(NamedTuple):
@@ -123,6 +125,18 @@ class AttemptLost(NamedTuple):
     attempt: int
 
 
+class StagePassed(NamedTuple):
+    """A stage of a cascade is over for a row, which is not settled yet.
+
+    `was_asked` tells whether there was an attempt in this stage, and `latency_ms` is the call that
+    brought an answer, None if there was none.
+    """
+
+    row: Row
+    was_asked: bool
+    latency_ms: float | None
+
+
 class RowFinished(NamedTuple):
     """A row is settled.
 
@@ -167,6 +181,7 @@ Event = (
     | RowStarted
     | AttemptFailed
     | AttemptLost
+    | StagePassed
     | RowFinished
     | RunFinished
 )

@@ -20,6 +20,7 @@ from ..core.events import (
     RunFinished,
     RunStarted,
     SettingsChanged,
+    StagePassed,
 )
 from ..core.labels import label_key, plain_label
 from ..core.metrics import Latency, ParallelMetrics
@@ -91,6 +92,7 @@ class RunProgress:
         self._last_done = 0.0
         self._idle_s, self._paused_at = 0.0, None  # type: float, float | None
         self._backing_off: set[int] = set()  # numbers of rows
+        self._between: set[int] = set()  # numbers of rows between two stages of a cascade
         self._outage, self._out_until = "", 0.0
         self._preparing: str | None = None
 
@@ -100,8 +102,9 @@ class RunProgress:
             self.in_flight += 1
             if self.in_flight > self.max_in_flight:
                 self.max_in_flight = self.in_flight
-            if self._backing_off:
+            if self._backing_off or self._between:
                 self._backing_off.discard(event.row.number)
+                self._between.discard(event.row.number)
         elif isinstance(event, RowFinished):
             self._finish(event)
         else:
@@ -117,6 +120,9 @@ class RunProgress:
         elif isinstance(event, AttemptLost):
             self.in_flight -= 1
             self.duplicates += 1
+        elif isinstance(event, StagePassed):
+            self.in_flight -= event.was_asked
+            self._between.add(event.row.number)
         elif isinstance(event, SettingsChanged):
             self._steer(event)
         elif isinstance(event, Preparing):
@@ -149,15 +155,17 @@ class RunProgress:
             self.not_run += 1
             return
         self.done += 1
+        was_in_flight = event.attempts > 0 and event.row.number not in self._between
+        self._between.discard(event.row.number)
         if event.status == "ok":
-            self._succeed(event)
+            self._succeed(event, was_in_flight=was_in_flight)
         elif event.status == "skipped":
             self.skipped += 1
         elif event.status == "failed":
             self.failed += 1
             message = message_of(event.error) if event.error else ""
             self.hopeless += KNOWN_HOPELESS in message
-            self.in_flight -= event.attempts > 0  # else it waited for an equal row
+            self.in_flight -= was_in_flight  # else it waited for an equal row
             self.failures.add(
                 type(event.error).__name__,
                 message,
@@ -168,12 +176,12 @@ class RunProgress:
             if event.row.number in self._backing_off:
                 self._backing_off.remove(event.row.number)
             else:
-                self.in_flight -= event.attempts > 0
+                self.in_flight -= was_in_flight
         self._last_done = self._running_s()
         if not self._recent or self._last_done - self._recent[-1][0] >= _RATE_STEP_S:
             self._recent.append((self._last_done, self._asked))
 
-    def _succeed(self, event: RowFinished) -> None:
+    def _succeed(self, event: RowFinished, *, was_in_flight: bool) -> None:
         assert event.answer is not None
         self.ok += 1
         self.repaired += event.answer.repaired is not None
@@ -181,7 +189,7 @@ class RunProgress:
             self.cached += 1
             self.saved = origin.usage if self.saved is None else self.saved + origin.usage
         else:
-            self.in_flight -= 1
+            self.in_flight -= was_in_flight
             if event.latency_ms is not None:  # a provider's batch reports no latency
                 self.latencies_ms.append(event.latency_ms)
         for name, counter in self.counts.items():
@@ -220,7 +228,8 @@ class RunProgress:
             return None if self.finished else self._preparing
         left_s = self._out_until - self._clock()
         if not self._backing_off or left_s <= 0:
-            return None
+            n = len(self._between)
+            return f"{n:,} rows have a first answer and wait for those of others" if n else None
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + left_s))
         return f"{self._outage}: waits until {until}, {left_s:,.0f} s more"
 

@@ -38,6 +38,7 @@ class Summary:
         ended: why the run ended (see `events.RunFinished`).
         can_continue: whether a repeated call would pay only for the missing rows.
         where: the place that holds the rows, empty if they are lost.
+        stages: of a cascade, which model answered how many rows and what it saved, as (name, text).
         trouble: why the run could not start or broke down; then nothing else is shown.
     """
 
@@ -49,6 +50,7 @@ class Summary:
     can_continue: bool = False
     ended: str = ""
     where: str = "the frame"
+    stages: Sequence[tuple[str, str]] = ()
     trouble: str = ""
 
     @property
@@ -88,6 +90,7 @@ class Summary:
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
         shown += [("tokens", number(usage.total_tokens if usage else None))]
         shown += [("cost", dollars(usage.cost_usd) if usage else "–")]
+        shown += self.stages
         times = (
             ("min", latency.min_ms),
             ("avg", latency.avg_ms),
@@ -158,7 +161,27 @@ def summarize(df: pd.DataFrame) -> Summary:
         _settings(about),
         bool(about.get("remembers")),
         about.get("ended") or "",
+        stages=_stages(about.get("cascade")),
     )
+
+
+def _stages(cascade: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What became of a cascade, as (name, text)."""
+    if cascade is None:
+        return []
+    each, last = cascade["stages"], cascade["stages"][-1]
+    shown = []
+    for stage, accept, pilot in zip(each, cascade["accept"], cascade["pilot"], strict=False):
+        how = "nothing was sure enough" if accept is None or accept > 1 else f"sure ≥ {accept:.3g}"
+        if pilot is not None:
+            how += f"; pilot of {pilot['rows']:,} rows"
+        kept = f"{stage['answered']:,} of {stage['asked']:,} answers kept ({how})"
+        shown.append((html.shortened(stage["model"], 30), kept))
+    shown.append((html.shortened(last["model"], 30), f"{last['answered']:,} rows"))
+    if (usd := cascade["saved_usd"]) is not None:
+        word = "saved" if usd >= 0 else "cost more"
+        shown.append((f"{word} by the cascade", dollars(abs(usd))))
+    return shown
 
 
 def _settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:

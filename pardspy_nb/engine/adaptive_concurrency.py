@@ -15,7 +15,14 @@ from collections.abc import Callable
 from statistics import fmean, median
 from typing import Literal, NamedTuple
 
-from ..core.events import AttemptFailed, AttemptLost, Event, RowFinished, RowStarted
+from ..core.events import (
+    AttemptFailed,
+    AttemptLost,
+    Event,
+    RowFinished,
+    RowStarted,
+    StagePassed,
+)
 from .policies import is_overloaded, is_rate_limited
 
 MOST = 512  # sockets are limited, too; only an explicit `max_workers` may be higher
@@ -135,6 +142,11 @@ class AdaptiveConcurrency:
             self._failed(event.error, self._ended(event.row.number), now)
         elif isinstance(event, AttemptLost):
             self._ended(event.row.number)
+        elif isinstance(event, StagePassed):
+            latency_s = None if event.latency_ms is None else event.latency_ms / 1e3
+            begun = self._ended(event.row.number, latency_s) if event.was_asked else None
+            if begun is not None and latency_s is not None:
+                self._succeeded(begun, latency_s, now)
         if self.limit != limit:
             self._successes = 0
         return self.limit != limit

@@ -71,14 +71,16 @@ class Deduplicator:
         row_task.was_looked_up = True
         if answer is not None:
             self._settle(row_task, "ok", answer)
-        elif (error := self._cache.known_failure(key)) is not None:
+            return True
+        if (error := self._cache.known_failure(key)) is not None:
             row_task.error = error
             self._fail(row_task)
-        elif self._wait is not None and (wait_s := self._cache.wait_s(row_task.row, key)):
+            return True
+        if self._wait is not None and (wait_s := self._cache.wait_s(row_task.row, key)):
             row_task.was_looked_up = False
             self._wait(row_task, wait_s)
             return True
-        return row_task.settled
+        return False
 
     async def keep(self, row_task: RowTask, answer: Answer) -> None:
         """Put a new answer into the cache. Errors of the cache are passed on.

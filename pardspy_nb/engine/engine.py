@@ -27,11 +27,12 @@ from .config import EngineConfig
 from .controls import RunControls
 from .deduplication import Deduplicator
 from .outage import Outage
-from .outcomes import Outcomes, abandoned
+from .outcomes import abandoned
 from .policies import explain
 from .protocols import Cache, Limiter
 from .row_queue import RowQueue
 from .row_task import Attempt, RowTask
+from .stages import Router, outcomes_for
 from .stragglers import Stragglers
 
 AskRow = Callable[[Row], Awaitable[Answer]]
@@ -51,6 +52,7 @@ class Engine:
         cache: the answers that are known. Rows with equal keys are asked once: a row that comes
             while an equal row is under way waits, and shares the outcome of that row.
         limiters: decide, before each attempt, when the attempt may start.
+        router: decides, if rows pass several stages, what follows each answer.
 
     Attributes:
         controls: the run's settings, which may change while the run goes on.
@@ -66,6 +68,7 @@ class Engine:
         clock: Clock,
         cache: Cache | None = None,
         limiters: Sequence[Limiter] = (),
+        router: Router | None = None,
     ) -> None:
         self._rows, self._ask, self._emit = rows, ask, emit
         self._config, self._clock = config, clock
@@ -77,22 +80,19 @@ class Engine:
             cancel=self._cancel_in_flight,
             released=self._release,
         )
-        self._outcomes = Outcomes(
-            emit, config.failure, config.total, self.controls, self._row_settled
-        )
-        ends = self._outcomes.settle, self._outcomes.fail
-        self._deduplicator = None if cache is None else Deduplicator(cache, *ends, self._come_again)
+        ends = emit, config.failure, config.total, self.controls, self._row_settled
+        self._outcomes = outcomes_for(router, self._come_again, *ends)
+        to_end = self._outcomes.settle, self._outcomes.fail, self._come_again
+        self._deduplicator = None if cache is None else Deduplicator(cache, *to_end)
         # the loop is known only once the run begins
         self._admission = Admission(limiters, lambda *at: self._loop.call_later(*at), self._fill)
         self._stragglers = Stragglers(config.hedge)
-        self._released = 0
         self._in_hand: RowTask | None = None  # taken from the queue, not yet given to a worker
         self._queue: RowQueue | None = None  # while the run lasts
         self._tasks: dict[asyncio.Task[None], RowTask] = {}  # workers, each with its current row
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_running = False
-        self._running = self._max_in_flight = 0
-        self._pulled = 0  # rows pulled from the source
+        self._running = self._max_in_flight = self._pulled = self._released = 0
 
     @property
     def in_flight(self) -> int:
@@ -109,8 +109,7 @@ class Engine:
             self._fill()
 
     def _cancel_in_flight(self) -> None:
-        current = asyncio.current_task()
-        for task in [t for t in self._tasks if t is not current]:
+        for task in [t for t in self._tasks if t is not asyncio.current_task()]:
             task.cancel()
 
     def _release(self, number: int) -> None:
@@ -129,11 +128,10 @@ class Engine:
     def abandoned_events(self) -> list[Event]:
         """The closing events of the open rows and of the run, as if they ended now. Only for a
         caller on another thread that gives up a blocked loop."""
-        held = [] if self._queue is None else self._queue.close()
-        followers = [] if self._deduplicator is None else self._deduplicator.followers()
-        in_hand = filter(None, [self._in_hand])
-        rows = abandoned([*self._tasks.values(), *held, *followers, *in_hand])
-        return [*rows, self._finished("cancelled", None)]
+        rows = [*self._tasks.values(), *filter(None, [self._in_hand]), *self._outcomes.held]
+        rows += [] if self._queue is None else self._queue.close()
+        rows += [] if self._deduplicator is None else self._deduplicator.followers()
+        return [*abandoned(rows), self._finished("cancelled", None)]
 
     def _finished(self, reason: str, error: BaseException | None) -> RunFinished:
         elapsed_s = self._loop.time() - self._start if self._is_running else 0.0
@@ -162,7 +160,7 @@ class Engine:
         await self._idle.wait()
         end = self._finished(self.controls.stop_reason or "done", self.controls.stop_error)
         self._is_running = False
-        for row_task in queue.close():
+        for row_task in [*queue.close(), *self._outcomes.held]:
             self._outcomes.cut_short(row_task)
         self._emit(end)
 
@@ -175,7 +173,9 @@ class Engine:
         if self._queue is None or not self._is_running or self._tasks:
             return
         over = bool(self.controls.stop_reason) or self._outcomes.n_settled == self._config.total
-        if over or self._queue.is_empty:
+        if not over and self._queue.is_empty and self._outcomes.release():
+            self._loop.call_soon(self._fill)
+        elif over or self._queue.is_empty:
             self._idle.set()
         elif self._queue.has_due and not (self._admission.is_closed or self.controls.is_held):
             self._loop.call_soon(self._fill)  # it became due since the workers looked

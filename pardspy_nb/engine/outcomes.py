@@ -38,6 +38,15 @@ class Outcomes:
         self._controls, self._after = controls, settled
         self.n_settled = self.n_failed = 0
 
+    @property
+    def held(self) -> list[RowTask]:
+        """Rows that are held back between two stages. May be called from any thread."""
+        return []
+
+    def release(self) -> bool:
+        """Let held rows go on, because nothing else is under way. Whether there were any."""
+        return False
+
     def settle(self, row_task: RowTask, status: Status, answer: Answer | None = None) -> None:
         """End a row. Nothing happens if the row has ended already."""
         if row_task.settled:
@@ -68,7 +77,7 @@ class Outcomes:
 
 def status_if_cut_short(row_task: RowTask) -> Status:
     """The status of a row that the run's end leaves without an answer."""
-    return "cancelled" if row_task.attempts else "not_run"
+    return "cancelled" if row_task.all_attempts else "not_run"
 
 
 def abandoned(row_tasks: Iterable[RowTask]) -> list[Event]:

@@ -27,6 +27,7 @@ class RowTask:
         "began",
         "dropped",
         "duplicates",
+        "earlier",
         "error",
         "failed_at",
         "followers",
@@ -61,6 +62,7 @@ class RowTask:
         self.began = self.queued_s = self.waited_s = self.latency_s = self.failed_at = 0.0
         self.started_at: float | None = None
         self.held_at: float | None = None  # when a limiter first made the row wait
+        self.earlier: tuple[int, Any] = (0, None)  # attempts and billed usage of earlier stages
 
     @property
     def next_row(self) -> Row:
@@ -75,17 +77,41 @@ class RowTask:
     def begin(self, task: asyncio.Task[None], now: float, run_began: float, utc0: float) -> Attempt:
         """Begin an attempt now, in a task; `utc0` is the UTC time of the loop's zero."""
         if self.attempts == 0:
+            self.began = now
+        if self.started_at is None:
             held_at = now if self.held_at is None else self.held_at
-            self.began, self.started_at = now, utc0 + now
+            self.started_at = utc0 + now
             self.queued_s, self.waited_s = held_at - run_began, now - held_at
         elif self.in_flight:
             self.duplicates += 1
         else:
             self.waited_s += now - self.failed_at
         self.attempts += 1
-        attempt = Attempt(self.attempts, task, now)
+        attempt = Attempt(self.all_attempts, task, now)
         self.in_flight.append(attempt)
         return attempt
+
+    def enter(self, stage: int, now: float) -> None:
+        """Make the row ready for a further stage, as a row that is new there."""
+        self.earlier = self.all_attempts, self.all_usage
+        self.row = self.row._replace(stage=stage)
+        self.attempts = self.outages = self.duplicates = 0
+        self.key, self.followers, self.error, self.usage = None, [], None, None
+        self.is_hedged = self.won = self.was_looked_up = False
+        self.failed_at = now
+
+    @property
+    def all_attempts(self) -> int:
+        """The attempts of all stages."""
+        return self.earlier[0] + self.attempts
+
+    @property
+    def all_usage(self) -> Any:
+        """The billed usage of all stages."""
+        before = self.earlier[1]
+        if before is None or self.usage is None:
+            return self.usage if before is None else before
+        return before + self.usage
 
     def bill(self, usage: Any) -> None:
         """Add the billed usage of one attempt; None if the attempt reported no usage."""
@@ -108,18 +134,18 @@ class RowTask:
 
     def finished(self, status: Status, answer: Answer | None = None) -> RowFinished:
         """The event that reports the end of the row."""
-        tried = self.attempts > 0
+        tried = self.all_attempts > 0
         return RowFinished(
             self.row,
             status,
             answer,
             self.error,
-            self.attempts,
+            self.all_attempts,
             self.latency_s * 1e3 if tried else None,
             self.queued_s * 1e3 if tried else None,
             self.waited_s * 1e3 if tried else None,
             self.started_at,
-            self.usage,
+            self.all_usage,
         )
 
     @property

@@ -78,5 +78,12 @@ def make_engine(
     lms = [lm for lm in module.lms if isinstance(lm, LM)]
     probe = Probe(lambda: all(lm.is_known for lm in lms))
     return Engine(
-        rows, caller.ask, emit, config, clock=clock, cache=cache, limiters=[*limiters, probe]
+        rows,
+        caller.ask,
+        emit,
+        config,
+        clock=clock,
+        cache=cache,
+        limiters=[*limiters, probe],
+        router=module.router,
     )

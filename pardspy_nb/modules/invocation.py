@@ -53,8 +53,10 @@ class Caller:
         factory: Callable[[int], Any] | None,
         loop: asyncio.AbstractEventLoop,
         outputs: Mapping[str, Field],
+        place: Callable[[int, int], int],
         max_answer_tokens: int | None = None,
     ) -> None:
+        self._place = place
         self._max_answer_tokens = max_answer_tokens
         self._classes = {n: field for n, field in outputs.items() if field.labels is not None}
         if not factory:
@@ -83,7 +85,7 @@ class Caller:
 
     async def _ask(self, row: Row) -> Answer:
         if self._factory is None:
-            return await self._attempts[row.number % len(self._attempts)](row)
+            return await self._attempts[self._place(row.number, row.stage)](row)
         module = self._made.pop(row.number, None) or self._bounded(self._factory(row.number))
         return await self._attempt_of(module)(row)
 
@@ -106,7 +108,7 @@ class Caller:
 
     def worst_case(self, row: Row) -> Bound:
         """The most that the next attempt can use; only for modules whose cost can be bounded."""
-        module = self._modules[row.number % len(self._modules)]
+        module = self._modules[self._place(row.number, row.stage)]
         if self._factory is not None:
             module = self._made.get(row.number)
             if module is None:

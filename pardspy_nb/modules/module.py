@@ -11,6 +11,7 @@ from typing import Any
 
 from ..signatures.fields import Field, Inputs
 from ..signatures.signature import Signature
+from .cascade import Cascade
 from .composite import Composite
 from .history import History
 from .integrations import adapt
@@ -32,6 +33,7 @@ class Module:
     lms: Sequence[Any] = ()
     has_history: bool = False  # rows in flight would share the history
     signature: Signature | None = None
+    router: Any = None  # of a cascade, for one run; `instances` are its stages then
     instances: Sequence[Any] = field(default=(), repr=False)
     factory: Callable[[int], Any] | None = field(default=None, repr=False)
 
@@ -52,6 +54,10 @@ class Module:
     def each(self) -> Sequence[Any]:
         """The modules (row i: i modulo their number); a factory stands for its modules."""
         return self.instances or [self.source]
+
+    def place(self, number: int, stage: int) -> int:
+        """Which of `each` serves the row of this number, in this stage."""
+        return (number if self.router is None else stage) % len(self.each)
 
     @property
     def predicts(self) -> Sequence[Predict]:
@@ -80,6 +86,8 @@ class Module:
 
     def with_confidence(self) -> Module:
         """The same module with the probabilities of labels. ValueError unless it is a `Predict`."""
+        if self.router is not None:
+            raise ValueError("set confidence on the modules of the cascade, not on the run")
         if (factory := self.factory) is not None:
             return from_factory(lambda i: _confident(factory(i)))
         if self.instances:
@@ -97,7 +105,7 @@ class Module:
         `max_answer_tokens` limits the answers of models that have no limit of their own.
         """
         modules = self.instances or [self.source]
-        return Caller(modules, self.factory, loop, self.outputs, max_answer_tokens)
+        return Caller(modules, self.factory, loop, self.outputs, self.place, max_answer_tokens)
 
 
 def from_module(module: Any) -> Module:
@@ -110,6 +118,7 @@ def from_instances(instances: Sequence[Any]) -> Module:
     if not instances:
         raise ValueError("from_instances needs at least one module")
     described = describe(instances[0], instances[0])
+    _refuse_cascades(instances)
     for other in instances[1:]:
         if describe(other, other).inputs.fields.keys() != described.inputs.fields.keys():
             raise ValueError("the instances take different inputs")
@@ -145,7 +154,17 @@ def from_factory(factory: Callable[[int], Any]) -> Module:
     if not callable(factory):
         raise TypeError(f"from_factory needs a function i -> module, not {factory!r}")
     sample = factory(0)
+    _refuse_cascades([sample])
     return replace(describe(sample, sample), source=factory, has_history=False, factory=factory)
+
+
+def _refuse_cascades(modules: Sequence[Any]) -> None:
+    """Refuse cascades where each row has a module of its own. ValueError."""
+    if any(isinstance(m, Cascade) and m.accept is None for m in modules):
+        raise ValueError(
+            "a cascade compares the rows of one table, so one cascade serves all of them: "
+            "run_parallel(cascade, rows), or set the threshold, Cascade(…, accept=0.9)"
+        )
 
 
 def _lms(module: Any) -> list[Any]:
@@ -168,6 +187,17 @@ def describe(module: Any, source: Any) -> Module:
             lms=_lms(module),
             has_history=isinstance(getattr(module, "history", None), History),
             signature=signature,
+        )
+    if isinstance(module, Cascade):
+        return Module(
+            name,
+            module.inputs,
+            module.outputs,
+            source,
+            timeout_s=module.timeout_s,
+            lms=module.lms,
+            router=module.router(),
+            instances=tuple(module.stages),
         )
     if isinstance(module, Composite):
         return Module(

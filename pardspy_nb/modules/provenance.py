@@ -31,11 +31,12 @@ class Sources:
         each = {id(one): _about(module, one, cache_key) for one in module.each}
         ids = {one: _id_of(about) for one, about in each.items()}
         self._ids = [ids[id(one)] for one in module.each]
+        self._place = module.place
         self.known: dict[str, dict[str, Any]] = {ids[one]: about for one, about in each.items()}
 
-    def of(self, number: int) -> str:
-        """The id of the source that answers the row of this number in this run."""
-        return self._ids[number % len(self._ids)]
+    def of(self, number: int, stage: int = 0) -> str:
+        """The id of the source that answers the row of this number in this run, in this stage."""
+        return self._ids[self._place(number, stage)]
 
 
 def _about(module: Module, predict: Any, cache_key: str | None) -> dict[str, Any]:
@@ -95,11 +96,18 @@ def provenance(module: Module, options: Options, *, workers: int, **more: Any) -
     return {
         "module": module.name,
         "signature": signature(module, module.source),
-        "model": next((str(getattr(lm, "model", lm)) for lm in module.lms), None),
+        "model": _models(module),
         "options": options.to_dict() | {"max_workers": workers},
         "versions": packages(),
         **({"form": form} if (form := _lower_form(module)) else {}),
+        **({} if module.router is None else {"cascade": module.router.report()}),
     } | more
+
+
+def _models(module: Module) -> str | None:
+    """The first model's name; of a cascade, the names in their order."""
+    names = [str(getattr(lm, "model", lm)) for lm in module.lms]
+    return " -> ".join(names) if module.router else next(iter(names), None)
 
 
 def _lower_form(module: Module) -> str | None:

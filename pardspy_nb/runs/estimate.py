@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any
@@ -14,6 +14,7 @@ from ..core.intervals import Interval, Z, wilson
 from ..core.options import Options, takes_options
 from ..core.usage import Usage
 from ..display import html
+from ..modules.acceptance import pilot_size
 from ..modules.module import Module, from_module
 from ..modules.provenance import Sources
 from ..store.cache import open_cache
@@ -109,7 +110,7 @@ def estimate(
 
     Args:
         module, inputs: as in `run_parallel`, but no iterator.
-        sample: the number of rows of the pilot.
+        sample: the number of rows of the pilot; for a cascade, at least the number of its own.
         seed: decides which rows are in the pilot.
         options: the options of the planned run; see `Options`.
 
@@ -125,6 +126,10 @@ def estimate(
     if not batch.total:
         raise ValueError("estimate needs rows it can choose from: pass a list, a table or a path")
     rows = [row for row in batch.rows if not row.is_blank]
+    is_staged = described.router is not None and not described.router.is_decided
+    if is_staged:  # asked of all models; it tells how many answers of the first are kept
+        sample = max(sample, pilot_size(len(rows)))
+        described = replace(described, router=described.source.router(pilot=sample))
     chosen = sorted(random.Random(seed).sample(range(len(rows)), min(sample, len(rows))))
     pilot = replace(batch, rows=iter([rows[i] for i in chosen]), total=len(chosen))
     options_of_pilot = replace(
@@ -135,7 +140,8 @@ def estimate(
     spared = _spared(rows, described, given)
     auto = described.known_workers or _ASSUMED_WORKERS
     workers = auto if given.max_workers == "auto" else given.max_workers
-    return _project(df, run, workers, len(rows), *spared)
+    adjust = described.router.projected(len(rows)) if is_staged else None
+    return _project(df, run, workers, len(rows), *spared, adjust)
 
 
 def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int, int]:
@@ -146,6 +152,11 @@ def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int,
     try:
         keys = [cache.key(row) for row in rows]
         known = set() if cache.store is None else cache.store.get_many(filter(None, keys)).keys()
+        if module.router is not None and cache.store is not None:  # free if the last one knows it
+            last = [cache.key(row._replace(stage=len(module.each) - 1)) for row in rows]
+            answered = cache.store.get_many(filter(None, last)).keys()
+            pairs = zip(keys, last, strict=True)
+            known = {own for own, of_last in pairs if own in known and of_last in answered}  # type: ignore[misc]
     finally:
         cache.close()
     new = [key for key in keys if key is None or key not in known]
@@ -153,14 +164,24 @@ def _spared(rows: Sequence[Row], module: Module, options: Options) -> tuple[int,
     return len(keys) - len(new), len(new) - distinct
 
 
-def _project(df: Any, run: Run, workers: int, rows: int, remembered: int, equal: int) -> Estimate:
+def _project(
+    df: Any,
+    run: Run,
+    workers: int,
+    rows: int,
+    remembered: int,
+    equal: int,
+    adjust: Callable[[int, Usage], Usage] | None,
+) -> Estimate:
     settled = list(run.results)
     used = [_used(f) for f in settled]
+    if adjust is not None:
+        used = [u and adjust(f.number, u) for f, u in zip(settled, used, strict=True)]
     if not any(f.status == "ok" for f in settled):
         used = [None for _ in settled]  # failures do not tell what answers cost
     times = [
         u.latency_ms / 1e3
-        if f.origin and u
+        if (f.origin or adjust) and u
         else 0.0
         if math.isnan(f.latency_ms)
         else f.latency_ms / 1e3

@@ -116,6 +116,8 @@ def _check_together(plan: RunPlan) -> None:
             "this module has a history, which rows in flight would share; use "
             "Parallel.from_factory(lambda i: Predict(…, history=History())), or max_workers=1"
         )
+    if module.router is not None:
+        _check_cascade(plan)
     if module.has_history and options.executor is not None:
         raise ValueError(
             "this module has a history, which would stay on the workers: it "
@@ -128,6 +130,20 @@ def _check_together(plan: RunPlan) -> None:
         )
     if options.max_cost_usd is not None:
         refuse_unknown(module)
+
+
+def _check_cascade(plan: RunPlan) -> None:
+    """Refuse what a cascade cannot do, because its rows wait for each other. ValueError."""
+    if plan.options.executor is not None:
+        raise ValueError("a cascade cannot be run with executor=: run it in this process")
+    if plan.options.hedge is not None:
+        raise ValueError("a cascade cannot be run with hedge=")
+    if plan.most_ahead is not None and not plan.module.router.is_decided:
+        raise ValueError(
+            "a cascade finds its threshold from a whole table, and this run reads its input piece "
+            "by piece: run a random sample with run_parallel first, and pass what it found, "
+            'Cascade(…, accept=df.attrs["pardspy"]["cascade"]["accept"])'
+        )
 
 
 MakeExecutor = Callable[[Work], Executor]

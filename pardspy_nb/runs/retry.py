@@ -13,6 +13,7 @@ import numpy as np
 from ..core.error_groups import ErrorGroup, belongs
 from ..core.errors import BudgetExceeded, ParallelError
 from ..core.options import Options
+from ..modules.cascade import Cascade
 from ..modules.module import Module, from_module
 from ..tables.inputs import again
 from ..tables.merge import by_hand, mark_by_hand, merge, outputs_in
@@ -58,7 +59,7 @@ def retry_failed(
             "the module that made this frame is not known in this process (another kernel made "
             "the frame, or attrs were lost): pass it, df.parallel.retry_failed(predict)"
         )
-    described = made_by[0] if module is None and made_by else from_module(module)
+    described = made_by[0] if module is None and made_by else from_module(_known(module, about))
     first = made_by[1] if made_by else Options()
     given = Options.of({**_as_kwargs(first), "retry_hopeless": True, **options})
     at = _places(df, error, list(described.outputs))
@@ -91,6 +92,13 @@ def retry_failed(
         raise
     merge(df, at, own_names(rows))
     return df
+
+
+def _known(module: Any, about: Mapping[str, Any]) -> Any:
+    """The module; a cascade with the thresholds that the frame's run has found."""
+    accept = about.get("cascade", {}).get("accept", [None])
+    finds_them = isinstance(module, Cascade) and module.accept is None
+    return module.accepting(accept) if finds_them and None not in accept else module
 
 
 def _left_usd(df: Any, limit_usd: float) -> float:

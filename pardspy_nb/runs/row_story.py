@@ -132,6 +132,8 @@ def row_story(df: Any, label: Any, module: Any = None, *, sample: int | None = N
     values = own_names(df).iloc[place]
     row = None if described is None else _row(df, place, described, about, options)
     known = None if described is None or row is None else _known(described, options, row)
+    if known is not None and described is not None and row is not None:
+        known = known._replace(text=_words(known.text, _asked(described, row)))
     is_one = described is not None and not isinstance(described.source, list | tuple)
     failed = attempts_of(about.get("run")) if is_one else None  # equal inputs of several modules
     inputs = [name for name in about.get("inputs", []) if name in df.columns]
@@ -142,7 +144,7 @@ def row_story(df: Any, label: Any, module: Any = None, *, sample: int | None = N
         {str(n): df[n].iloc[place] for n in inputs} if row is None else dict(row.inputs),
         None if described is None or row is None else _messages(described, row),
         [] if failed is None or row is None else failed.of(row.inputs, row.sample),
-        None if known is None else _words(known.text, described),
+        None if known is None else known.text,
         _outputs(df, place, about),
         _figures(values),
         None if origin is None or origin.at is None else datetime.fromtimestamp(origin.at, UTC),
@@ -175,15 +177,18 @@ def _row(df: Any, place: int, module: Module, about: Any, options: Options) -> R
     samples = samples_of(df, [place])
     try:
         batch = again(df.iloc[[place]][columns], module.inputs, [place], samples, shape)
-        return next(iter(batch.rows))
+        row = next(iter(batch.rows))
+        stage: Any = own_names(df)["stage"].iloc[place] if module.router is not None else None
+        return row if is_missing(stage) else row._replace(stage=int(stage) - 1)
     except (ValueError, TypeError, StopIteration):  # the frame lacks an input by now
         return None
 
 
 def _messages(module: Module, row: Row) -> list[Any] | None:
-    if not module.requests_are_known or not hasattr(module.source, "request"):
+    source = _asked(module, row)
+    if not module.requests_are_known or not hasattr(source, "request"):
         return None  # several modules: which one it was is not known by the frame
-    messages: list[Any] = module.source.request(row.inputs)["messages"]
+    messages: list[Any] = source.request(row.inputs)["messages"]
     return messages
 
 
@@ -200,9 +205,14 @@ def _known(module: Module, options: Options, row: Row) -> Answer | None:
         cache.close()
 
 
-def _words(text: str | None, module: Module | None) -> str | None:
+def _asked(module: Module, row: Row) -> Any:
+    """The module that answered a row; of a cascade, the one of the row's stage."""
+    return module.source if module.router is None else module.each[row.stage]
+
+
+def _words(text: str | None, source: Any) -> str | None:
     """What came back; with confidence the store holds it beside the probabilities."""
-    if text is not None and module is not None and getattr(module.source, "is_confident", False):
+    if text is not None and getattr(source, "is_confident", False):
         text = json.loads(text)[0]
     return text
 

@@ -64,7 +64,7 @@ class AnswerCache:
         self._doubled = 0  # rows asked although another run had them under way
         # read when the first row needs it
         self._hopeless: Mapping[bytes, Hopeless] | None = {} if retry_hopeless else None
-        self._codecs = codecs_of(module, cache_key)
+        self._codecs, self._place = codecs_of(module, cache_key), module.place
         self._in_words = bool(module.predicts)  # whether an answer's text holds the whole answer
         self._seen: Counter[bytes] | None = None if dedupe else Counter()
         self._lookups: dict[int, Lookup] = {}  # by row number
@@ -136,24 +136,27 @@ class AnswerCache:
 
     def _look(self, row: Row) -> Lookup:
         """Make the words and the key of a new row. Equal rows are counted on the way."""
-        codec = self._codecs[row.number % len(self._codecs)]
+        codec = self._codec(row)
         try:
             words = codec.words(row.inputs)
         except Exception:  # the attempt will raise the error
-            return Lookup(None, "")
+            return Lookup(None, "", row.stage)
         key = _hash(codec, words, row.sample, 0)
         if self._seen is None:
-            return Lookup(key, words)
+            return Lookup(key, words, row.stage)
         earlier = self._seen[key]
         self._seen[key] += 1
-        return Lookup(_hash(codec, words, row.sample, earlier), words)
+        return Lookup(_hash(codec, words, row.sample, earlier), words, row.stage)
 
     def key(self, row: Row) -> bytes | None:
         """See `protocols.Cache`."""
         lookup = self._lookups.get(row.number)
-        if lookup is None:
+        if lookup is None or lookup.stage != row.stage:
             lookup = self._lookups[row.number] = self._look(row)
         return lookup.key
+
+    def _codec(self, row: Row) -> AnswerCodec:
+        return self._codecs[self._place(row.number, row.stage)]
 
     def get(self, row: Row, key: bytes | None) -> Answer | None:
         """See `protocols.Cache`.
@@ -182,7 +185,7 @@ class AnswerCache:
 
     def _answer(self, row: Row, kept: Kept) -> Answer | None:
         try:
-            codec = self._codecs[row.number % len(self._codecs)]
+            codec = self._codec(row)
             outputs, repaired = codec.read(kept.text, kept.finish_reason)
         except (InvalidOutputError, ValueError):  # the rules for answers have changed since
             return None
@@ -216,7 +219,7 @@ class AnswerCache:
         outputs = own_row(answer.outputs)
         if answer.origin is not None:
             return answer._replace(outputs=outputs)
-        source, at = self._sources.of(row.number), made.at or time.time()
+        source, at = self._sources.of(row.number, row.stage), made.at or time.time()
         origin = Origin(answer.usage or _UNKNOWN, source, at, made.attempts, made.latency_ms)
         return answer._replace(outputs=outputs, usage=_FREE, origin=origin)
 
@@ -233,7 +236,7 @@ class AnswerCache:
             if self._seen is None:
                 self._keep_at_hand(key, row, answer, made)
             return
-        text = self._codecs[row.number % len(self._codecs)].write(answer)
+        text = self._codec(row).write(answer)
         if text is None:
             return
         from .schema import Kept
@@ -249,7 +252,7 @@ class AnswerCache:
             _count(usage.total_tokens),
             _real(usage.cost_usd),
             _real(made.latency_ms),
-            self._sources.of(row.number),
+            self._sources.of(row.number, row.stage),
             made.at or time.time(),
             made.attempts,
             _text(answer.repaired),
@@ -285,9 +288,9 @@ class AnswerCache:
         if isinstance(at_hand, Answer):
             return at_hand._replace(outputs=own_row(at_hand.outputs))
         (text, finish_reason, model, how), figures, when = at_hand
-        codec = self._codecs[row.number % len(self._codecs)]
+        codec = self._codec(row)
         outputs, repaired = codec.read(text, finish_reason)
-        origin = Origin(Usage(*figures), self._sources.of(row.number), *when)
+        origin = Origin(Usage(*figures), self._sources.of(row.number, row.stage), *when)
         return Answer(outputs, _FREE, model, finish_reason, text, origin, how or repaired)
 
     def close(self) -> None:

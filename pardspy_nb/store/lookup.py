@@ -14,6 +14,7 @@ class Lookup:
     Attributes:
         key: the row's key, None if the inputs cannot be written as text.
         words: the inputs as text, as far as they decide the answer.
+        stage: the row's stage, of which all this is true.
         was_looked_up: whether the store was searched in advance.
         kept: the stored answer that was found in advance, or None.
         is_claimed: whether the row is this run's to ask.
@@ -25,14 +26,15 @@ class Lookup:
         "is_claimed",
         "kept",
         "key",
+        "stage",
         "waits_since",
         "was_answered",
         "was_looked_up",
         "words",
     )
 
-    def __init__(self, key: bytes | None, words: str) -> None:
-        self.key, self.words = key, words
+    def __init__(self, key: bytes | None, words: str, stage: int) -> None:
+        self.key, self.words, self.stage = key, words, stage
         self.kept: Kept | None = None
         self.was_looked_up = self.was_answered = self.is_claimed = False
         self.waits_since: float | None = None

@@ -248,7 +248,9 @@ class Collector:
         for row, place in enumerate(places):
             if results.is_ok(place):
                 origin = results.origins.get(place)
-                source = origin.source if origin else sources.of(results.numbers[place])
+                stages = results.outputs.get("stage") if self._plan.module.router else None
+                stage = 0 if stages is None else stages[place] - 1
+                source = origin.source if origin else sources.of(results.numbers[place], stage)
                 by_source.setdefault(source, []).append(row)
         return {
             "sources": {source: sources.known.get(source, {}) for source in by_source},
