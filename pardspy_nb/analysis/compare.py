@@ -10,33 +10,33 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from ..core.intervals import Z, wilson
+from ..core.intervals import Z
 from ..core.options import takes_options
 from ..core.usage import total
 from ..display import html
 from ..display.html import dollars, milliseconds
 from ..runs.api import needs_cache_key, run_parallel
 from ..tables.frame import class_outputs, metrics_of
-from ..tables.names import column_of
 from .evaluate import Evaluation, evaluate
 
-_QUALITY = ("accuracy", "low", "high", "macro_f1", "kappa")
+_QUALITY = ("accuracy", "low", "high", "accuracy_all", "macro_f1", "kappa")
 
 
 class Comparison(pd.DataFrame):
     """The result of `compare`: one row per module, by its name. A notebook shows it as HTML.
 
-    Columns: `rows`, `ok`, `failed`, `skipped`; with true labels `accuracy` (an unanswered row
-    counts as wrong, a skipped one not at all), `low`, `high` (Wilson, 95 %), `macro_f1` and `kappa`
-    (of answered rows); `cost_usd` and `total_tokens` (what the rows cost when they were asked,
-    remembered rows included), `p50_ms`, `p90_ms` (of rows asked now), `elapsed_s`.
+    Columns: `rows`, `ok`, `failed`, `skipped`; with true labels `accuracy` (of answered rows),
+    `low`, `high` (Wilson, 95 %), `accuracy_all` (a row without an answer is wrong, a skipped one
+    does not count), `macro_f1` and `kappa` (of answered rows); `cost_usd` and `total_tokens` (what
+    the rows cost when they were asked, remembered rows included), `p50_ms`, `p90_ms` (of rows asked
+    now), `elapsed_s`.
 
     Attributes:
         frames: each module's result, by name.
         evaluations: each module's `Evaluation`, by name; empty without true labels.
         tests: one row per pair of modules: `a`, `b`, `only_a`, `only_b` (rows that only this
-            module has right), `difference` of accuracy (a minus b) with `low`, `high` (95 %, Wald
-            for pairs), `p_value` (McNemar's exact test, two-sided) and `p_holm` (the p-value
+            module has right), `difference` of `accuracy_all` (a minus b) with `low`, `high` (95 %,
+            Wald for pairs), `p_value` (McNemar's exact test, two-sided) and `p_holm` (the p-value
             adjusted for the number of pairs by Holm's method). Without true labels `a`, `b` and
             `agreement`.
     """
@@ -52,13 +52,14 @@ class Comparison(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         judged = "accuracy" in self
-        quality = ["accuracy", "95 %", "macro F1", "kappa"] if judged else []
+        quality = ["accuracy", "95 %", "of all rows", "macro F1", "kappa"] if judged else []
         lines = []
         for name, row in self.iterrows():
             good = (
                 [
                     f"{row['accuracy']:.1%}",
                     f"{100 * row['low']:.0f}–{row['high']:.0%}",
+                    f"{row['accuracy_all']:.1%}",
                     f"{row['macro_f1']:.2f}",
                     f"{row['kappa']:.2f}",
                 ]
@@ -132,20 +133,12 @@ def compare(
         raise ValueError("the results have different rows; leave out return_all, only_successful")
     evaluations = {}
     if truth is not None:
-        evaluations = {name: _evaluated(df, truth, pred) for name, df in frames.items()}
+        evaluations = {name: evaluate(df, truth, pred) for name, df in frames.items()}
     comparison = Comparison([_line(df, evaluations.get(n)) for n, df in frames.items()])
     comparison.index = pd.Index(list(frames), name="module")
     comparison.frames, comparison.evaluations = frames, evaluations
     comparison.tests = _tests(frames, evaluations, pred)
     return comparison
-
-
-def _evaluated(df: pd.DataFrame, truth: Any, pred: str | None) -> Evaluation:
-    """The evaluation of the rows that were asked: blank ones have no answer to judge."""
-    asked = (df[column_of(df, "status")] != "skipped").to_numpy()
-    if isinstance(truth, list | tuple):
-        truth = [label for label, was_asked in zip(truth, asked, strict=True) if was_asked]
-    return evaluate(df[asked], truth, pred)
 
 
 def _line(df: pd.DataFrame, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -158,16 +151,10 @@ def _line(df: pd.DataFrame, evaluation: Evaluation | None) -> dict[str, Any]:
         "skipped": metrics.skipped,
     }
     if evaluation is not None:
-        right = evaluation.correct
-        share = wilson(int(right.sum()), len(right))
-        values = (
-            share.expected,
-            share.low,
-            share.high,
-            evaluation.figure("macro_f1"),
-            evaluation.kappa,
-        )
-        line |= dict(zip(_QUALITY, values, strict=True))
+        whole = evaluation[evaluation["label"].isna()].set_index("metric")
+        line |= {name: whole.loc[name, "value"] for name in _QUALITY if name in whole.index}
+        line |= {bound: whole.loc["accuracy", bound] for bound in ("low", "high")}
+        line |= {name: line.pop(name) for name in _QUALITY}  # in this order
     return line | {
         "cost_usd": usage.cost_usd if usage else None,
         "total_tokens": usage.total_tokens if usage else None,

@@ -15,12 +15,14 @@ from ..core.labels import label_key, label_text, unknown_labels
 from ..display import html
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
-from ..tables.names import renamed_in
+from ..tables.names import column_of, renamed_in
 from .review import Review
 
 _BINS = 10
+OTHERS = "(others)"
 _SHARES = ("precision", "recall", "f1")
 _TITLES = {
+    "accuracy_all": "accuracy, all rows",
     "macro_f1": "macro F1",
     "kappa": "Cohen's kappa",
     "ece": "calibration error",
@@ -81,6 +83,11 @@ class Evaluation(pd.DataFrame):
         return self.figure("accuracy")
 
     @property
+    def accuracy_all(self) -> float:
+        """The share of all rows with a true label; a row without an answer is wrong."""
+        return self.figure("accuracy_all")
+
+    @property
     def kappa(self) -> float:
         """Cohen's kappa: agreement beyond chance."""
         return self.figure("kappa")
@@ -88,13 +95,15 @@ class Evaluation(pd.DataFrame):
     def _repr_html_(self) -> str:
         rows = self[self["group"].isna()] if "group" in self else self
         whole = rows[rows["label"].isna()]
+        lacks = self.figure("answered") < self.figure("rows")
         shown = [
             (_TITLES.get(m, m), _shown(m, v, low, high))
             for m, v, low, high in zip(
                 whole["metric"], whole["value"], whole["low"], whole["high"], strict=True
             )
+            if m != "accuracy_all" or lacks
         ]
-        labels = list(self.confusion.index)
+        labels, rest = self._shown_labels()
         each = [
             [
                 str(label),
@@ -103,25 +112,43 @@ class Evaluation(pd.DataFrame):
             ]
             for label in labels
         ]
-        crossed = [
-            [str(true), *(f"{n:,}" for n in self.confusion.loc[true])]
-            for true in self.confusion.index
-        ]
+        counts = grouped(self.confusion, labels)
+        crossed = [[str(true), *(f"{n:,}" for n in counts.loc[true])] for true in counts.index]
         return html.box(
             [
                 html.figures(shown),
                 html.pictures(
                     [
                         html.table(["label", *_SHARES, "rows"], each),
-                        html.table(
-                            ["true \\ predicted", *map(str, self.confusion.columns)], crossed
-                        ),
+                        html.table(["true \\ predicted", *map(str, counts.columns)], crossed),
                     ]
                 ),
-                html.faint("Of the rows with an answer; intervals of 95 % (Wilson)."),
+                html.faint(rest) if rest else "",
+                html.faint(
+                    "Of the rows with an answer; intervals of 95 % (Wilson)."
+                    + (" Of all rows: one without an answer is wrong." if lacks else "")
+                ),
             ],
             html.BLUE,
         )
+
+    def _shown_labels(self) -> tuple[list[str], str]:
+        """The labels to show, and words about the others."""
+        support = {label: int(n) for label, n in self.confusion.sum(axis=1).items()}
+        shown, rest = html.frequent(support)
+        return [
+            label for label, _ in shown
+        ], f"By label: the most frequent, {rest}." if rest else ""
+
+
+def grouped(confusion: pd.DataFrame, labels: Sequence[Any]) -> pd.DataFrame:
+    """The counts of these labels, those of all others as `(others)`."""
+    if len(labels) == len(confusion):
+        return confusion
+    to = {label: label if label in set(labels) else OTHERS for label in confusion.index}
+    order = [*labels, OTHERS]
+    both = confusion.groupby(to).sum().T.groupby(to).sum().T
+    return both.reindex(index=order, columns=order)
 
 
 def _share(value: float) -> str:
@@ -146,9 +173,10 @@ def evaluate(
 ) -> Evaluation:
     """Compare predicted labels with the true ones. Needs scikit-learn (`pardspy_nb[evaluate]`).
 
-    Rows without a true label do not count. Rows without an answer count in `rows` but not in
-    `answered`; all other figures are computed from the answered rows. Text is compared without
-    regard to case, and the aliases that the run's signature declares are applied.
+    Rows without a true label do not count, nor do rows that were skipped because they are blank.
+    Rows without an answer count in `rows`, and in `accuracy_all` as wrong, but not in `answered`;
+    all other figures are of the answered rows. Text is compared without regard to case, and the
+    aliases that the run's signature declares are applied.
 
     Args:
         df: a result, a `vote`, or any frame.
@@ -161,9 +189,9 @@ def evaluate(
             without a true label has none.
 
     Returns:
-        An `Evaluation`: `rows`, `answered`, `accuracy` (with an interval), `majority` (the
-        accuracy of always saying the most frequent true label), `macro_f1`, `kappa`; by label
-        `precision`, `recall`, `f1`, `support`. With a confidence also `ece`, the mean distance
+        An `Evaluation`: `rows`, `answered`, `accuracy` and `accuracy_all` (with intervals),
+        `majority` (the accuracy of always saying the most frequent true label), `macro_f1`,
+        `kappa`; by label `precision`, `recall`, `f1`, `support`. With a confidence also `ece`, the mean distance
         between confidence and accuracy over ten bins (Guo et al. 2017), and `brier`, the mean
         squared distance between the confidence and 1 (right) or 0 (wrong) (Brier 1950).
 
@@ -184,7 +212,7 @@ def evaluate(
     aliases = df.attrs.get("pardspy", {}).get("signature", {}).get("aliases", {}).get(own, {})
     declared = class_outputs(df).get(pred) if "pardspy" in df.attrs else None
     labels, said, true = _aligned(said, true, aliases, declared)
-    known = true.notna().to_numpy()
+    known = true.notna().to_numpy() & ~_skipped(df)
     both = known & said.notna().to_numpy()
     if not known.any():
         raise ValueError("no row has a true label")
@@ -222,6 +250,16 @@ def _by_group(
     for name in Evaluation._metadata:
         setattr(evaluation, name, getattr(whole, name))
     return evaluation
+
+
+def _skipped(df: pd.DataFrame) -> Any:
+    """Rows that were not asked because they are blank."""
+    is_result = "pardspy" in df.attrs and column_of(df, "status") in df.columns
+    return (
+        (df[column_of(df, "status")] == "skipped").to_numpy()
+        if is_result
+        else np.zeros(len(df), bool)
+    )
 
 
 def _only_output(df: pd.DataFrame) -> Any:
@@ -299,8 +337,11 @@ def _figures(
     if not n:
         whole = [(m, None, nan, nan, nan, 0) for m in ("accuracy", "majority", "macro_f1", "kappa")]
         counts = [("rows", None, rows, nan, nan, rows), ("answered", None, 0, nan, nan, rows)]
-        return [*counts, *whole], pd.DataFrame(0, pd.Index([], name="true"), pd.Index([]))
-    share = wilson(right, n)
+        high = wilson(0, rows).high
+        return [*counts, ("accuracy_all", None, 0.0, 0.0, high, rows), *whole], pd.DataFrame(
+            0, pd.Index([], name="true"), pd.Index([])
+        )
+    share, of_all = wilson(right, n), wilson(right, rows)
     each = precision_recall_fscore_support(true, said, labels=labels, zero_division=np.nan)
     # a label that no row has is not part of the average
     present = [i for i, s in enumerate(each[3]) if s]
@@ -310,6 +351,7 @@ def _figures(
         ("rows", None, rows, nan, nan, rows),
         ("answered", None, n, nan, nan, rows),
         ("accuracy", None, share.expected, share.low, share.high, n),
+        ("accuracy_all", None, of_all.expected, of_all.low, of_all.high, rows),
         ("majority", None, true.value_counts().iloc[0] / n, nan, nan, n),
         ("macro_f1", None, float(np.mean(f1[present])), nan, nan, n),
         ("kappa", None, kappa, nan, nan, n),

@@ -44,10 +44,11 @@ class ParallelMetrics:
     rows. `usage` is None if no call reported any. `saved` is the usage of the cached rows when
     they were first answered, None without cached rows. `duplicates` counts second requests of
     slow rows (`hedge`). `judged` has, for each class output with known true labels (`truth`), how
-    many answers have the true label and how many were compared. `repaired` counts answers that
-    did not fit at first, and were repaired or requested again. `skipped` rows have a blank input
-    and were not asked; of the failed rows, `hopeless` ones were not asked either, because an
-    earlier run found that they are refused.
+    many answers have the true label and how many were compared, and `unanswered` how many rows with
+    a true label have no answer (failed, cancelled or not run; skipped rows do not count).
+    `repaired` counts answers that did not fit at first, and were repaired or requested again.
+    `skipped` rows have a blank input and were not asked; of the failed rows, `hopeless` ones were
+    not asked either, because an earlier run found that they are refused.
     """
 
     total: int
@@ -67,11 +68,19 @@ class ParallelMetrics:
     judged: dict[str, tuple[int, int]] | None = None
     skipped: int = 0
     hopeless: int = 0
+    unanswered: dict[str, int] | None = None
 
     @property
     def accuracy(self) -> dict[str, float]:
         """The share of compared answers that have the true label, by class output."""
         return {name: right / n for name, (right, n) in (self.judged or {}).items() if n}
+
+    @property
+    def accuracy_all(self) -> dict[str, float]:
+        """As `accuracy`, but of all rows with a true label: one without an answer is wrong."""
+        judged, lack = self.judged or {}, self.unanswered or {}
+        whole = {name: n + lack.get(name, 0) for name, (_, n) in judged.items()}
+        return {name: judged[name][0] / n for name, n in whole.items() if n}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers, fit for JSON."""

@@ -94,7 +94,7 @@ def postfix(state: RunProgress) -> str:
     parts = [f"failed {state.failed:,}"] if state.failed else []
     parts += [f"cached {state.cached:,}"] if state.cached else []
     parts += [f"skipped {state.skipped:,}"] if state.skipped else []
-    parts += [f"{name} {text}" for name, text in accuracies(state.judged)]
+    parts += [f"{name} {text}" for name, text in accuracies(state.judged, state.unanswered)]
     if state.usage is not None:
         if state.usage.total_tokens is not None:
             parts.append(f"{state.usage.total_tokens:,} tokens")

@@ -26,7 +26,7 @@ _FAINT = "opacity:.72;font-size:11px"
 _NO_MATH = "tex2jax_ignore mathjax_ignore"  # else JupyterLab reads text between two $ as math
 _BINS = 30
 _MAX_GROUPS = 8
-_MAX_LABELS = 12
+MOST_LABELS = 10
 _MESSAGE_CHARS = 200
 
 
@@ -70,14 +70,31 @@ def share(low: float, value: float, high: float) -> str:
     return f"{value:.0%} ({100 * low:.0f}–{high:.0%})"
 
 
-def accuracies(judged: Mapping[str, tuple[int, int]] | None) -> list[tuple[str, str]]:
-    """Shares of right labels with their 95 % intervals, as (name, text)."""
+def accuracies(
+    judged: Mapping[str, tuple[int, int]] | None, unanswered: Mapping[str, int] | None
+) -> list[tuple[str, str]]:
+    """Shares of right labels with their 95 % intervals, as (name, text): of answered rows, and of
+    all rows where some lack an answer."""
     shown = []
     for name, (right, n) in (judged or {}).items():
+        title = "accuracy" if len(judged or ()) == 1 else f"{name} accuracy"
+        lack = (unanswered or {}).get(name, 0)
         if n:
-            title = "accuracy" if len(judged or ()) == 1 else f"{name} accuracy"
-            shown.append((title, share(*wilson(right, n))))
+            shown.append((f"{title}, answered" if lack else title, share(*wilson(right, n))))
+        if n and lack:
+            shown.append((f"{title}, all", share(*wilson(right, n + lack))))
     return shown
+
+
+def frequent(counts: Mapping[Any, int]) -> tuple[list[tuple[Any, int]], str]:
+    """The labels to show, and words about the others: up to ten in their own order; of more, the
+    ten most frequent ones."""
+    if len(counts) <= MOST_LABELS:
+        return list(counts.items()), ""
+    ranked = sorted(counts.items(), key=lambda one: -one[1])
+    rest = ranked[MOST_LABELS:]
+    rows = sum(n for _, n in rest)
+    return ranked[:MOST_LABELS], f"and {len(rest):,} more with {rows:,} rows"
 
 
 def milliseconds(value: float | None) -> str:
@@ -218,19 +235,19 @@ def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
 def label_counts(name: str, counts: Mapping[Any, int], *, live: bool = False) -> str:
     """Rows per label as bars, each with its number and share."""
     whole, most = sum(counts.values()) or 1, max(counts.values(), default=0) or 1
-    shown = list(counts.items())[:_MAX_LABELS]
+    shown, rest = frequent(counts)
     rows = "".join(
         f'<span style="overflow-wrap:anywhere">{escape(shortened(str(label), 60))} </span>'
         + _drawing(f'<path d="M0 0H{300 * n / most:.1f}V10H0z" fill="{BLUE}"/>', 300, 10, "", live)
         + f'<span style="text-align:right">{n:,} ({n / whole:.0%}) </span>'
         for label, n in shown
     )
-    more = f" (the first {_MAX_LABELS} of {len(counts)})" if len(counts) > _MAX_LABELS else ""
     return (
         f'<div style="flex:1 1 220px;min-width:200px;max-width:480px"><span style="{_FAINT}">'
-        f"{escape(name)}{more} </span>"
+        f"{escape(name)} </span>"
         '<div style="display:grid;grid-template-columns:minmax(4em,auto) 1fr auto;gap:1px 8px;'
-        f'align-items:center;font-size:12px;font-variant-numeric:tabular-nums">{rows}</div></div>'
+        f'align-items:center;font-size:12px;font-variant-numeric:tabular-nums">{rows}</div>'
+        f"{faint(rest) if rest else ''}</div>"
     )
 
 

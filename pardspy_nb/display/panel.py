@@ -226,7 +226,7 @@ def live_figures(state: RunProgress) -> list[tuple[str, str]]:
         *([("repaired", f"{state.repaired:,}")] if state.repaired else []),
         ("cached", f"{state.cached:,}"),
         *([("saved", saved(state.saved))] if state.cached else []),
-        *html.accuracies(state.judged),
+        *html.accuracies(state.judged, state.unanswered),
         ("workers", f"{state.max_workers:,}"),
         ("rows/s", f"{state.recent_rows_per_s:,.1f}"),
         ("time left", duration(state.eta_s)),

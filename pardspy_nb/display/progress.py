@@ -54,6 +54,8 @@ class RunProgress:
         counts: rows per label, by class output.
         judged: by class output, the number of answers that equal the true label, and the number
             of answers whose true label is known.
+        unanswered: by class output, the number of ended rows with a known true label and without
+            an answer; skipped rows do not count.
         failures: the failed rows, grouped by error.
     """
 
@@ -84,6 +86,7 @@ class RunProgress:
             for name, labels in (truths or {}).items()
         }
         self.judged = dict.fromkeys(self._truths, (0, 0))
+        self.unanswered = dict.fromkeys(self._truths, 0)
         self._index, self._clock = index, clock
         self._began = clock()
         self._elapsed_s: float | None = None
@@ -151,6 +154,9 @@ class RunProgress:
         free = event.answer is not None and event.answer.cached and self.usage is not None
         if event.usage is not None and not free:
             self.usage = event.usage if self.usage is None else self.usage + event.usage
+        if event.status not in ("ok", "skipped"):
+            for name, labels in self._truths.items():
+                self.unanswered[name] += labels[event.row.position] is not None
         if event.status == "not_run":
             self.not_run += 1
             return
@@ -302,6 +308,7 @@ class RunProgress:
             duplicates=self.duplicates,
             repaired=self.repaired,
             judged=self.judged or None,
+            unanswered=self.unanswered or None,
             skipped=self.skipped,
             hopeless=self.hopeless,
         )

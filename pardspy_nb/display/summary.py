@@ -85,7 +85,7 @@ class Summary:
             ("repaired", m.repaired),
         )
         shown += [(name, f"{n:,}") for name, n in others if n]
-        shown += html.accuracies(m.judged)
+        shown += html.accuracies(m.judged, m.unanswered)
         shown += [("saved", saved(m.saved))] if m.cached else []
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
         shown += [("tokens", number(usage.total_tokens if usage else None))]
@@ -131,10 +131,9 @@ class Summary:
         lines = [self.notice] if self.notice else []
         lines += [f"{name:>14}  {text}" for name, text in self.figures]
         for name, counts in self.counts.items():
-            lines.append(
-                f"{name:>14}  "
-                + ", ".join(f"{html.shortened(str(k), 60)} {n:,}" for k, n in counts.items())
-            )
+            shown, rest = html.frequent(counts)
+            words = [f"{html.shortened(str(k), 60)} {n:,}" for k, n in shown]
+            lines.append(f"{name:>14}  {', '.join([*words, *filter(None, [rest])])}")
         for g in self.groups[:_MAX_GROUPS]:
             row = html.shortened(str(g.example), 60)
             message = html.shortened(g.message)

@@ -50,7 +50,8 @@ def test_modules_side_by_side_with_a_paired_test(
     server.script = script
     both = pn.compare({"good": good, "poor": poor}, labelled, truth="gold", progress="none")
     assert list(both.index) == ["good", "poor"]
-    assert both["accuracy"].tolist() == [pytest.approx(10 / 11), pytest.approx(5 / 11)]
+    assert both["accuracy_all"].tolist() == [pytest.approx(10 / 11), pytest.approx(5 / 11)]
+    assert both["accuracy"].tolist() == [pytest.approx(10 / 11), pytest.approx(5 / 10)]
     assert both["failed"].tolist() == [0, 1]
     assert both["cost_usd"].iloc[0] == pytest.approx(12 * (11 * 0.15 + 7 * 0.6) / 1e6)
     # only good is right on the neutral and negative rows it has right, only poor on row 4

@@ -104,10 +104,12 @@ def test_missing_labels_and_answers_are_counted_and_not_judged() -> None:
     ev = pn.evaluate(df, "label", "sentiment")
     assert (ev.figure("rows"), ev.figure("answered"), ev.accuracy) == (3, 2, 0.5)
     assert ev.correct.tolist() == [True, False, False]
+    assert ev.accuracy_all == pytest.approx(1 / 3)
     assert pn.evaluate(df, df["label"].tolist(), "sentiment").accuracy == 0.5
     assert ev.calibration is None
     html = ev._repr_html_()
     assert "50% (9–91%)" in html
+    assert "accuracy, all rows" in html
     assert "true \\ predicted" in html
     assert type(ev.head(2)) is pd.DataFrame
     assert (
@@ -176,7 +178,8 @@ def test_a_module_without_any_answer_is_wrong_on_every_row(
     server.script = script
     modules = {n: pn.Predict(signature, lm, instructions=n) for n in ("Good", "Bad")}
     both = pn.compare(modules, labelled, truth="gold", **QUIET)
-    assert both["accuracy"].tolist() == [pytest.approx(10 / 11), 0.0]
+    assert both["accuracy_all"].tolist() == [pytest.approx(10 / 11), 0.0]
+    assert both["accuracy"].isna().tolist() == [False, True]
     assert both.tests["only_a"].tolist() == [10]
     assert "0.0%" in both._repr_html_()
     with pytest.raises(ValueError, match="pred="):
@@ -304,3 +307,37 @@ def test_groups_have_figures_of_their_own() -> None:
     assert "accuracy" in found._repr_html_()
     with pytest.raises(ValueError, match="no column 'week'"):
         pn.evaluate(df, "true", "said", by="week")
+
+
+def test_one_rule_says_which_rows_count(
+    predict: pn.Predict, labelled: pd.DataFrame, server: ScriptedServer
+) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400) if marker in (0, 1) else Reply()
+    )
+    table = labelled.copy()
+    table.loc[len(table)] = ["", "positive"]  # blank: not asked, and not counted
+    options = {"truth": "gold", "max_failures": None, **QUIET}
+    df = pn.run_parallel(predict, table, **options)
+    metrics, judged = df.parallel.metrics, pn.evaluate(df)
+    assert metrics.unanswered == {"sentiment": 2}
+    assert (judged.figure("rows"), judged.figure("answered")) == (11, 9)
+    assert metrics.accuracy["sentiment"] == pytest.approx(judged.accuracy)
+    assert metrics.accuracy_all["sentiment"] == pytest.approx(judged.accuracy_all)
+    both = pn.compare({"a": predict, "b": predict}, table, **options)
+    assert both["accuracy"].tolist() == [pytest.approx(judged.accuracy)] * 2
+    assert both["accuracy_all"].tolist() == [pytest.approx(judged.accuracy_all)] * 2
+    words = repr(df.parallel.summary())
+    assert "accuracy, answered" in words
+    assert "accuracy, all" in words
+
+
+def test_many_classes_are_shown_by_frequency() -> None:
+    names = [f"class {i:02}" for i in range(38) for _ in range(i + 1)]
+    ev = pn.evaluate(pd.DataFrame({"true": names, "said": names}), "true", "said")
+    html = ev._repr_html_()
+    assert "and 28 more with" in html
+    assert "class 37" in html
+    assert "class 05" not in html
+    assert "(others)" in html
+    assert len(html) < 20_000
