@@ -95,7 +95,7 @@ class Options:
         on_budget: `"raise"` a `BudgetExceeded` with the frame when the next request could
             exceed the limit, or `"return"` the frame.
         keep: `"attempts"` keeps what is needed to tell a row's story (`df.parallel.row`): of each
-            failed attempt its error and the ends of what came back, 2,000 characters each, and 8
+            failed attempt its error and the ends of what came back, 2,000 characters each, and 3
             million of a run at most (the latest rows'); `"nothing"` keeps none.
         progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
         executor: a `dask.distributed.Client`: rows go to the workers of its cluster, each of

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 _STEPS = 20  # sets, as in BARGAIN
-_LEAST_PILOT, _MOST_PILOT = 100, 400
+_LEAST_PILOT, _MOST_PILOT = 100, 1000
 _MARGIN = 1.25  # the first set is expected to hold so many times the pilot rows that a test needs
 
 
@@ -42,7 +42,7 @@ NOTHING = Accepted(math.inf, 0.0, 0, 0, 0)
 
 
 def pilot_size(rows: int) -> int:
-    """The size of a pilot: a fifth of the rows, at least 100 and at most 400."""
+    """The size of a pilot: a fifth of the rows, at least 100 and at most 1,000."""
     return min(rows, max(_LEAST_PILOT, min(_MOST_PILOT, rows // 5)))
 
 

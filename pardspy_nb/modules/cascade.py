@@ -37,7 +37,7 @@ class Cascade(Composite):
         target: the share of kept answers that agree with the last model, in (0, 1).
         accept: the threshold, chosen by hand, in [0, 1]; one for each module but the last. No
             pilot is asked, and nothing is guaranteed.
-        pilot: rows of the pilot; None for a fifth of the rows, at least 100 and at most 400.
+        pilot: rows of the pilot; None for a fifth of the rows, at least 100 and at most 1,000.
 
     Raises:
         ValueError: the modules do not fit together, or a number is out of range.

@@ -11,7 +11,7 @@ from ..store.decisions import row_key
 
 _LEAST = 300  # what an attempt takes beside its texts
 _ENDS = 2_000  # characters of what came back, at either end
-MOST_KEPT = 8_000_000  # characters of a run; of more, the latest rows are kept
+MOST_KEPT = 3_000_000  # characters of a run; of more, the latest rows are kept
 
 
 class FailedAttempt(NamedTuple):
