@@ -38,6 +38,7 @@ ONLY = {
         "tables.arrow",
         "tables.column_types",
         "tables.excel",
+        "tables.explode",
         "tables.frame",
         "tables.ground_truth",
         "tables.merge",

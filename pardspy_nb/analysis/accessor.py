@@ -77,6 +77,14 @@ class ParallelAccessor:
         """The run at a glance; HTML in a notebook, text elsewhere."""
         return summarize(self._result(*_NEEDED))
 
+    def explode(self, output: str, *, keep_empty: bool = True) -> pd.DataFrame:
+        """One row for each item of a nested output, its fields as typed columns; see
+        `tables.explode`. The index is repeated; rows without items are kept, without values, unless
+        `keep_empty=False`."""
+        from ..tables.explode import explode
+
+        return explode(self._df, output, keep_empty=keep_empty)
+
     def to_parquet(self, path: str | Path) -> Path:
         """Write the frame with the run's metadata; `pd.read_parquet` restores both. Outputs that
         no column type can hold are written as JSON."""
