@@ -46,6 +46,7 @@ ONLY = {
         "tables.text_files",
         "analysis.diff",
         "analysis.plots",
+        "analysis.grouping",
         "analysis.accessor",
         "analysis.vote",
         "analysis.evaluate",
@@ -88,7 +89,7 @@ ONLY = {
     },
     "dask": {"executors.cluster.partitions"},
     "polars": {"tables.export"},
-    "matplotlib": {"analysis.plots"},
+    "matplotlib": {"analysis.plots", "analysis.plot_text"},
     "genai_prices": {"llm.prices"},
 }
 

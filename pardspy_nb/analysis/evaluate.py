@@ -16,10 +16,10 @@ from ..display import html
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
 from ..tables.names import column_of, renamed_in
+from .grouping import grouped
 from .review import Review
 
 _BINS = 10
-OTHERS = "(others)"
 _SHARES = ("precision", "recall", "f1")
 _TITLES = {
     "accuracy_all": "accuracy, all rows",
@@ -139,16 +139,6 @@ class Evaluation(pd.DataFrame):
         return [
             label for label, _ in shown
         ], f"By label: the most frequent, {rest}." if rest else ""
-
-
-def grouped(confusion: pd.DataFrame, labels: Sequence[Any]) -> pd.DataFrame:
-    """The counts of these labels, those of all others as `(others)`."""
-    if len(labels) == len(confusion):
-        return confusion
-    to = {label: label if label in set(labels) else OTHERS for label in confusion.index}
-    order = [*labels, OTHERS]
-    both = confusion.groupby(to).sum().T.groupby(to).sum().T
-    return both.reindex(index=order, columns=order)
 
 
 def _share(value: float) -> str:

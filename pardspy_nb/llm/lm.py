@@ -16,6 +16,7 @@ from ..core.overrides import overrides
 from ..core.usage import Bound
 from .background_loop import on_our_loop, run_sync
 from .endpoint import Endpoint
+from .known_params import refuse_unknown
 from .prices import Price, Rate, rate_of
 from .providers import provider_of
 from .request import Message, answer_bounds, prompt_bound, request_body, row_of
@@ -82,6 +83,7 @@ class LM:
             `threads`, `slots` and `context_tokens` configure its server instead.
 
     Raises:
+        TypeError: a parameter that no request has; what only your endpoint knows is `extra_body`.
         LocalModelError: an embedded model that is not in the catalogue.
         ValueError: the price is not valid; or `client` is given without `model`, or beside
             `base_url` or `api_key`.
@@ -131,6 +133,7 @@ class LM:
         else:
             found = _endpoint(self.model, base_url, api_key, client, more)
             self._endpoint = replace(found, most_bytes=most_bytes)
+        refuse_unknown(params, "LM", local=self.is_local)
         self.price = price or self._endpoint.default_price
         own = {"temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in own.items() if value is not None} | params
@@ -143,6 +146,11 @@ class LM:
         cls._completes_itself = overrides(cls, LM.complete, LM.request, LM.read)
         if "can_bound_cost" not in vars(cls):
             cls.can_bound_cost = not cls._completes_itself or overrides(cls, LM.worst_case)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model is embedded."""
+        return self._endpoint.is_local
 
     @property
     def concurrency(self) -> int | None:
@@ -285,7 +293,7 @@ class LM:
     @property
     def is_known(self) -> bool:
         """Whether the response format that the endpoint accepts is known."""
-        is_given = self._completes_itself or self._endpoint.is_local
+        is_given = self._completes_itself or self.is_local
         return is_given or self._formats.is_known
 
     def request(
