@@ -24,7 +24,8 @@ from .response import Completion, read_completion
 from .response_format import FORMS, MOST_TRIES, Form, ResponseFormat, ResponseFormats, formats_of
 
 if TYPE_CHECKING:
-    from .local.endpoint import LocalEndpoint  # imported for embedded models only
+    from .fake import FakeEndpoint  # imported when needed only, as the embedded model's
+    from .local.endpoint import LocalEndpoint
 
 DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
 OnHeaders = Callable[[Mapping[str, str]], None]
@@ -58,7 +59,8 @@ class LM:
     Args:
         model: a model's name. With the name of a provider (`"anthropic/claude-…"`, see
             `llm.providers`), that provider's endpoint and key are used, unless `base_url` is given.
-            `"local"`, `"local:NAME"` or `"local:/path/model.gguf"` for an embedded model; None for
+            `"local"`, `"local:NAME"` or `"local:/path/model.gguf"` for an embedded model; `"fake"`
+            for one that costs nothing and knows nothing (see `testing.FakeLM`); None for
             `PARDSPY_MODEL`, then `EXAMPLES_DEFAULT_MODEL`, then (with `OPENAI_API_KEY` set) an
             inexpensive OpenAI model, else `"local"`.
         base_url: the endpoint; None for `OPENAI_BASE_URL` or OpenAI's own.
@@ -120,7 +122,7 @@ class LM:
         if form is not None and form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
         self._form = form
-        self._endpoint: Endpoint | LocalEndpoint
+        self._endpoint: Endpoint | LocalEndpoint | FakeEndpoint
         headers = {**(default_headers or {}), **(extra_headers or {})}
         if not max_answer_mb > 0:
             raise ValueError(f"max_answer_mb must be above 0, got {max_answer_mb!r}")
@@ -130,6 +132,10 @@ class LM:
             from .local.endpoint import local_endpoint
 
             self._endpoint = local_endpoint(self.model, params)
+        elif base_url is None and client is None and self.model == "fake":
+            from .fake import FakeEndpoint
+
+            self._endpoint = FakeEndpoint()
         else:
             found = _endpoint(self.model, base_url, api_key, client, more)
             self._endpoint = replace(found, most_bytes=most_bytes)
