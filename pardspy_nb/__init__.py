@@ -93,7 +93,7 @@ _LATER = {
     "submit_batch": "runs.batch_api.submit",
 }
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "LM",
