@@ -67,7 +67,8 @@ def copy_notebooks() -> None:
 
 def code_in_docstrings(app: Any, what: Any, name: Any, obj: Any, opts: Any, lines: list[str]) -> None:
     """Docstrings write `code` as Markdown does; reStructuredText wants two backticks."""
-    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n".join(lines))
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)(?=\w)", r"``\1``\\ ", "\n".join(lines))  # `Row`s
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text)
     lines[:] = text.split("\n")
 
 
