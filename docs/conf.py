@@ -65,14 +65,19 @@ def copy_notebooks() -> None:
             copy.write_text(text, encoding="utf-8")
 
 
-def code_in_docstrings(app: Any, what: Any, name: Any, obj: Any, opts: Any, lines: list[str]) -> None:
+def as_restructured_text(app: Any, what: str, name: Any, obj: Any, opts: Any, lines: Any) -> None:
     """Docstrings write `code` as Markdown does; reStructuredText wants two backticks."""
-    text = re.sub(r"(?<!`)`([^`]+)`(?!`)(?=\w)", r"``\1``\\ ", "\n".join(lines))  # `Row`s
-    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text)
+
+    def code(found: re.Match[str]) -> str:
+        return f"``{found[1]}``" + (f"\\ {found[2]}" if found[2] else "")  # the plural of `Row`s
+
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)(\w?)", code, "\n".join(lines))
+    if what in ("property", "attribute"):
+        text = f"\\\n{text}"  # else Napoleon takes what stands before a colon for the type
     lines[:] = text.split("\n")
 
 
 def setup(app: Any) -> None:
     """What Sphinx calls first."""
     copy_notebooks()
-    app.connect("autodoc-process-docstring", code_in_docstrings, priority=100)
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=100)
