@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 project = "pardspy_nb"
 author = "the authors of pardspy_nb"
-copyright = author  # the name that Sphinx reads
+copyright = author  # noqa: A001 - the name that Sphinx reads
 version = release = importlib.metadata.version("pardspy_nb")
 
 extensions = [
