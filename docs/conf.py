@@ -30,7 +30,9 @@ myst_enable_extensions = ["colon_fence"]  # no "dollarmath": a dollar is a price
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the signature shows them once
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
 autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -35,10 +35,12 @@ ANSWERS = {
     "images": '{"kind": "invoice"}',
     "nested-records": '{"products": [{"name": "lamp", "price": 20.0}, {"name": "shade"}]}',
 }
-THERE = {  # pages about what this version may not have yet
+THERE = {  # what this version may not have yet
     "nested-records": hasattr(ParallelAccessor, "explode"),
     "ci": hasattr(pn.testing, "FakeLM"),
+    "doctor": "doctor" in pn.__all__,
 }
+NOT_YET = "Not in this version yet"
 
 
 def blocks(page: Path) -> list[str]:
@@ -142,6 +144,11 @@ def test_the_guide_to_batches_begins_with_an_example_that_runs(
         is_over.set()
         thread.join()
         provider.stop()
+
+
+def test_what_is_not_there_yet_is_marked() -> None:
+    assert (NOT_YET in (DOCS / "howto" / "ci.md").read_text()) != THERE["ci"]
+    assert (NOT_YET in (DOCS / "troubleshooting.md").read_text()) != THERE["doctor"]
 
 
 # -- the reference ------------------------------------------------------------------------------
