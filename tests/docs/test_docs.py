@@ -18,7 +18,6 @@ from support.batch_server import BatchServer
 from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
-from pardspy_nb.analysis.accessor import ParallelAccessor
 from pardspy_nb.core import errors
 
 ROOT = Path(__file__).parents[2]
@@ -35,12 +34,6 @@ ANSWERS = {
     "images": '{"kind": "invoice"}',
     "nested-records": '{"products": [{"name": "lamp", "price": 20.0}, {"name": "shade"}]}',
 }
-THERE = {  # what this version may not have yet
-    "nested-records": hasattr(ParallelAccessor, "explode"),
-    "ci": hasattr(pn.testing, "FakeLM"),
-    "doctor": "doctor" in pn.__all__,
-}
-NOT_YET = "Not in this version yet"
 
 
 def blocks(page: Path) -> list[str]:
@@ -109,8 +102,6 @@ def test_links_of_the_readme_lead_to_files() -> None:
 def test_each_guide_begins_with_an_example_that_runs(name: str, server: ScriptedServer) -> None:
     from PIL import Image
 
-    if not THERE.get(name, True):
-        pytest.skip("not in this version")
     if name in ANSWERS:
         server.script = lambda marker, attempt: Reply(content=ANSWERS[name])
     Path("scans").mkdir()
@@ -144,11 +135,6 @@ def test_the_guide_to_batches_begins_with_an_example_that_runs(
         is_over.set()
         thread.join()
         provider.stop()
-
-
-def test_what_is_not_there_yet_is_marked() -> None:
-    assert (NOT_YET in (DOCS / "howto" / "ci.md").read_text()) != THERE["ci"]
-    assert (NOT_YET in (DOCS / "troubleshooting.md").read_text()) != THERE["doctor"]
 
 
 # -- the reference ------------------------------------------------------------------------------
