@@ -64,6 +64,7 @@ ONLY = {
     "sklearn": {"analysis.evaluate"},
     "scipy": {"analysis.compare"},
     "xllamacpp": {"llm.local.server_process"},
+    "marimo": {"display.marimo_panel"},
     "ipywidgets": {"display.panel", "display.job_panel", "display.review_panel"},
     "sqlite3": {"store.sqlite"},
     "tqdm": {"display.bar"},

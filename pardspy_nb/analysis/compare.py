@@ -128,6 +128,7 @@ def compare(
         # modules that only a cache_key vouches for are told apart by their names
         is_told_apart = key is None or not needs_cache_key(module)
         mine = given if is_told_apart else {**given, "cache_key": f"{key} of {name}"}
+        mine = {"name": str(name), **mine}
         frames[name] = run_parallel(module, inputs, **mine)
     if len({len(df) for df in frames.values()}) > 1:
         raise ValueError("the results have different rows; leave out return_all, only_successful")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import threading
 from typing import Any, Literal
 
 _PAGE_ASKS_S = 2.0
@@ -42,6 +43,18 @@ def in_marimo() -> bool:
     """Whether this process runs a marimo notebook."""
     marimo = sys.modules.get("marimo")
     return marimo is not None and bool(marimo.running_in_notebook())
+
+
+def in_marimo_thread() -> bool:
+    """Whether this thread is one that marimo shows the output of, beside its main thread."""
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and isinstance(threading.current_thread(), marimo.Thread)
+
+
+def thread_class() -> type[threading.Thread]:
+    """The class of threads that may show something."""
+    marimo: Any = sys.modules.get("marimo")
+    return marimo.Thread if in_marimo() else threading.Thread
 
 
 def kernel_in_words() -> str:
