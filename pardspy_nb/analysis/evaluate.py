@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core.intervals import wilson
 from ..core.labels import label_key, label_text, unknown_labels
-from ..display import html
+from ..display import html, notebook
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
 from ..tables.names import column_of, renamed_in
@@ -91,6 +91,21 @@ class Evaluation(pd.DataFrame):
     def kappa(self) -> float:
         """Cohen's kappa: agreement beyond chance."""
         return self.figure("kappa")
+
+    def __repr__(self) -> str:
+        labels, rest = self._shown_labels()
+        crossed = grouped(self.confusion, labels)
+        parts = [
+            super().__repr__(),
+            "",
+            "true (rows) and predicted (columns) labels:",
+            repr(crossed),
+        ]
+        return "\n".join([*parts, *filter(None, [rest])])
+
+    def _display_(self) -> Any:
+        """What marimo shows, which would show a plain table else."""
+        return notebook.as_marimo(self._repr_html_())
 
     def _repr_html_(self) -> str:
         rows = self[self["group"].isna()] if "group" in self else self

@@ -51,6 +51,11 @@ def in_marimo_thread() -> bool:
     return marimo is not None and isinstance(threading.current_thread(), marimo.Thread)
 
 
+def as_marimo(text: str) -> Any:
+    """HTML as marimo's own object. Only marimo calls what needs it."""
+    return sys.modules["marimo"].Html(text)
+
+
 def thread_class() -> type[threading.Thread]:
     """The class of threads that may show something."""
     marimo: Any = sys.modules.get("marimo")

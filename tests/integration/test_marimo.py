@@ -113,9 +113,10 @@ def test_a_run_in_the_background_has_buttons_that_work(
 
 def test_results_show_themselves(page: Any, server: ScriptedServer, tmp_path: Path) -> None:
     call = (
-        "df = pn.run_parallel(predict, reviews, truth=['positive', 'neutral'] * 10)\n"
+        "df = pn.run_parallel(predict, reviews)\n"
         "import marimo as mo\n"
-        "mo.vstack([df.parallel.summary(), pn.evaluate(df), df.parallel.row(3)])"
+        "judged = pn.evaluate(df, ['positive', 'neutral'] * 10)\n"
+        "mo.vstack([df.parallel.summary(), judged, df.parallel.row(3)])"
     )
     marimo = running(tmp_path, server, page, call, rows=20)
     try:
