@@ -15,7 +15,6 @@ from ..runs.api import run_parallel
 from ..tables import frame
 from ..tables.names import column_of
 from ..tables.targets import checked_target
-from . import plots
 
 if TYPE_CHECKING:
     import polars as pl
@@ -189,7 +188,9 @@ class ParallelAccessor:
         Args:
             ax: where to draw; None for a new figure. Returned.
         """
-        return plots.plot_latency(self._result(), ax)
+        from .plots import plot_latency
+
+        return plot_latency(self._result(), ax)
 
     def plot_counts(self, column: str, ax: Axes | None = None, *, by: str | None = None) -> Axes:
         """Draw how many rows have each label of a column.
@@ -199,7 +200,9 @@ class ParallelAccessor:
             ax: where to draw; None for a new figure. Returned.
             by: another column, such as a product or a month: bars are split by its values.
         """
-        return plots.plot_counts(self._result(), column, ax, by=by)
+        from .plots import plot_counts
+
+        return plot_counts(self._result(), column, ax, by=by)
 
     def plot_timeline(self, ax: Axes | None = None) -> Axes:
         """Draw how many rows were in flight over time, with marks where rows failed.
@@ -207,7 +210,9 @@ class ParallelAccessor:
         Args:
             ax: where to draw; None for a new figure. Returned.
         """
-        return plots.plot_timeline(self._result(), ax)
+        from .plots import plot_timeline
+
+        return plot_timeline(self._result(), ax)
 
     def _result(self, *more: str) -> pd.DataFrame:
         """The frame, if it has a run's status and these further columns. ValueError if not."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from .plain_text import printable, writable
 
 _MOST_GROUPS = 50
+MOST_LABELS = 12  # of a group's rows
 MOST_SHOWN = 1000  # characters of a message
 _VARYING = re.compile(r"""0x[0-9a-fA-F]+|\d+|'[^']*'|"[^"]*\"""")
 
@@ -34,6 +35,7 @@ class ErrorGroup(NamedTuple):
     rows: int
     example: Any  # the first such row, by its index label
     message: str  # the message of that row
+    labels: tuple[Any, ...] = ()  # the first rows, by their index labels
 
 
 def belongs(error_type: str, message: str, error: str | ErrorGroup) -> bool:
@@ -65,9 +67,10 @@ class ErrorGroups:
             key = (error_type, "")
         known = self._groups.get(key)
         if known is None:
-            self._groups[key] = ErrorGroup(error_type, 1, example, message)
+            self._groups[key] = ErrorGroup(error_type, 1, example, message, (example,))
         else:
-            self._groups[key] = known._replace(rows=known.rows + 1)
+            more = (example,) if known.rows < MOST_LABELS else ()
+            self._groups[key] = known._replace(rows=known.rows + 1, labels=known.labels + more)
 
     def largest_first(self) -> list[ErrorGroup]:
         """The groups; equally large ones in order of appearance."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from ..core.error_groups import ErrorGroup
@@ -27,6 +28,9 @@ _NO_MATH = "tex2jax_ignore mathjax_ignore"  # else JupyterLab reads text between
 _BINS = 30
 _MAX_GROUPS = 8
 MOST_LABELS = 10
+_LONG_TAIL = 30  # times the median
+_LEAST_POINTS = 4  # of a picture over time
+_NEARLY = 0.9  # of a budget
 _MESSAGE_CHARS = 200
 
 
@@ -188,8 +192,8 @@ def _drawing(shapes: str, width: int, height: int, words: str, live: bool) -> st
 
 
 def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
-    """Latencies as thirty bars from 0 to just above p99 (at most three times p90). Slower calls
-    are counted in the last bar."""
+    """Latencies as thirty bars from 0 to just above p99 (at most three times p90), and slower calls
+    in the last bar; where the slowest takes thirty times the median, on a logarithmic axis."""
     import numpy as np
 
     values = np.asarray(values_ms, dtype=float)
@@ -198,46 +202,95 @@ def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
         return ""
     latency = Latency.of(values)
     slowest = float(values.max())
-    p90, p99 = np.percentile(values, [90, 99])
+    p50, p90, p99 = (float(p) for p in np.percentile(values, [50, 90, 99]))
+    is_log = p99 > _LONG_TAIL * max(p50, 1e-3)
     # an outlier must not hide the rest
-    top = max(min(1.1 * float(p99), 3 * float(p90), slowest), 1e-3)
-    counts, _ = np.histogram(np.minimum(values, top), bins=_BINS, range=(0.0, top))
+    top = slowest if is_log else max(min(1.1 * p99, 3 * p90, slowest), 1e-3)
+    low = max(float(values.min()), top * 1e-6) if is_log else 0.0
+    edges = np.geomspace(low, top, _BINS + 1) if is_log else np.linspace(0, top, _BINS + 1)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
     scale = 48 / counts.max()
     path = "".join(
         f"M{i * 10 + 0.5} 48v{-max(1.0, n * scale):.1f}h9V48z" for i, n in enumerate(counts) if n
     )
-    words = ", ".join(
-        f"{name} {milliseconds(value)}"
-        for name, value in (
-            ("p50", latency.p50_ms),
-            ("p90", latency.p90_ms),
-            ("p99", latency.p99_ms),
-        )
-    )
+    figures = (("p50", latency.p50_ms), ("p90", latency.p90_ms), ("p99", latency.p99_ms))
+    words = ", ".join(f"{name} {milliseconds(value)}" for name, value in figures)
     end = milliseconds(top) + (f", slowest {milliseconds(slowest)}" if slowest > top else "")
+    places = np.interp([p50, p90], edges, np.linspace(0, 300, _BINS + 1))
     marks = "".join(
-        f'<path d="M{300 * min(value, top) / top:.1f} 0V48" stroke="{GREY}" stroke-width="2" '
-        'stroke-dasharray="3 3"/>'
-        for value in (latency.p50_ms, latency.p90_ms)
-        if value is not None
+        f'<path d="M{place:.1f} 0V48" stroke="{GREY}" stroke-width="2" stroke-dasharray="3 3"/>'
+        for place in places
     )
     title = f"Latency histogram of {len(values)} calls: {words}"
-    return (
-        '<div style="flex:1 1 280px;min-width:200px;max-width:480px">'
-        f'<span style="{_FAINT}">latency of '
-        f"{len(values):,} calls, lines at p50 and p90</span>"
-        + _drawing(f'<path d="{path}" fill="{BLUE}"/>{marks}', 300, 48, title, live)
-        + f'<div style="{_FAINT};display:flex;justify-content:space-between">'
-        f"<span>0 </span><span>{end}</span></div></div>"
+    axis = ", logarithmic axis" if is_log else ""
+    return _picture(
+        f"latency of {len(values):,} calls, lines at p50 and p90{axis}",
+        _drawing(f'<path d="{path}" fill="{BLUE}"/>{marks}', 300, 48, title, live),
+        (milliseconds(low) if is_log else "0", end),
     )
 
 
-def label_counts(name: str, counts: Mapping[Any, int], *, live: bool = False) -> str:
-    """Rows per label as bars, each with its number and share."""
+def rate_picture(history: Sequence[tuple[float, int, int]], *, live: bool = False) -> str:
+    """Rows a second over time as an area, and the workers as a line; each to its own highest."""
+    rates = [
+        (t1, (n1 - n0) / (t1 - t0), workers)
+        for (t0, n0, _), (t1, n1, workers) in pairwise(history)
+        if t1 > t0
+    ]
+    if len(rates) < _LEAST_POINTS:
+        return ""
+    begin, end = history[0][0], rates[-1][0]
+    most, most_workers = max(r for _, r, _ in rates) or 1.0, max(w for *_, w in rates) or 1
+    at = [300 * (t - begin) / (end - begin) for t, _, _ in rates]
+    area = "".join(
+        f"L{x:.1f} {32 - 30 * r / most:.1f}" for x, (_, r, _) in zip(at, rates, strict=True)
+    )
+    line = "".join(
+        f"{'L' if i else 'M'}{x:.1f} {32 - 30 * w / most_workers:.1f}"
+        for i, (x, (*_, w)) in enumerate(zip(at, rates, strict=True))
+    )
+    shapes = (
+        f'<path d="M0 32{area}V32z" fill="{GREEN}" fill-opacity=".55"/>'
+        f'<path d="{line}" fill="none" stroke="{GREY}" stroke-width="2"/>'
+    )
+    words = f"rows a second over time, {most:,.1f} at most; line: workers, {most_workers:,} at most"
+    return _picture(words, _drawing(shapes, 300, 32, "", live), ("0", duration(end - begin)))
+
+
+def _picture(title: str, drawing: str, ends: tuple[str, str]) -> str:
+    return (
+        '<div style="flex:1 1 280px;min-width:200px;max-width:480px">'
+        f'<span style="{_FAINT}">{escape(title)}</span>{drawing}'
+        f'<div style="{_FAINT};display:flex;justify-content:space-between">'
+        f"<span>{escape(ends[0])} </span><span>{escape(ends[1])}</span></div></div>"
+    )
+
+
+def meter(part: float, whole: float, words: str) -> str:
+    """How much of something is used up; a screen reader reads `words`."""
+    share_used = min(1.0, part / whole) if whole else 1.0
+    colour = ORANGE if share_used > _NEARLY else GREY
+    return (
+        f'<div role="meter" aria-label="{escape(words)}" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * share_used:.0f}" style="height:4px;border-radius:2px;overflow:'
+        f'hidden;background:rgba(128,128,128,.25);margin:2px 0"><div style="height:4px;width:'
+        f'{100 * share_used:.1f}%;background:{colour}"></div></div>'
+    )
+
+
+def label_counts(
+    name: str,
+    counts: Mapping[Any, int],
+    examples: Mapping[Any, Sequence[Any]] | None = None,
+    *,
+    live: bool = False,
+) -> str:
+    """Rows per label as bars, each with its number and share; a label opens to rows of its own."""
+    examples = examples or {}
     whole, most = sum(counts.values()) or 1, max(counts.values(), default=0) or 1
     shown, rest = frequent(counts)
     rows = "".join(
-        f'<span style="overflow-wrap:anywhere">{escape(shortened(str(label), 60))} </span>'
+        f'<span style="overflow-wrap:anywhere">{_opened(label, examples.get(label))} </span>'
         + _drawing(f'<path d="M0 0H{300 * n / most:.1f}V10H0z" fill="{BLUE}"/>', 300, 10, "", live)
         + f'<span style="text-align:right">{n:,} ({n / whole:.0%}) </span>'
         for label, n in shown
@@ -251,6 +304,17 @@ def label_counts(name: str, counts: Mapping[Any, int], *, live: bool = False) ->
     )
 
 
+def _opened(label: Any, rows: Sequence[Any] | None) -> str:
+    """A label, which opens to names of rows."""
+    name = escape(shortened(str(label), 60))
+    return f"<details><summary>{name}</summary>{_rows(rows)}</details>" if rows else name
+
+
+def _rows(labels: Sequence[Any]) -> str:
+    shown = ", ".join(shortened(str(label), 24) for label in labels)
+    return f'<span style="{_FAINT}">rows {escape(shown)}</span>'
+
+
 def pictures(parts: Iterable[str]) -> str:
     """Histogram and bars, side by side if there is room."""
     shown = "".join(parts)
@@ -258,19 +322,31 @@ def pictures(parts: Iterable[str]) -> str:
 
 
 def error_list(groups: Sequence[ErrorGroup]) -> str:
-    """Failures by error: the number of rows, an example row, its message."""
+    """Failures by error: the number of rows, an example row, its message. A group opens to its
+    first rows, and to what tells more of them."""
     if not groups:
         return ""
     lines = [
-        f'<div style="overflow-wrap:anywhere"><b style="color:{ORANGE}">{g.rows:,} × '
-        f"{escape(g.error_type)}</b>, e.g. row {escape(shortened(str(g.example), 60))}: "
-        f"{escape(shortened(g.message))}</div>"
+        '<details style="overflow-wrap:anywhere"><summary>'
+        f'<b style="color:{ORANGE}">{g.rows:,} × {escape(g.error_type)}</b>, e.g. row '
+        f"{escape(shortened(str(g.example), 60))}: {escape(shortened(g.message))}</summary>"
+        f'<div style="padding-left:1.2em">{_rows(g.labels)}'
+        + (f" and {g.rows - len(g.labels):,} more" if g.rows > len(g.labels) else "")
+        + f'<div style="{_FAINT}">{escape(_told(g))}</div></div></details>'
         for g in groups[:_MAX_GROUPS]
     ]
     if len(groups) > _MAX_GROUPS:
         rest = sum(g.rows for g in groups[_MAX_GROUPS:])
         lines.append(f"<div>and {rest:,} more of other kinds</div>")
     return f'<div style="font-size:12px;margin-top:6px">{"".join(lines)}</div>'
+
+
+def _told(group: ErrorGroup) -> str:
+    row = repr(group.example) if len(repr(group.example)) < 60 else "…"
+    return (
+        f"df.parallel.row({row}) tells what was sent and what came back; "
+        f"df.parallel.retry_failed(error={group.error_type!r}) asks these rows again"
+    )
 
 
 def note(words: str, *, colour: str = "inherit", spoken: bool = False) -> str:

@@ -31,7 +31,13 @@ def head_html(state: RunProgress) -> str:
     bar = html.progress_bar(
         state.ok, state.failed, state.cancelled + state.skipped, state.total, title
     )
-    return html.text([html.note(title), bar, html.figures(live_figures(state))])
+    waits = "" if not state.started else state.waits_for or ""
+    parts = [html.note(title), bar, html.note(waits, colour=html.ORANGE, spoken=True)]
+    cost = state.usage.cost_usd if state.usage else None
+    if state.max_cost_usd and cost is not None:
+        words = f"{dollars(cost)} of max_cost_usd={dollars(state.max_cost_usd)}"
+        parts.append(html.meter(cost, state.max_cost_usd, words))
+    return html.text([*parts, html.figures(live_figures(state))])
 
 
 def title_text(state: RunProgress) -> str:
@@ -51,8 +57,6 @@ def _state_text(state: RunProgress) -> str:
         return f"{_STOPPING.get(state.stopping, 'Stopping')}: {rows}"
     if state.paused:
         return f"Paused: {rows}" + (", rows in flight finish" if state.in_flight else "")
-    if state.waits_for is not None:
-        return f"Running: {rows}; {state.waits_for}"
     return ("Running, without stragglers: " if state.dropping else "Running: ") + rows
 
 
@@ -84,19 +88,20 @@ def live_figures(state: RunProgress) -> list[tuple[str, str]]:
 
 
 def body_html(state: RunProgress, hint: str) -> str:
-    """Latency histogram, label counts, failures by error."""
+    """Latency histogram, rows a second over time, label counts."""
     pictures = [
-        *filter(None, [html.histogram(state.shown_latencies_ms(), live=True)]),
+        html.histogram(state.shown_latencies_ms(), live=True),
+        html.rate_picture(state.history, live=True),
         *(
             html.label_counts(name, of, live=True)
             for name, of in state.counts.items()
             if any(of.values())
         ),
     ]
-    return html.text(
-        [
-            html.note(hint, colour=html.ORANGE),
-            html.pictures(pictures),
-            html.error_list(state.failures.largest_first()),
-        ]
-    )
+    return html.text([html.note(hint, colour=html.ORANGE), html.pictures(filter(None, pictures))])
+
+
+def errors_html(state: RunProgress) -> str:
+    """Failures by error, which open to their rows; empty without failures."""
+    groups = state.failures.largest_first()
+    return html.text([html.error_list(groups)]) if groups else ""

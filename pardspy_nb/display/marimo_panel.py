@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event
 from . import html, notebook
-from .live_html import body_html, head_html
+from .live_html import body_html, errors_html, head_html
 from .steering import Controls, Steering
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class MarimoPanel:
     def _view(self, state: RunProgress) -> Any:
         self._steering.state = state
         hint = "" if self._buttons else _BLOCKED
-        head, body = head_html(state), body_html(state, "")
+        head, body = head_html(state), body_html(state, "") + errors_html(state)
         if not self._buttons:
             return self._mo.Html(html.box([head, body, html.faint(hint)], html.BLUE))
         shown = list(self._buttons.values())

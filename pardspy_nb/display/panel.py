@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event
 from . import html, notebook
-from .live_html import body_html, head_html
+from .live_html import body_html, errors_html, head_html
 from .steering import Button, Controls, Steering
 
 if TYPE_CHECKING:
@@ -31,6 +31,19 @@ _BOX_LAYOUT = {
 }
 
 
+_REOPENED = "If this page was closed and opened again: pn.last_run() shows the run, or its frame."
+
+
+class _Nothing:
+    """Shows nothing, in place of words that are no longer true."""
+
+    def _repr_html_(self) -> str:
+        return ""
+
+    def __repr__(self) -> str:
+        return ""
+
+
 class Panel:
     """One run's panel; it may be shown in several cells.
 
@@ -44,9 +57,11 @@ class Panel:
 
         self._steering, self._wait_mode = Steering(controls), wait_mode
         self._handles: dict[int | None, Any] = {}  # by cell
+        self._words: list[Any] = []  # what a page says that has lost the panel
         self._born = time.monotonic()
         self._painted = float("-inf")
-        self._head, self._body = ipywidgets.HTML(), ipywidgets.HTML()
+        # the errors apart: what one has opened stays open until there is a new error
+        self._head, self._body, self._errors = (ipywidgets.HTML() for _ in range(3))
 
         def made(button: Button) -> Any:
             widget = ipywidgets.Button(
@@ -63,17 +78,20 @@ class Panel:
         bar = ipywidgets.Box(
             list(self._buttons.values()), layout={"flex_flow": "row wrap", "overflow": "visible"}
         )
-        self._box = ipywidgets.VBox([self._head, bar, self._body], layout=_BOX_LAYOUT)
+        shown = [self._head, bar, self._body, self._errors]
+        self._box = ipywidgets.VBox(shown, layout=_BOX_LAYOUT)
         self._box.add_class("pardspy-panel")
-        self._widgets = [*self._buttons.values(), bar, self._head, self._body, self._box]
+        self._widgets = [*self._buttons.values(), *shown, self._box]
 
     def show(self) -> None:
         """Display the panel in the cell that runs now, unless it is there already."""
-        from IPython.display import display
+        from IPython.display import HTML, display
 
         cell = notebook.current_cell()
         if cell not in self._handles:
             self._handles[cell] = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
+            words = HTML(html.text([html.faint(_REOPENED)]))  # type: ignore[no-untyped-call]
+            self._words.append(display(words, display_id=True))  # type: ignore[no-untyped-call]
             self._let_clicks_through()
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
@@ -86,6 +104,9 @@ class Panel:
         for handle in self._handles.values():
             if handle is not None:
                 handle.update(summary)
+        for words in self._words:
+            if words is not None:
+                words.update(_Nothing())
         for widget in self._widgets:
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:
@@ -95,6 +116,8 @@ class Panel:
         self._steering.state = state
         self._head.value = head_html(state)
         self._body.value = body_html(state, self._hint())
+        if (errors := errors_html(state)) != self._errors.value:
+            self._errors.value = errors
         for kind, button in self._buttons.items():
             button.disabled = self._steering.is_off(kind, state)
         pause = self._buttons["pause"]

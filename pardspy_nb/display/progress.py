@@ -28,6 +28,8 @@ from ..core.usage import Usage
 
 _RATE_WINDOW_S = 15.0  # the recent rate is that of the last 15 seconds
 _RATE_STEP_S = 0.5
+MOST_EXAMPLES = 5  # rows of a label
+_MOST_POINTS = 120  # of the history
 _OVERDUE_ROWS = 3.0  # no time left is shown once so many rows are overdue
 _SHOWN_LATENCIES = 20_000  # of more, an evenly spaced sample is shown during the run
 
@@ -52,12 +54,13 @@ class RunProgress:
         in_flight: attempts under way.
         backing_off: rows that wait for their next attempt.
         max_workers, paused, dropping, stopping: the run's settings (see `SettingsChanged`).
-        counts: rows per label, by class output.
+        counts: rows per label, by class output; `examples` has names of the first rows of each.
         judged: by class output, the number of answers that equal the true label, and the number
             of answers whose true label is known.
         unanswered: by class output, the number of ended rows with a known true label and without
             an answer; skipped rows do not count.
         failures: the failed rows, grouped by error.
+        history: the rows that were asked, and the workers, over time.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class RunProgress:
         self.started = self.finished = False
         self.latencies_ms = array("d")
         self.counts = {name: Counter(dict.fromkeys(of, 0)) for name, of in (labels or {}).items()}
+        self.examples: dict[str, dict[Any, list[Any]]] = {name: {} for name in self.counts}
         self.failures = ErrorGroups()
         self._truths = {
             name: [None if label is None else label_key(label) for label in labels]
@@ -96,6 +100,9 @@ class RunProgress:
         # the rate counts asked rows, on a clock that stops during a pause
         self._recent: deque[tuple[float, int]] = deque()  # (when, rows asked and done by then)
         self._last_done = 0.0
+        # (seconds on that clock, rows asked by then, workers), at growing distances
+        self.history: list[tuple[float, int, int]] = []
+        self._history_step_s = _RATE_STEP_S
         self._idle_s, self._paused_at = 0.0, None  # type: float, float | None
         self._backing_off: set[int] = set()  # numbers of rows
         self._between: set[int] = set()  # numbers of rows between two stages of a cascade
@@ -187,6 +194,7 @@ class RunProgress:
             else:
                 self.in_flight -= was_in_flight
         self._last_done = self._running_s()
+        self._note_history()
         if not self._recent or self._last_done - self._recent[-1][0] >= _RATE_STEP_S:
             self._recent.append((self._last_done, self._asked))
 
@@ -202,13 +210,24 @@ class RunProgress:
             if event.latency_ms is not None:  # a provider's batch reports no latency
                 self.latencies_ms.append(event.latency_ms)
         for name, counter in self.counts.items():
-            value = event.answer.outputs.get(name)
-            counter[_countable(plain_label(value))] += 1
+            label = _countable(plain_label(event.answer.outputs.get(name)))
+            counter[label] += 1
+            if counter[label] <= MOST_EXAMPLES:
+                self.examples[name].setdefault(label, []).append(self._name(event.row.position))
         for name, labels in self._truths.items():
             if (label := labels[event.row.position]) is not None:
                 value = event.answer.outputs.get(name)
                 right, known = self.judged[name]
                 self.judged[name] = right + (label_key(value) == label), known + 1
+
+    def _note_history(self) -> None:
+        """Keep a point of the history, if the last one is far enough away."""
+        now = self._last_done
+        if not self.history or now - self.history[-1][0] >= self._history_step_s:
+            self.history.append((now, self._asked, self.max_workers))
+        if len(self.history) > _MOST_POINTS:
+            del self.history[1::2]
+            self._history_step_s *= 2
 
     def _running_s(self) -> float:
         """Seconds on a clock that stops during a pause."""

@@ -13,6 +13,7 @@ from ..tables.frame import class_outputs, label_counts, metrics_of
 from ..tables.names import own_names
 from . import html
 from .html import dollars, duration, milliseconds, number, saved
+from .progress import MOST_EXAMPLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,7 @@ class Summary:
         groups: failed rows by error, largest group first.
         latencies_ms: the latencies of the successful calls, for the histogram.
         counts: rows per label, by class output.
+        examples: names of the first rows of each label, by class output.
         settings: the run's settings, as (name, text).
         ended: why the run ended (see `events.RunFinished`).
         can_continue: whether a repeated call would pay only for the missing rows.
@@ -54,6 +56,7 @@ class Summary:
     stages: Sequence[tuple[str, str]] = ()
     trouble: str = ""
     name: str = ""
+    examples: Mapping[str, Mapping[Any, Sequence[Any]]] = field(default_factory=dict)
 
     @property
     def notice(self) -> str:
@@ -117,7 +120,10 @@ class Summary:
                 html.pictures(
                     [
                         *filter(None, [html.histogram(self.latencies_ms)]),
-                        *(html.label_counts(name, of) for name, of in self.counts.items()),
+                        *(
+                            html.label_counts(name, of, self.examples.get(name))
+                            for name, of in self.counts.items()
+                        ),
                     ]
                 ),
                 html.error_list(self.groups),
@@ -165,7 +171,18 @@ def summarize(df: pd.DataFrame) -> Summary:
         about.get("ended") or "",
         stages=_stages(about.get("cascade")),
         name=about.get("options", {}).get("name") or "",
+        examples={name: _examples(df, name) for name in class_outputs(df)},
     )
+
+
+def _examples(df: pd.DataFrame, name: Any) -> dict[Any, list[Any]]:
+    """Names of the first rows of each label."""
+    answered = df[name].dropna()
+    first = answered[answered.groupby(answered, observed=True).cumcount() < MOST_EXAMPLES]
+    found: dict[Any, list[Any]] = {}
+    for row, label in first.items():
+        found.setdefault(label, []).append(row)
+    return found
 
 
 def _stages(cascade: Mapping[str, Any] | None) -> list[tuple[str, str]]:

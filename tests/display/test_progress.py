@@ -6,8 +6,10 @@ import enum
 import re
 from typing import Any
 
+import pandas as pd
 import pytest
 
+import pardspy_nb as pn
 from pardspy_nb.core.error_groups import ErrorGroups
 from pardspy_nb.core.errors import RateLimitError, UnreachableError
 from pardspy_nb.core.events import (
@@ -24,8 +26,9 @@ from pardspy_nb.core.events import (
     SettingsChanged,
 )
 from pardspy_nb.core.usage import Usage
+from pardspy_nb.display import html
 from pardspy_nb.display.bar import postfix
-from pardspy_nb.display.live_html import body_html, head_html, live_figures, title_text
+from pardspy_nb.display.live_html import body_html, errors_html, head_html, live_figures, title_text
 from pardspy_nb.display.progress import RunProgress
 
 LABELS = {"sentiment": ["good", "bad"]}
@@ -225,13 +228,51 @@ def test_failures_are_grouped_and_named_by_the_input_s_index(progress: RunProgre
         add(progress, started(i), ended(i, "failed", ValueError(text)))
     groups = [tuple(g) for g in progress.failures.largest_first()]
     assert groups == [
-        ("ValueError", 2, "a", "took 12 tokens"),
-        ("ValueError", 1, "c", "no <b>'x'</b>"),
+        ("ValueError", 2, "a", "took 12 tokens", ("a", "b")),
+        ("ValueError", 1, "c", "no <b>'x'</b>", ("c",)),
     ]
-    html = body_html(progress, "")
-    assert "2 × ValueError" in html
-    assert "&lt;b&gt;" in html
-    assert "<b>'x'" not in html
+    shown = errors_html(progress)
+    assert "<details" in shown
+    assert "rows a, b" in shown
+    assert "2 × ValueError" in shown
+    assert "&lt;b&gt;" in shown
+    assert "<b>'x'" not in shown
+    assert "df.parallel.row(&#x27;a&#x27;)" in shown
+    many = ErrorGroups()
+    for i in range(40):
+        many.add("ValueError", f"took {i} tokens", i)
+    assert "and 28 more" in html.error_list(many.largest_first())
+    assert many.largest_first()[0].labels == tuple(range(12))
+
+
+def test_what_is_shown_of_the_run_over_time(progress: RunProgress, clock: Clock) -> None:
+    for _ in range(2000):
+        clock.now += 0.25
+        add(progress, started(0), ok(0))
+    assert len(progress.history) <= 121
+    assert progress.history[-1][1] > 1900
+    shown = body_html(progress, "")
+    assert "rows a second over time, 4" in shown
+    assert "line: workers" in shown
+    slow = [10.0] * 99 + [4000.0] * 3
+    assert "logarithmic axis" in html.histogram(slow)
+    assert "logarithmic" not in html.histogram(slow[:99])
+
+
+def test_the_cost_is_shown_against_the_budget() -> None:
+    state = RunProgress(10, max_cost_usd=1.0)
+    add(state, RunStarted(10, 0.0))
+    state.usage = pn.Usage(1, 1, 2, 0.95, 1.0)
+    shown = head_html(state)
+    assert 'role="meter"' in shown
+    assert 'aria-valuenow="95"' in shown
+    assert "$0.95 of max_cost_usd=$1.00" in shown
+
+
+def test_labels_open_to_rows_that_have_them(mixed: pd.DataFrame) -> None:
+    shown = mixed.parallel.summary()._repr_html_()
+    assert "<details><summary>positive</summary>" in shown
+    assert len(shown) < 20_000
 
 
 def test_error_groups_stay_bounded_and_lose_no_row() -> None:
@@ -270,13 +311,13 @@ def test_bar_and_panel_say_what_is_waited_for(progress: RunProgress, clock: Cloc
     add(progress, RowStarted(row(0), 1), AttemptFailed(row(0), 1, limit, 5.0, 30.0))
     add(progress, RowStarted(row(1), 1), AttemptFailed(row(1), 1, limit, 5.0, 10.0))
     words = r"the endpoint limits requests \(HTTP 429\): waits until \d\d:\d\d:\d\d, 30 s more"
-    assert re.search(words, title_text(progress))
+    assert re.search(words, head_html(progress))
     assert re.search(words, postfix(progress))
     clock.now = 31.0
     assert progress.waits_for is None
-    assert "waits" not in title_text(progress) + postfix(progress)
+    assert "waits" not in head_html(progress) + postfix(progress)
     add(progress, RowStarted(row(1), 2), AttemptFailed(row(1), 2, down, 5.0, 5.0))
-    assert "the endpoint is out of reach: waits until" in title_text(progress)
+    assert "the endpoint is out of reach: waits until" in head_html(progress)
     add(progress, RowStarted(row(0), 2), RowStarted(row(1), 3))
     assert progress.waits_for is None, "nobody waits any more"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from support.batch_server import BatchServer
 from support.jupyterlab import CHROMIUM, FLAGS, Lab
@@ -127,6 +128,53 @@ def test_buttons_steer_the_run_while_it_lasts(
     lab.wait_idle(page)
     assert stays(lambda: len(server.requests), 0.4), "a row was sent after the end"
     assert page.locator(".pardspy-panel").count() == 0
+
+
+AXE = {"resultTypes": ["violations"], "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}
+
+
+def serious(page: Any, selector: str) -> list[str]:
+    """What axe-core finds in a part of the page that it calls serious or worse."""
+    found = Axe().run(page, context=selector, options=AXE).response["violations"]
+    return [
+        f"{v['id']}: {v['help']} {[n['html'][:200] for n in v['nodes'][:2]]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_panel_and_summary_owe_nothing_to_people_who_do_not_see_them(
+    lab: Lab, page: Any, server: ScriptedServer, theme: str
+) -> None:
+    """axe-core's rules of WCAG 2, levels A and AA; and groups of errors open by the keyboard."""
+    server.delay_s = 0.1
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400) if marker % 7 == 0 else Reply()
+    )
+    name = f"axe-{theme.split()[-1]}.ipynb"
+    call = "df = pn.run_parallel(predict, reviews, max_workers=4, max_failures=None, name='one')"
+    lab.write(name, SETUP.format(url=server.url, rows=120), call)
+    lab.open(page, name)
+    page.evaluate(
+        "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", theme
+    )
+    lab.run_all(page)
+    page.get_by_text(re.compile(r"one · Running: [1-9]\d* of 120 rows")).first.wait_for(
+        timeout=60_000
+    )
+    page.get_by_text(re.compile(r"rows a second over time")).wait_for()
+    assert not serious(page, ".pardspy-panel")
+    group = page.locator(".pardspy-panel summary").first
+    group.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("tells what was sent").first.wait_for()
+    page.screenshot(path=str(lab.folder / f"live-{theme.split()[-1]}.png"))
+    page.get_by_text(re.compile(r"one · Done in")).first.wait_for(timeout=60_000)
+    assert page.locator(".pardspy-panel").count() == 0
+    assert not serious(page, ".jp-OutputArea")
+    page.locator(".jp-OutputArea summary", has_text="BadRequestError").first.click()
+    page.screenshot(path=str(lab.folder / f"done-{theme.split()[-1]}.png"))
 
 
 def test_an_old_kernel_says_so_and_its_background_runs_have_working_buttons(

@@ -272,6 +272,7 @@ class Collector:
             groups=self.progress.failures.largest_first(),
             latencies_ms=self.progress.shown_latencies_ms(),
             counts=self.progress.counts,
+            examples=self.progress.examples,
             where="" if self._destination.error is not None else self._destination.location,
         )
 
