@@ -66,6 +66,8 @@ class FakeLM(LM):
             `"500"`, `"stall"` (takes `stall_s`), `"truncation"`, `"bad_label"`, `"no_json"`,
             `"refusal"`.
         seed: decides the answers, and which requests fail.
+        slots: how many requests are worked on at once; further ones meet a 429 at once. None for
+            any number.
         lm: as for `LM`, for example `price=(0.05, 0.4)` to rehearse a budget.
 
     Raises:
@@ -80,6 +82,7 @@ class FakeLM(LM):
         faults: Mapping[str | int, float] | None = None,
         seed: int = 0,
         stall_s: float = 60.0,
+        slots: int | None = None,
         **lm: Any,
     ) -> None:
         super().__init__("fake", **lm)
@@ -89,7 +92,13 @@ class FakeLM(LM):
         function: Any = None if is_signature else answers
         schema = AnswerParser(as_signature(answers)).schema if is_signature else None
         self._endpoint = FakeEndpoint(
-            function, latency=latency, faults=faults, seed=seed, stall_s=stall_s, schema=schema
+            function,
+            latency=latency,
+            faults=faults,
+            seed=seed,
+            stall_s=stall_s,
+            slots=slots,
+            schema=schema,
         )
 
     @property

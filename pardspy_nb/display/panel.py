@@ -31,19 +31,6 @@ _BOX_LAYOUT = {
 }
 
 
-_REOPENED = "If this page was closed and opened again: pn.last_run() shows the run, or its frame."
-
-
-class _Nothing:
-    """Shows nothing, in place of words that are no longer true."""
-
-    def _repr_html_(self) -> str:
-        return ""
-
-    def __repr__(self) -> str:
-        return ""
-
-
 class Panel:
     """One run's panel; it may be shown in several cells.
 
@@ -57,7 +44,6 @@ class Panel:
 
         self._steering, self._wait_mode = Steering(controls), wait_mode
         self._handles: dict[int | None, Any] = {}  # by cell
-        self._words: list[Any] = []  # what a page says that has lost the panel
         self._born = time.monotonic()
         self._painted = float("-inf")
         # the errors apart: what one has opened stays open until there is a new error
@@ -85,13 +71,11 @@ class Panel:
 
     def show(self) -> None:
         """Display the panel in the cell that runs now, unless it is there already."""
-        from IPython.display import HTML, display
+        from IPython.display import display
 
         cell = notebook.current_cell()
         if cell not in self._handles:
             self._handles[cell] = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
-            words = HTML(html.text([html.faint(_REOPENED)]))  # type: ignore[no-untyped-call]
-            self._words.append(display(words, display_id=True))  # type: ignore[no-untyped-call]
             self._let_clicks_through()
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
@@ -104,9 +88,6 @@ class Panel:
         for handle in self._handles.values():
             if handle is not None:
                 handle.update(summary)
-        for words in self._words:
-            if words is not None:
-                words.update(_Nothing())
         for widget in self._widgets:
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:

@@ -37,6 +37,7 @@ class FakeEndpoint:
             distribution; or a function of a `random.Random`.
         faults: shares of requests, by the names in `FAULTS`. A 429 is a burst: all requests of
             half a second meet it. A stalled request takes `stall_s`.
+        slots: how many requests are worked on at once; further ones meet a 429 at once.
         schema: of answers to requests that name none.
     """
 
@@ -55,6 +56,7 @@ class FakeEndpoint:
         faults: Mapping[str | int, float] | None = None,
         seed: int = 0,
         stall_s: float = 60.0,
+        slots: int | None = None,
         schema: Mapping[str, Any] | None = None,
     ) -> None:
         given = {str(name): share for name, share in (faults or {}).items()}
@@ -66,6 +68,7 @@ class FakeEndpoint:
         self._seed, self._stall_s, self._schema = seed, stall_s, schema
         self._asked: Counter[str] = Counter()  # requests, by their text
         self._limited_until = 0.0
+        self._slots, self._inside = slots, 0
 
     @property
     def cache_identity(self) -> dict[str, Any]:
@@ -99,11 +102,16 @@ class FakeEndpoint:
         self._asked[words] += 1
         of_row = random.Random(_number(f"{self._seed} {words}"))
         of_request = random.Random(_number(f"{self._seed} {words} {self._asked[words]}"))
+        if self._slots is not None and self._inside >= self._slots:
+            raise _error(429, "too many requests at once")
         fault = self._fault(of_request)
-        await asyncio.sleep(self._stall_s if fault == "stall" else self._seconds(of_request))
+        self._inside += 1
+        try:
+            await asyncio.sleep(self._stall_s if fault == "stall" else self.seconds(of_request))
+        finally:
+            self._inside -= 1
         if fault in ("429", "500"):
-            told = {"message": "the fake model was told to fail", "type": "fake"}
-            error = error_of(int(fault), json.dumps({"error": told}).encode(), self.shown_url)
+            error = _error(int(fault), "the fake model was told to fail")
             error.retry_after_s = _RETRY_AFTER_S if fault == "429" else None
             raise error
         return self._answer(body, of_row, fault)
@@ -121,7 +129,8 @@ class FakeEndpoint:
                 return name
         return None
 
-    def _seconds(self, draw: random.Random) -> float:
+    def seconds(self, draw: random.Random) -> float:
+        """How long one answer takes."""
         if callable(self._latency):
             return max(0.0, float(self._latency(draw)))
         if isinstance(self._latency, tuple):
@@ -170,6 +179,11 @@ class FakeEndpoint:
 
 
 Piece = tuple[str, Mapping[str, float] | None]  # text, and the probabilities of alternatives
+
+
+def _error(status: int, words: str) -> Any:
+    told = {"message": words, "type": "fake"}
+    return error_of(status, json.dumps({"error": told}).encode(), FakeEndpoint.shown_url)
 
 
 def _number(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import time
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import pydantic
 import pytest
 
 import pardspy_nb as pn
-from pardspy_nb.llm.fake import inputs_in
+from pardspy_nb.llm.fake import FakeEndpoint, inputs_in
 from pardspy_nb.testing import FakeLM
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
@@ -82,13 +83,13 @@ def test_inputs_are_read_from_the_prompt() -> None:
 
 
 def test_a_latency_distribution() -> None:
-    predict = pn.Predict(SIGNATURE, FakeLM(latency=(0.05, 0.2)))
-    df = pn.run_parallel(predict, TEXTS, max_workers=100, **QUIET)
-    p50, p99 = np.percentile(df["latency_ms"], [50, 99])
-    assert 40 < p50 < 120
-    assert p99 > 1.5 * p50
-    fixed = pn.Predict(SIGNATURE, FakeLM(latency=lambda draw: 0.01 + 0 * draw.random()))
-    assert pn.run_parallel(fixed, TEXTS[:3], **QUIET)["latency_ms"].min() >= 10
+    endpoint = FakeEndpoint(latency=(0.05, 0.2))
+    drawn = [endpoint.seconds(random.Random(i)) for i in range(5000)]
+    p50, p99 = np.percentile(drawn, [50, 99])
+    assert p50 == pytest.approx(0.05, rel=0.1)
+    assert p99 == pytest.approx(0.2, rel=0.15)
+    fixed = pn.Predict(SIGNATURE, FakeLM(latency=lambda draw: 0.05 + 0 * draw.random()))
+    assert pn.run_parallel(fixed, TEXTS[:3], **QUIET)["latency_ms"].min() >= 50
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,13 @@ def test_some_faults_pass_and_no_row_is_lost(fast_retries: None) -> None:
     )
     assert stalled["error_type"].tolist() == ["TimeoutError"]
     assert time.monotonic() - began < 20
+
+
+def test_an_endpoint_that_takes_only_so_many_at_once(fast_retries: None) -> None:
+    predict = pn.Predict(SIGNATURE, FakeLM(latency=0.02, slots=5))
+    df = pn.run_parallel(predict, TEXTS[:60], max_workers=20, max_attempts=50, **QUIET)
+    assert df["status"].eq("ok").all()
+    assert df["attempts"].sum() > 60
 
 
 def test_a_budget_can_be_rehearsed() -> None:
