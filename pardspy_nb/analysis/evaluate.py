@@ -191,9 +191,9 @@ def evaluate(
     Returns:
         An `Evaluation`: `rows`, `answered`, `accuracy` and `accuracy_all` (with intervals),
         `majority` (the accuracy of always saying the most frequent true label), `macro_f1`,
-        `kappa`; by label `precision`, `recall`, `f1`, `support`. With a confidence also `ece`, the mean distance
-        between confidence and accuracy over ten bins (Guo et al. 2017), and `brier`, the mean
-        squared distance between the confidence and 1 (right) or 0 (wrong) (Brier 1950).
+        `kappa`; by label `precision`, `recall`, `f1`, `support`. With a confidence also `ece`, the
+        mean distance between confidence and accuracy over ten bins (Guo et al. 2017), and `brier`,
+        the mean squared distance between the confidence and 1 (right) or 0 (wrong) (Brier 1950).
 
     Raises:
         ValueError: no such column, one column for both, no true labels, a Series that lacks rows,
