@@ -7,15 +7,15 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
 	{ command -v $$python; break; }; done)
-NEW_VENV = $(or $(PYTHON),$(error no Python from 3.11 on is found: install one, or say where it \
-	is, as in make $@ PYTHON=/path/to/python3)) -m venv
+NEW_VENV = $(or $(PYTHON),$(error no Python from 3.11 on is found: install one, or name it: \
+	make PYTHON=/path/to/python3)) -m venv
 # remembered rows would make the tests and the notebooks' figures depend on earlier runs
 FRESH = PARDSPY_STORE=$$(mktemp -d)/answers.sqlite
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # $(call INSTALL,programs,packages of Debian): where there is no apt, it says what is missing
 INSTALL = { command -v apt-get >/dev/null || { \
-	echo "the tests need $(1), and there is no apt-get here to install it: install $(1)" \
-	"and run make again" >&2; exit 1; }; } && $(SUDO) apt-get update -qq && \
+	echo "the tests need $(1), and there is no apt-get here to install it with: install" \
+	"$(1) yourself and run make again" >&2; exit 1; }; } && $(SUDO) apt-get update -qq && \
 	$(SUDO) apt-get install -y -qq --no-install-recommends $(2)
 
 # the oldest versions that are supported: pandas 2.2, openai 2.20, pydantic 2.10, …
