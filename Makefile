@@ -98,7 +98,7 @@ servers: $(SERVERS)/.ready
 test: lint browser servers $(OLDEST)/.ready $(DSPY)/.ready
 	$(FRESH) $(PY) -m pytest tests $(BOTH_CORES) $(SLOWEST) -m "not model"
 	$(FRESH) $(OLDEST)/bin/python -m pytest $(DIFFERS) $(BOTH_CORES) $(SLOWEST) -m "not model"
-	$(FRESH) $(DSPY)/bin/python -m pytest tests/integration/other_libraries $(SLOWEST) -m "not model"
+	$(FRESH) $(DSPY)/bin/python -m pytest tests/integration/other_libraries $(BOTH_CORES) $(SLOWEST) -m "not model"
 	$(FRESH) $(SMALL) $(PY) -m pytest tests/integration/test_local_model.py --nbmake $(NOTEBOOKS) $(SLOWEST)
 	$(FRESH) $(SMALL) $(DSPY)/bin/python -m pytest --nbmake $(DSPY_NOTEBOOK) \
 		tests/integration/other_libraries/test_embedded.py $(SLOWEST)
