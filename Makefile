@@ -37,9 +37,9 @@ SLOWEST := --durations=15 --durations-min=1
 # the model's words do not matter here
 SMALL := PARDSPY_MODEL=local:smollm2-135m PARDSPY_NOTEBOOK_ROWS=8
 
-PY_FILES := pardspy_nb tests examples benchmarks
+PY_FILES := pardspy_nb tests examples benchmarks docs/conf.py
 
-.PHONY: demo check test lab lint browser servers notebooks pictures bench clean
+.PHONY: demo check test lab lint docs browser servers notebooks pictures bench clean
 
 $(PY):
 	$(NEW_VENV) $(VENV)
@@ -81,6 +81,10 @@ lint: $(VENV)/.test
 	$(PY) -m ruff format --check $(PY_FILES)
 	$(PY) -m ruff check $(PY_FILES)
 	$(PY) -m mypy
+
+# the documentation, into docs/_build/html; a warning is an error
+docs: $(VENV)/.test
+	$(PY) -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
 
 # the short loop: format, lint, types, and all tests that need no other process
 check: lint
@@ -127,4 +131,4 @@ bench: $(VENV)/.test
 	$(PY) benchmarks/report.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(DSPY) $(SERVERS) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output
+	rm -rf $(VENV) $(OLDEST) $(DSPY) $(SERVERS) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_output docs/_build docs/tutorials/notebooks

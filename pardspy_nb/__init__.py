@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .modules.program import Program
     from .modules.sampling import BestOfN, Refine
     from .runs.batch_api.submit import BatchJob, batch_jobs, submit_batch
+    from .runs.doctor import doctor
     from .runs.estimate import Estimate, estimate
     from .runs.preview import Preview, preview
     from .runs.to_parquet import run_to_parquet
@@ -71,6 +72,7 @@ _LATER = {
     "evaluate": "analysis.evaluate",
     "plot_calibration": "analysis.plots",
     "plot_confusion": "analysis.plots",
+    "doctor": "runs.doctor",
     "estimate": "runs.estimate",
     "plot_counts": "analysis.plots",
     "plot_latency": "analysis.plots",
@@ -91,7 +93,7 @@ _LATER = {
     "submit_batch": "runs.batch_api.submit",
 }
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "LM",
@@ -140,6 +142,7 @@ __all__ = [
     "batch_jobs",
     "compare",
     "diff",
+    "doctor",
     "estimate",
     "evaluate",
     "last_run",

@@ -1,10 +1,16 @@
-"""A virtual clock: engine tests run in no time and compare exactly."""
+"""For users' tests and rehearsals: a model that costs nothing, and a clock that jumps."""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from .llm.fake import FakeEndpoint, Latency
+from .llm.lm import LM
+from .signatures.output_parser import AnswerParser
+from .signatures.signature import Signature, as_signature
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -41,3 +47,52 @@ class VirtualClock:
 
     def utc_s(self) -> float:
         return 0.0
+
+
+class FakeLM(LM):
+    """A model that costs nothing: to rehearse settings, to teach, and to run notebooks in CI.
+
+    Its answers fit the schema of each request and differ from row to row; the same row has the same
+    answer. With `confidence=True` it reports probabilities. `pn.LM("fake")`, also by
+    `PARDSPY_MODEL=fake`, is one without faults.
+
+    Args:
+        answers: a signature, for clients that send no schema; or a function that makes outputs
+            from a row's inputs, `answers(review="…") -> {"sentiment": "positive"}` (those that it
+            leaves out are drawn), or the model's whole text. Its answers are not remembered.
+        latency: seconds for each answer: a number; `(median, 99th percentile)`; or a function of a
+            `random.Random`.
+        faults: shares of requests that fail: `"429"` (a burst of half a second, with Retry-After),
+            `"500"`, `"stall"` (takes `stall_s`), `"truncation"`, `"bad_label"`, `"no_json"`,
+            `"refusal"`.
+        seed: decides the answers, and which requests fail.
+        lm: as for `LM`, for example `price=(0.05, 0.4)` to rehearse a budget.
+
+    Raises:
+        ValueError: an unknown fault, or shares above 1.
+    """
+
+    def __init__(
+        self,
+        answers: Signature | type[Signature] | str | Callable[..., Any] | None = None,
+        *,
+        latency: Latency = (0.02, 0.1),
+        faults: Mapping[str | int, float] | None = None,
+        seed: int = 0,
+        stall_s: float = 60.0,
+        **lm: Any,
+    ) -> None:
+        super().__init__("fake", **lm)
+        is_signature = isinstance(answers, str | Signature) or (
+            isinstance(answers, type) and issubclass(answers, Signature)
+        )
+        function: Any = None if is_signature else answers
+        schema = AnswerParser(as_signature(answers)).schema if is_signature else None
+        self._endpoint = FakeEndpoint(
+            function, latency=latency, faults=faults, seed=seed, stall_s=stall_s, schema=schema
+        )
+
+    @property
+    def cache_identity(self) -> dict[str, Any] | None:
+        """What decides the answers; None where a function does."""
+        return super().cache_identity if self._endpoint.is_drawn else None  # type: ignore[union-attr]

@@ -38,6 +38,7 @@ ONLY = {
         "tables.arrow",
         "tables.column_types",
         "tables.excel",
+        "tables.explode",
         "tables.frame",
         "tables.ground_truth",
         "tables.merge",
@@ -45,6 +46,7 @@ ONLY = {
         "tables.text_files",
         "analysis.diff",
         "analysis.plots",
+        "analysis.grouping",
         "analysis.accessor",
         "analysis.vote",
         "analysis.evaluate",
@@ -62,6 +64,7 @@ ONLY = {
     "sklearn": {"analysis.evaluate"},
     "scipy": {"analysis.compare"},
     "xllamacpp": {"llm.local.server_process"},
+    "marimo": {"display.marimo_panel"},
     "ipywidgets": {"display.panel", "display.job_panel", "display.review_panel"},
     "sqlite3": {"store.sqlite"},
     "tqdm": {"display.bar"},
@@ -87,7 +90,7 @@ ONLY = {
     },
     "dask": {"executors.cluster.partitions"},
     "polars": {"tables.export"},
-    "matplotlib": {"analysis.plots"},
+    "matplotlib": {"analysis.plots", "analysis.plot_text"},
     "genai_prices": {"llm.prices"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +36,15 @@ class ParallelAccessor:
     def __init__(self, df: pd.DataFrame) -> None:
         self._df = df
 
+    def __repr__(self) -> str:
+        members = [(n, getattr(type(self), n)) for n in dir(type(self)) if not n.startswith("_")]
+        lines = ["df.parallel can do:"]
+        for name, member in members:
+            words = " ".join((inspect.getdoc(member) or "").split(". ")[0].split()).rstrip(".:")
+            call = name if isinstance(member, property) else f"{name}(…)"
+            lines.append(f"  .{call:<18} {words}")
+        return "\n".join(lines)
+
     @takes_options
     def run(self, module: Any, **options: Any) -> Any:
         """`run_parallel(module, df, **options)`."""
@@ -56,13 +66,28 @@ class ParallelAccessor:
         return failed[[*first, *(name for name in df.columns if name not in first)]]
 
     def retry_failed(self, module: Any = None, *, error: Any = None, **options: Any) -> Any:
-        """See `retry.retry_failed`: runs the rows without an answer again, in their places."""
+        """Run the rows without an answer again and put their answers in their places.
+
+        Args:
+            module: None for the module that made the frame; another one, for example with a
+                larger model.
+            error: only failures of this type (`"RateLimitError"`), with this text in the message,
+                or of a group of the summary; None for all.
+            options: what is to differ from the run that made the frame, as in `run_parallel`.
+        """
         from ..runs.retry import retry_failed
 
         return retry_failed(self._result(*_NEEDED), module, error=error, **options)
 
     def row(self, label: Any, module: Any = None, *, sample: int | None = None) -> RowStory:
-        """See `row_story.row_story`: what was asked, what came back, and what came of it."""
+        """One row's story: the inputs, what was sent and what came back in each attempt, what was
+        wrong, tokens, cost and times, and since when its answer is remembered.
+
+        Args:
+            label: the row's label in the index.
+            module: the module that made the frame, if another kernel made it.
+            sample: which of several samples (`repeat`).
+        """
         from ..runs.row_story import row_story
 
         return row_story(self._result(), label, module, sample=sample)
@@ -76,6 +101,14 @@ class ParallelAccessor:
     def summary(self) -> Summary:
         """The run at a glance; HTML in a notebook, text elsewhere."""
         return summarize(self._result(*_NEEDED))
+
+    def explode(self, output: str, *, keep_empty: bool = True) -> pd.DataFrame:
+        """One row for each item of a nested output, its fields as typed columns; see
+        `tables.explode`. The index is repeated; rows without items are kept, without values, unless
+        `keep_empty=False`."""
+        from ..tables.explode import explode
+
+        return explode(self._df, output, keep_empty=keep_empty)
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write the frame with the run's metadata; `pd.read_parquet` restores both. Outputs that
@@ -125,33 +158,55 @@ class ParallelAccessor:
         return polars
 
     def vote(self, column: str) -> pd.DataFrame:
-        """See `vote.vote`: the vote of each row's samples (`repeat`) on an output."""
+        """The vote of each row's samples (`repeat`) on an output: the most frequent answer, how
+        many samples agree, the entropy in bits, and whether it is a tie."""
         from .vote import vote
 
         return vote(self._result(), column)
 
     def review(self, output: str, **how: Any) -> Review:
-        """See `review.review`: a sample of rows for a human to decide."""
+        """A sample of rows for a human to decide, with a button for each label.
+
+        Args:
+            output: the class output.
+            how: `n=50` rows, `pick="random"`, `"stratified"` or `"uncertain"`, `by=` a column of
+                strata, `reviewer=` a name, `show_answer=True` to see the model's answer before.
+        """
         from .review import review
 
         return review(self._result(), output, **how)
 
     def corrected(self, output: str) -> pd.DataFrame:
-        """See `corrected.corrected`: the frame with human labels in their places."""
+        """The frame with human labels in their places, and a column `<output>_by` that says whose
+        label it is."""
         from .corrected import corrected
 
         return corrected(self._result(), output)
 
     def plot_latency(self, ax: Axes | None = None) -> Axes:
-        """See `plots.plot_latency`."""
+        """Draw the distribution of the calls' latency, with p50, p90 and p99.
+
+        Args:
+            ax: where to draw; None for a new figure. Returned.
+        """
         return plots.plot_latency(self._result(), ax)
 
-    def plot_counts(self, column: str, ax: Axes | None = None) -> Axes:
-        """See `plots.plot_counts`."""
-        return plots.plot_counts(self._result(), column, ax)
+    def plot_counts(self, column: str, ax: Axes | None = None, *, by: str | None = None) -> Axes:
+        """Draw how many rows have each label of a column.
+
+        Args:
+            column: the column; items of lists are counted one by one.
+            ax: where to draw; None for a new figure. Returned.
+            by: another column, such as a product or a month: bars are split by its values.
+        """
+        return plots.plot_counts(self._result(), column, ax, by=by)
 
     def plot_timeline(self, ax: Axes | None = None) -> Axes:
-        """See `plots.plot_timeline`."""
+        """Draw how many rows were in flight over time, with marks where rows failed.
+
+        Args:
+            ax: where to draw; None for a new figure. Returned.
+        """
         return plots.plot_timeline(self._result(), ax)
 
     def _result(self, *more: str) -> pd.DataFrame:

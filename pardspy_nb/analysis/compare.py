@@ -13,7 +13,7 @@ import pandas as pd
 from ..core.intervals import Z
 from ..core.options import takes_options
 from ..core.usage import total
-from ..display import html
+from ..display import html, notebook
 from ..display.html import dollars, milliseconds
 from ..runs.api import needs_cache_key, run_parallel
 from ..tables.frame import class_outputs, metrics_of
@@ -49,6 +49,10 @@ class Comparison(pd.DataFrame):
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
+
+    def _display_(self) -> Any:
+        """What marimo shows, which would show a plain table else."""
+        return notebook.as_marimo(self._repr_html_())
 
     def _repr_html_(self) -> str:
         judged = "accuracy" in self
@@ -128,6 +132,7 @@ def compare(
         # modules that only a cache_key vouches for are told apart by their names
         is_told_apart = key is None or not needs_cache_key(module)
         mine = given if is_told_apart else {**given, "cache_key": f"{key} of {name}"}
+        mine = {"name": str(name), **mine}
         frames[name] = run_parallel(module, inputs, **mine)
     if len({len(df) for df in frames.values()}) > 1:
         raise ValueError("the results have different rows; leave out return_all, only_successful")

@@ -12,14 +12,14 @@ import pandas as pd
 
 from ..core.intervals import wilson
 from ..core.labels import label_key, label_text, unknown_labels
-from ..display import html
+from ..display import html, notebook
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
 from ..tables.names import column_of, renamed_in
+from .grouping import grouped
 from .review import Review
 
 _BINS = 10
-OTHERS = "(others)"
 _SHARES = ("precision", "recall", "f1")
 _TITLES = {
     "accuracy_all": "accuracy, all rows",
@@ -92,6 +92,21 @@ class Evaluation(pd.DataFrame):
         """Cohen's kappa: agreement beyond chance."""
         return self.figure("kappa")
 
+    def __repr__(self) -> str:
+        labels, rest = self._shown_labels()
+        crossed = grouped(self.confusion, labels)
+        parts = [
+            super().__repr__(),
+            "",
+            "true (rows) and predicted (columns) labels:",
+            repr(crossed),
+        ]
+        return "\n".join([*parts, *filter(None, [rest])])
+
+    def _display_(self) -> Any:
+        """What marimo shows, which would show a plain table else."""
+        return notebook.as_marimo(self._repr_html_())
+
     def _repr_html_(self) -> str:
         rows = self[self["group"].isna()] if "group" in self else self
         whole = rows[rows["label"].isna()]
@@ -139,16 +154,6 @@ class Evaluation(pd.DataFrame):
         return [
             label for label, _ in shown
         ], f"By label: the most frequent, {rest}." if rest else ""
-
-
-def grouped(confusion: pd.DataFrame, labels: Sequence[Any]) -> pd.DataFrame:
-    """The counts of these labels, those of all others as `(others)`."""
-    if len(labels) == len(confusion):
-        return confusion
-    to = {label: label if label in set(labels) else OTHERS for label in confusion.index}
-    order = [*labels, OTHERS]
-    both = confusion.groupby(to).sum().T.groupby(to).sum().T
-    return both.reindex(index=order, columns=order)
 
 
 def _share(value: float) -> str:

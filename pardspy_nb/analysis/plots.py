@@ -6,13 +6,16 @@ backgrounds, so `plt.style.use("dark_background")` works.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from ..display.html import shortened
+from ..display.html import MOST_LABELS, shortened
 from ..tables.frame import label_counts
 from ..tables.names import own_names
+from .grouping import OTHERS, grouped, most_frequent
+from .plot_text import PlotText
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
 _BLUE, _ORANGE, _GREY = "#4c8fd6", "#e8743b", "#8a8f98"
 _AS_TEXT: dict[str, Any] = {"parse_math": False}  # labels are the user's: $ is a dollar
-_MOST_BARS, _MOST_UPRIGHT, _MOST_FIGURES = 40, 8, 20  # labels; of more others are drawn
-_LONGEST_LABEL, _LONGEST_UPRIGHT, _MOST_TURNED = 40, 14, 60  # characters
+_MOST_BARS, _MOST_UPRIGHT, _MOST_FIGURES = 20, 8, 20  # labels; of more others are drawn
+_MOST_CLASSES, _MOST_GROUPS, _LONGEST_CLASS = 40, 8, 24
+_LONG_TAIL = 30  # times the median
+_LONGEST_LABEL, _LONGEST_UPRIGHT = 40, 14  # characters
+_INCHES_A_LETTER = 0.09
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
@@ -48,67 +54,140 @@ def in_flight(df: pd.DataFrame) -> pd.Series:
 
 
 def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The distribution of `latency_ms`, failed rows in their own colour, with p50, p90 and p99."""
+    """The distribution of `latency_ms`, failed rows in their own colour, with p50, p90 and p99. The
+    axis is logarithmic where the slowest calls are very much slower than the others."""
     df, ax = own_names(df), _axes(ax)
     ran = df[df["latency_ms"].notna() & ~df["cached"]]
     ok, failed = ran[ran["status"] == "ok"], ran[ran["status"] == "failed"]
-    groups = [(f"ok ({len(ok)})", ok, _BLUE), (f"failed ({len(failed)})", failed, _ORANGE)]
+    groups = [(f"ok ({len(ok):,})", ok, _BLUE), (f"failed ({len(failed):,})", failed, _ORANGE)]
     groups = [group for group in groups if len(group[1])]
+    is_long = _has_long_tail(ran["latency_ms"])
     if groups:
+        n_bins = min(40, max(8, len(ran) // 4))
         ax.hist(
             [g["latency_ms"] for _, g, _ in groups],
-            bins=min(40, max(8, len(ran) // 4)),
+            bins=_log_bins(ran["latency_ms"], n_bins) if is_long else n_bins,
             stacked=True,
             color=[c for *_, c in groups],
             label=[n for n, *_ in groups],
         )
+        if is_long:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:,.0f}")
     else:
-        ax.text(0.5, 0.5, "no calls to time", transform=ax.transAxes, ha="center", va="center")
+        n = int(df["cached"].eq(True).sum())
+        words = f"all {n:,} rows were remembered: no call to time" if n else "no calls to time"
+        ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center")
+        ax.set_xticks([])
     top = ax.get_ylim()[1]
     ax.set_ylim(0, top * 1.22)  # leave room for the names of the marks
     for i, (name, value) in enumerate(latency_marks(df).items()):
         ax.axvline(value, color=_text_color(), lw=1, ls=(0, (4, 3)), alpha=0.8)
-        left, right = ax.get_xlim()
-        side = "right" if value > left + 0.8 * (right - left) else "left"  # keep the text inside
-        text = f" {name} {value:,.0f} "
+        is_right = ax.transAxes.inverted().transform(ax.transData.transform((value, 0)))[0] > 0.7
+        text = f" {name} {value:,.0f} ms "
+        side = "right" if is_right else "left"  # keep the text inside
         ax.text(value, top * (1.15 - 0.07 * i), text, fontsize="small", ha=side)
-    _finish(ax, "Latency", "milliseconds", "rows")
-    if len(groups) > 1:
-        ax.legend(frameon=False, loc="center right")
+    title = "Latency" if len(ok) or not groups else "Latency (every call failed)"
+    x = "milliseconds, logarithmic" if is_long else "milliseconds"
+    _finish(ax, title, x, "rows")
+    if len(groups) > 1 or (groups and not len(ok)):
+        _legend_outside(ax)
     return ax
 
 
-def plot_counts(df: pd.DataFrame, column: str, ax: Axes | None = None) -> Axes:
-    """Rows per label of `column`, in declared order, with zeros."""
-    if column not in df.columns:
-        raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
-    counts = label_counts(df, column)
-    whole = counts.sum() or 1
-    hidden = counts.sort_values(ascending=False).iloc[_MOST_BARS:]
-    counts = counts.drop(hidden.index)
-    names = [shortened(str(name), _LONGEST_LABEL) for name in counts.index]
-    figures = [f"{n:,} ({n / whole:.0%})" for n in counts]
-    missing = int(df[column].isna().sum())
-    notes = [f"{missing:,} without an answer"] if missing else []
-    notes += [f"{len(hidden):,} more labels with {hidden.sum():,} rows"] if len(hidden) else []
-    title = f"{column}" + (f" ({', '.join(notes)})" if notes else "")
+def _has_long_tail(values: pd.Series) -> bool:
+    """Whether most of a linear axis would be empty: the slowest call takes 30 times the median."""
+    return len(values) > 1 and values.max() > _LONG_TAIL * max(values.median(), 1e-3)
+
+
+def _log_bins(values: pd.Series, n: int) -> Any:
+    return np.geomspace(max(float(values.min()), 1e-3), float(values.max()) * 1.001, n + 1)
+
+
+def plot_counts(
+    df: pd.DataFrame, column: str, ax: Axes | None = None, *, by: str | None = None
+) -> Axes:
+    """Rows per label of `column`: in declared order, with zeros; of more than ten labels the most
+    frequent ones, and the others together.
+
+    Args:
+        column: labels, or lists of labels, which are counted item by item.
+        by: a column, by whose values the bars are split (the eight most frequent values, and the
+            others together).
+    """
+    for name in [column, *([] if by is None else [by])]:
+        if name not in df.columns:
+            raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
+    n_missing = int(df[column].isna().sum())
+    is_list = df[column].map(lambda v: isinstance(v, list | tuple | np.ndarray)).any()
+    table = df.explode(column) if is_list else df
+    table.attrs = df.attrs
+    parts = _parts(table, column, by)
+    counts = pd.DataFrame({name: label_counts(part, column) for name, part in parts.items()})
+    labels = label_counts(table, column).index  # in declared order
+    counts = counts.reindex(labels).fillna(0).astype(int)
+    others = None
+    if len(counts) > MOST_LABELS:
+        counts, others = most_frequent(counts, _MOST_BARS)
+    whole = int(counts.to_numpy().sum()) or 1
+    notes = [f"{n_missing:,} without an answer"] if n_missing else []
+    notes += ["items of lists"] if is_list else []
+    text = PlotText([*counts.index, *counts.columns, column, by])
+    names = [shortened(text.shown(name), _LONGEST_LABEL) for name in counts.index]
     lies = len(names) > _MOST_UPRIGHT or max(map(len, names), default=0) > _LONGEST_UPRIGHT
-    ax = _axes(ax, height=max(3.2, 0.24 * len(names) + 1) if lies else 3.2)
-    places = range(len(names))
+    bars_a_label = len(counts.columns)
+    height = max(3.2, 0.24 * len(names) * max(1, 0.6 * bars_a_label) + 1) if lies else 3.2
+    ax = _axes(ax, height=height)
+    size = 0.8 / bars_a_label
+    for i, name in enumerate(counts.columns):
+        at = np.arange(len(names)) - 0.4 + size * (i + 0.5)
+        colours: Any = _BLUE if by is None else f"C{i}"
+        if by is None:
+            colours = [_GREY if label == others else _BLUE for label in counts.index]
+        draw = ax.barh if lies else ax.bar
+        values = counts[name].to_numpy()
+        bars = draw(at, values, size * 0.82, color=colours, label=text.shown(name))
+        if by is None:
+            ax.bar_label(bars, [f"{n:,} ({n / whole:.0%})" for n in values], padding=3)
+        elif lies or bars_a_label * len(names) <= _MOST_FIGURES:
+            ax.bar_label(bars, [f"{n:,}" for n in values], padding=2, fontsize="x-small")
+    axis = ax.yaxis if lies else ax.xaxis
+    axis.set_ticks(range(len(names)), names, **_AS_TEXT)
     if lies:
-        bars = ax.barh(places, counts.to_numpy(), color=_BLUE, height=0.65)
-        ax.set_yticks(places, names, **_AS_TEXT)
         ax.invert_yaxis()
-        ax.margins(x=0.2)
-    else:
-        bars = ax.bar(places, counts.to_numpy(), color=_BLUE, width=0.65)
-        ax.set_xticks(places, names, **_AS_TEXT)
-        ax.margins(y=0.15)
-    ax.bar_label(bars, figures, padding=3)
-    if not counts.sum():
+    ax.margins(x=0.2 if lies else None, y=None if lies else 0.15)
+    if not counts.to_numpy().sum():
         (ax.set_xlim if lies else ax.set_ylim)(0, 1)
-    _finish(ax, title, "rows" if lies else "", "" if lies else "rows", whole=not lies)
+    title = text.shown(column) + (f" ({', '.join(notes)})" if notes else "")
+    unit = "items" if is_list else "rows"
+    _finish(ax, title, unit if lies else "", "" if lies else unit, whole="x" if lies else "y")
+    if by is not None:
+        _legend_outside(ax, title=text.shown(by))
+        text.dress(ax.get_legend().get_texts())  # type: ignore[union-attr]
+    text.dress([*axis.get_ticklabels(), ax.title, ax._left_title])  # type: ignore[attr-defined]
     return ax
+
+
+def _parts(df: pd.DataFrame, column: str, by: str | None) -> dict[Any, pd.DataFrame]:
+    """The rows of each value of `by`, most frequent first; all rows without it."""
+    if by is None:
+        return {column: df}
+    groups = df[by].astype(object)
+    values = list(groups.value_counts().index)
+    shown = values if len(values) <= _MOST_GROUPS else values[: _MOST_GROUPS - 1]
+    if isinstance(df[by].dtype, pd.CategoricalDtype) or _is_sortable(shown):
+        shown = sorted(shown, key=list(df[by].astype("category").cat.categories).index)
+    parts = {value: df[groups.eq(value).to_numpy()] for value in shown}
+    rest = groups.notna() & ~groups.isin(shown)
+    if rest.any():
+        parts[OTHERS] = df[rest.to_numpy()]
+    for part in parts.values():
+        part.attrs = df.attrs
+    return parts
+
+
+def _is_sortable(values: list[Any]) -> bool:
+    return len({type(value) for value in values}) == 1
 
 
 def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -116,7 +195,9 @@ def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     df, ax = own_names(df), _axes(ax)
     df = df[~df["cached"].eq(True)]
     steps = in_flight(df)
-    if len(steps):
+    if not len(steps):
+        ax.text(0.5, 0.5, "no call was made", transform=ax.transAxes, ha="center", va="center")
+    else:
         ax.fill_between(steps.index, steps, step="post", color=_BLUE, alpha=0.35, lw=0)
         ax.step(steps.index, steps, where="post", color=_BLUE, lw=1.2)
     failed = df[(df["status"] == "failed") & df["started_at"].notna()]
@@ -125,7 +206,7 @@ def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
         spent = (failed["latency_ms"] + failed["waited_ms"]) / 1e3
         ends = (failed["started_at"] - first).dt.total_seconds() + spent
         ax.plot(ends, [0] * len(ends), "|", color=_ORANGE, ms=14, mew=2, label="failed")
-        ax.legend(frameon=False)
+        _legend_outside(ax)
     ax.set_ylim(bottom=0)
     _finish(ax, "Rows in flight", "seconds since the start", "rows")
     return ax
@@ -141,21 +222,31 @@ def plot_confusion(
             `pred`.
     """
     counts = _evaluation(df, truth, pred).confusion
-    ax = _axes(ax)
+    if len(counts) > _MOST_CLASSES:
+        frequent = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
+        counts = grouped(counts, list(frequent[:_MOST_CLASSES]))
+    n = max(counts.shape, default=0)
+    side = max(3.2, 0.26 * n + 1.2)
+    ax = _axes(ax, height=side, width=max(6.4, side + 1))
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    has_figures = max(counts.shape, default=0) <= _MOST_FIGURES
+    picture = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    has_figures = n <= _MOST_FIGURES
     for i, row in enumerate(counts.to_numpy() if has_figures else ()):
-        for j, n in enumerate(row):
-            dark = shares.iloc[i, j] > 0.5
-            ax.text(j, i, f"{n:,}", ha="center", va="center", color="white" if dark else "black")
-    every = 1 + max(counts.shape, default=0) // _MOST_BARS
-    said = [shortened(str(name), _LONGEST_LABEL) for name in counts.columns]
-    true = [shortened(str(name), _LONGEST_LABEL) for name in counts.index]
-    ax.set_xticks(range(0, len(said), every), said[::every], **_AS_TEXT)
-    ax.set_yticks(range(0, len(true), every), true[::every], **_AS_TEXT)
-    if max(map(len, said), default=0) * len(said) > _MOST_TURNED:
+        for j, value in enumerate(row):
+            colour = "white" if shares.iloc[i, j] > 0.5 else "black"
+            ax.text(j, i, f"{value:,}", ha="center", va="center", color=colour)
+    if not has_figures and (figure := ax.get_figure()) is not None:
+        bar = figure.colorbar(picture, ax=ax, shrink=0.6, format="{x:.0%}")
+        bar.set_label("of the true label's rows")
+    text = PlotText([*counts.columns, *counts.index])
+    said = [shortened(text.shown(name), _LONGEST_CLASS) for name in counts.columns]
+    true = [shortened(text.shown(name), _LONGEST_CLASS) for name in counts.index]
+    ax.set_xticks(range(len(said)), said, **_AS_TEXT)
+    ax.set_yticks(range(len(true)), true, **_AS_TEXT)
+    if max(map(len, said), default=0) * _INCHES_A_LETTER > (side - 1.2) / max(1, n):
         ax.tick_params(axis="x", rotation=90)
+    _thin(ax)
+    text.dress([*ax.get_xticklabels(), *ax.get_yticklabels()])
     ax.set_title("Confusion", loc="left")
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
@@ -190,7 +281,7 @@ def plot_calibration(
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.12)
     _finish(
-        ax, "Calibration, with the number of rows", "confidence", "share that is right", whole=False
+        ax, "Calibration, with the number of rows", "confidence", "share that is right", whole=""
     )
     return ax
 
@@ -208,6 +299,7 @@ def plot_shares(shares: Shares, ax: Axes | None = None) -> Axes:
     frame = shares.frame
     labels = list(dict.fromkeys(frame["label"]))[:_MOST_BARS]
     groups = list(dict.fromkeys(frame["group"]))
+    text = PlotText([*labels, *groups, shares.output])
     height = 0.8 / len(groups)
     for i, group in enumerate(groups):
         of = frame[frame["group"].isna() if pd.isna(group) else frame["group"] == group]
@@ -215,26 +307,70 @@ def plot_shares(shares: Shares, ax: Axes | None = None) -> Axes:
         at = [place - 0.4 + height * (i + 0.5) for place in range(len(labels))]
         errors = [(of["share"] - of["low"]).clip(lower=0), (of["high"] - of["share"]).clip(lower=0)]
         colour = _BLUE if len(groups) == 1 else f"C{i}"
-        name = None if len(groups) == 1 else str(group)
-        ax.barh(at, of["share"], height * 0.9, color=colour, xerr=errors, label=name, capsize=3)
+        name = None if len(groups) == 1 else text.shown(group)
+        ax.barh(
+            at,
+            of["share"],
+            height * 0.9,
+            color=colour,
+            xerr=errors,
+            label=name,
+            capsize=3,
+            ecolor=_GREY,
+        )
         ax.plot(of["naive"], at, "|", color=_ORANGE, markersize=14, markeredgewidth=2)
     ax.plot([], [], "|", color=_ORANGE, label="as the model counted", markersize=14)
-    shown = [shortened(str(label), _LONGEST_LABEL) for label in labels]
+    shown = [shortened(text.shown(label), _LONGEST_LABEL) for label in labels]
     ax.set_yticks(range(len(labels)), shown, **_AS_TEXT)
     ax.invert_yaxis()
     ax.set_xlim(0, None)
     ax.xaxis.set_major_formatter("{x:.0%}")
-    ax.set_title(f"{shares.output}: shares, {shares.level:.0%} intervals", **_AS_TEXT)
-    ax.legend(loc="best", fontsize="small")
+    title = f"{text.shown(shares.output)}: shares, {shares.level:.0%} intervals"
+    ax.set_title(title, loc="left", **_AS_TEXT)
+    ax.margins(y=0.02)
+    _legend_outside(ax, below=True)
+    text.dress([*ax.get_yticklabels(), *ax.get_legend().get_texts(), ax._left_title])  # type: ignore[union-attr,attr-defined]
     return ax
 
 
-def _axes(ax: Axes | None, height: float = 3.2) -> Axes:
+def _axes(ax: Axes | None, height: float = 3.2, width: float = 6.4) -> Axes:
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(6.4, height), layout="constrained")[1]
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def _thin(ax: Axes) -> None:
+    """Smaller names of classes, and fewer of them, where they would overlap."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    box = ax.get_window_extent()
+    for axis, pixels in ((ax.xaxis, box.width), (ax.yaxis, box.height)):
+        ticks = axis.get_ticklocs()
+        if not len(ticks):
+            continue
+        points = 72 / figure.dpi * pixels / len(ticks)  # for one name
+        size = min(10.0, max(5.0, 0.8 * points))
+        axis.set_tick_params(labelsize=size)
+        if points < 1.1 * size:
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            every = int(np.ceil(1.1 * size / points))
+            axis.set_ticks(ticks[::every], labels[::every], **_AS_TEXT)
+
+
+def _legend_outside(ax: Axes, title: str | None = None, *, below: bool = False) -> None:
+    """A legend off the bars: beside the title, or below the axis."""
+    n = len(ax.get_legend_handles_labels()[1])
+    ax.legend(
+        frameon=False,
+        loc="upper right" if below else "lower right",
+        bbox_to_anchor=(1, -0.1) if below else (1, 1),
+        ncols=min(4, n),
+        fontsize="small",
+        title=title,
+        borderaxespad=0.2,
+    )
 
 
 def _text_color() -> Any:
@@ -243,14 +379,14 @@ def _text_color() -> Any:
     return mpl.rcParams["text.color"]
 
 
-def _finish(ax: Axes, title: str, x: str, y: str, *, whole: bool = True) -> None:
+def _finish(ax: Axes, title: str, x: str, y: str, *, whole: Literal["x", "y", ""] = "y") -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.set_title(title, loc="left", **_AS_TEXT)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if whole:
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        (ax.xaxis if whole == "x" else ax.yaxis).set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
     ax.set_axisbelow(True)

@@ -210,6 +210,11 @@ class ParallelError(PardspyError):
         self.df = df
         self.errors = list(errors)
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: the cell is not at fault, nor are lines of
+        the engine."""
+        return [f"\x1b[31m{type(self).__name__}\x1b[0m: {self}"]
+
 
 class FailFast(ParallelError):
     """A row failed under `fail_fast=True`."""

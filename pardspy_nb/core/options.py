@@ -97,6 +97,7 @@ class Options:
         keep: `"attempts"` keeps what is needed to tell a row's story (`df.parallel.row`): of each
             failed attempt its error and the ends of what came back, 2,000 characters each, and 3
             million of a run at most (the latest rows'); `"nothing"` keeps none.
+        name: what the run is called in panel, bar and summary, in `compare` and by a batch job.
         progress: `"auto"`, `"widget"`, `"tqdm"`, `"none"`, or a callable taking an event.
         executor: a `dask.distributed.Client`: rows go to the workers of its cluster, each of
             which runs an engine of its own; all limits are those of the whole run, and answers
@@ -134,6 +135,7 @@ class Options:
     max_cost_usd: float | None = None
     on_budget: Literal["raise", "return"] = "raise"
     keep: Literal["attempts", "nothing"] = "attempts"
+    name: str | None = None
     progress: ProgressChoice = "auto"
     executor: Any = None
     result: Literal["pandas", "polars", "pyarrow", "dask"] = "pandas"

@@ -46,6 +46,7 @@ class BarSink:
             # leave=None: if the bar is below one of the user's, it disappears at the end
             self._bar = tqdm(
                 total=state.total,
+                desc=state.name,
                 unit="row",
                 dynamic_ncols=True,
                 mininterval=0,
@@ -83,6 +84,7 @@ def line(state: RunProgress) -> str:
         state.ok + state.failed + state.skipped,
         state.total,  # type: ignore[arg-type]  # None for a stream
         state.elapsed_s,
+        prefix=state.name or "",
         unit="row",
         postfix=postfix(state),
         ncols=0,

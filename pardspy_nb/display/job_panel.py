@@ -46,6 +46,7 @@ class JobFigures(NamedTuple):
     ended_at: float | None
     model: str
     reason: str | None
+    name: str | None = None
 
 
 class JobView:
@@ -105,7 +106,7 @@ class JobView:
             self._close(state)
 
     def _say(self, state: JobFigures) -> None:
-        line = f"{state.id}: {title(state)}"
+        line = f"{state.name or state.id}: {title(state)}"
         if line != self._said and not notebook.has_widgets():
             print(line, file=sys.stderr)
             self._said = line
@@ -171,7 +172,7 @@ def job_html(state: JobFigures) -> str:
         ("model", state.model),
     ]
     parts = [
-        html.note(f"{shown} · {state.id}"),
+        html.note(" · ".join(filter(None, (state.name, shown, state.id)))),
         bar,
         html.figures(figures),
         html.note(state.reason or "", colour=html.ORANGE),

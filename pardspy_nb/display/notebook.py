@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import threading
 from typing import Any, Literal
 
 _PAGE_ASKS_S = 2.0
+# set by the front ends themselves
+_FRONT_ENDS = {
+    "COLAB_RELEASE_TAG": "Google Colab (not tried with this package)",
+    "DATABRICKS_RUNTIME_VERSION": "a Databricks notebook (not tried with this package)",
+    "KAGGLE_KERNEL_RUN_TYPE": "a Kaggle notebook (not tried with this package)",
+    "VSCODE_PID": "VS Code (not tried with this package)",
+}
 WaitMode = Literal["blocking", "awaited", "background"]
 
 
@@ -28,6 +37,69 @@ def has_widgets() -> bool:
 def current_cell() -> int | None:
     """The number of the cell that runs now, None outside IPython."""
     return getattr(_shell(), "execution_count", None)
+
+
+def in_marimo() -> bool:
+    """Whether this process runs a marimo notebook."""
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and bool(marimo.running_in_notebook())
+
+
+def in_marimo_thread() -> bool:
+    """Whether this thread is one that marimo shows the output of, beside its main thread."""
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and isinstance(threading.current_thread(), marimo.Thread)
+
+
+def as_marimo(text: str) -> Any:
+    """HTML as marimo's own object. Only marimo calls what needs it."""
+    return sys.modules["marimo"].Html(text)
+
+
+def thread_class() -> type[threading.Thread]:
+    """The class of threads that may show something."""
+    marimo: Any = sys.modules.get("marimo")
+    return marimo.Thread if in_marimo() else threading.Thread
+
+
+def kernel_in_words() -> str:
+    """What runs this code: a kernel with its version, IPython in a terminal, or plain Python."""
+    if in_marimo():
+        return f"marimo {_version('marimo')}"
+    if in_kernel():
+        return f"a notebook's kernel, ipykernel {_version('ipykernel')}"
+    return "plain Python" if _shell() is None else "IPython in a terminal"
+
+
+def front_end_in_words() -> str:
+    """What shows this code's output, as far as a kernel can tell."""
+    for variable, name in _FRONT_ENDS.items():
+        if os.environ.get(variable):
+            return name
+    if in_marimo():
+        return "a browser, by marimo"
+    if in_kernel():
+        return "JupyterLab, Notebook 7 or another page (a kernel cannot tell which)"
+    return "a terminal" if sys.stderr is not None and sys.stderr.isatty() else "no terminal: a log"
+
+
+def troubles() -> list[str]:
+    """What the panel cannot do in this kernel."""
+    if in_marimo() or not in_kernel():
+        return []
+    version = _version("ipykernel")
+    if version.startswith("7.0"):
+        return ["the panel: ipykernel 7.0 crashes on updates; pip install 'ipykernel>=7.1'"]
+    if version.startswith("6."):
+        return [
+            f"buttons of a blocking call: ipykernel {version} delivers no click while a cell runs; "
+            "use start_parallel, ■ Interrupt, or pip install 'ipykernel>=7.1'"
+        ]
+    return []
+
+
+def _version(package: str) -> str:
+    return str(getattr(sys.modules.get(package), "__version__", "of unknown version"))
 
 
 def clicks_arrive(wait_mode: WaitMode, shown_s: float) -> bool:

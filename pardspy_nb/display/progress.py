@@ -42,6 +42,7 @@ class RunProgress:
         index: names of the input rows by position; None for the position itself.
         clock: seconds, monotonic.
         truths: the true labels by class output and position; None for a row without one.
+        name: what the run is called.
 
     Attributes:
         done: settled rows, `ok + failed + cancelled + skipped`.
@@ -67,7 +68,9 @@ class RunProgress:
         clock: Callable[[], float] = time.monotonic,
         max_cost_usd: float | None = None,
         truths: Mapping[str, Sequence[Any]] | None = None,
+        name: str | None = None,
     ) -> None:
+        self.name = name
         self.total, self.max_cost_usd = total, max_cost_usd
         self.done = self.ok = self.failed = self.cancelled = self.cached = self.not_run = 0
         self.in_flight = self.max_in_flight = self.duplicates = self.repaired = 0

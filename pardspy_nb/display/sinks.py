@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.events import Event
 from . import notebook
-from .panel import Controls, Panel
+from .panel import Panel
+from .steering import Controls
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -85,8 +86,13 @@ def choose(progress: Any, controls: Controls, wait_mode: notebook.WaitMode) -> W
         from .callback import CallbackSink
 
         return Watchers([CallbackSink(progress)])
-    if progress == "none" or (not has_stderr() and not notebook.in_kernel()):
+    in_marimo = notebook.in_marimo()
+    if progress == "none" or (not has_stderr() and not notebook.in_kernel() and not in_marimo):
         return Watchers()
+    if in_marimo and progress in ("auto", "widget"):
+        from .marimo_panel import MarimoPanel
+
+        return Watchers([MarimoPanel(controls, wait_mode)])
     if progress == "widget" and not notebook.has_widgets():
         raise ValueError("progress='widget' needs a notebook with ipywidgets; use 'auto'")
     if progress == "widget" or (progress == "auto" and notebook.has_widgets()):

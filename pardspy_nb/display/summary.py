@@ -39,6 +39,7 @@ class Summary:
         can_continue: whether a repeated call would pay only for the missing rows.
         where: the place that holds the rows, empty if they are lost.
         stages: of a cascade, which model answered how many rows and what it saved, as (name, text).
+        name: what the run was called, empty if it has no name.
         trouble: why the run could not start or broke down; then nothing else is shown.
     """
 
@@ -52,6 +53,7 @@ class Summary:
     where: str = "the frame"
     stages: Sequence[tuple[str, str]] = ()
     trouble: str = ""
+    name: str = ""
 
     @property
     def notice(self) -> str:
@@ -107,6 +109,7 @@ class Summary:
         colour = html.ORANGE if self.notice else "inherit"
         failed = f"; {self.metrics.failures:,} failed" if self.metrics.failures else ""
         state = self.notice or f"Done in {duration(self.metrics.elapsed_s)}{failed}."
+        state = f"{self.name} · {state}" if self.name else state
         return html.box(
             [
                 html.note(state, colour=colour, spoken=True),
@@ -128,7 +131,7 @@ class Summary:
     def __repr__(self) -> str:
         if self.trouble:
             return self.trouble
-        lines = [self.notice] if self.notice else []
+        lines = [line for line in (self.name, self.notice) if line]
         lines += [f"{name:>14}  {text}" for name, text in self.figures]
         for name, counts in self.counts.items():
             shown, rest = html.frequent(counts)
@@ -161,6 +164,7 @@ def summarize(df: pd.DataFrame) -> Summary:
         bool(about.get("remembers")),
         about.get("ended") or "",
         stages=_stages(about.get("cascade")),
+        name=about.get("options", {}).get("name") or "",
     )
 
 

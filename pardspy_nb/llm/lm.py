@@ -16,6 +16,7 @@ from ..core.overrides import overrides
 from ..core.usage import Bound
 from .background_loop import on_our_loop, run_sync
 from .endpoint import Endpoint
+from .known_params import refuse_unknown
 from .prices import Price, Rate, rate_of
 from .providers import provider_of
 from .request import Message, answer_bounds, prompt_bound, request_body, row_of
@@ -23,7 +24,8 @@ from .response import Completion, read_completion
 from .response_format import FORMS, MOST_TRIES, Form, ResponseFormat, ResponseFormats, formats_of
 
 if TYPE_CHECKING:
-    from .local.endpoint import LocalEndpoint  # imported for embedded models only
+    from .fake import FakeEndpoint  # imported when needed only, as the embedded model's
+    from .local.endpoint import LocalEndpoint
 
 DEFAULT_OPENAI_MODEL = "gpt-5.4-nano"
 OnHeaders = Callable[[Mapping[str, str]], None]
@@ -57,7 +59,8 @@ class LM:
     Args:
         model: a model's name. With the name of a provider (`"anthropic/claude-…"`, see
             `llm.providers`), that provider's endpoint and key are used, unless `base_url` is given.
-            `"local"`, `"local:NAME"` or `"local:/path/model.gguf"` for an embedded model; None for
+            `"local"`, `"local:NAME"` or `"local:/path/model.gguf"` for an embedded model; `"fake"`
+            for one that costs nothing and knows nothing (see `testing.FakeLM`); None for
             `PARDSPY_MODEL`, then `EXAMPLES_DEFAULT_MODEL`, then (with `OPENAI_API_KEY` set) an
             inexpensive OpenAI model, else `"local"`.
         base_url: the endpoint; None for `OPENAI_BASE_URL` or OpenAI's own.
@@ -82,6 +85,7 @@ class LM:
             `threads`, `slots` and `context_tokens` configure its server instead.
 
     Raises:
+        TypeError: a parameter that no request has; what only your endpoint knows is `extra_body`.
         LocalModelError: an embedded model that is not in the catalogue.
         ValueError: the price is not valid; or `client` is given without `model`, or beside
             `base_url` or `api_key`.
@@ -118,7 +122,7 @@ class LM:
         if form is not None and form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
         self._form = form
-        self._endpoint: Endpoint | LocalEndpoint
+        self._endpoint: Endpoint | LocalEndpoint | FakeEndpoint
         headers = {**(default_headers or {}), **(extra_headers or {})}
         if not max_answer_mb > 0:
             raise ValueError(f"max_answer_mb must be above 0, got {max_answer_mb!r}")
@@ -128,9 +132,14 @@ class LM:
             from .local.endpoint import local_endpoint
 
             self._endpoint = local_endpoint(self.model, params)
+        elif base_url is None and client is None and self.model == "fake":
+            from .fake import FakeEndpoint
+
+            self._endpoint = FakeEndpoint()
         else:
             found = _endpoint(self.model, base_url, api_key, client, more)
             self._endpoint = replace(found, most_bytes=most_bytes)
+        refuse_unknown(params, "LM", local=self.is_local)
         self.price = price or self._endpoint.default_price
         own = {"temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in own.items() if value is not None} | params
@@ -143,6 +152,11 @@ class LM:
         cls._completes_itself = overrides(cls, LM.complete, LM.request, LM.read)
         if "can_bound_cost" not in vars(cls):
             cls.can_bound_cost = not cls._completes_itself or overrides(cls, LM.worst_case)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model is embedded."""
+        return self._endpoint.is_local
 
     @property
     def concurrency(self) -> int | None:
@@ -285,7 +299,7 @@ class LM:
     @property
     def is_known(self) -> bool:
         """Whether the response format that the endpoint accepts is known."""
-        is_given = self._completes_itself or self._endpoint.is_local
+        is_given = self._completes_itself or self.is_local
         return is_given or self._formats.is_known
 
     def request(

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import reprlib
+import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -186,7 +187,7 @@ def call_of(module: Any, pool: DaemonPool) -> Call:
     else:
         given = getattr(module, "acall", module)
         function, is_async = lambda inputs: given(**inputs), is_async_function(given)
-    pid = os.getpid()
+    pid, told = os.getpid(), set[str]()
 
     async def call(inputs: Mapping[str, Any]) -> Answer:
         given_now = own_row(inputs)  # what the module does to its inputs is seen by nobody else
@@ -206,9 +207,22 @@ def call_of(module: Any, pool: DaemonPool) -> Call:
                 raise
             if os.getpid() != pid:
                 end_child(None)
+            if result is None:
+                _warn_of_nothing(getattr(module, "__name__", type(module).__name__), told)
             return _answer(result, total(calls))
 
     return call
+
+
+def _warn_of_nothing(name: str, told: set[str]) -> None:
+    """Warn, once a run, of a function that returns nothing: its rows are `ok` without an answer."""
+    if name not in told:
+        told.add(name)
+        warnings.warn(
+            f"{name} returned None: such rows are ok and have no answer; did it forget to return?",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def is_one_predict(module: Any) -> bool:

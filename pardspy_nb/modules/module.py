@@ -220,7 +220,7 @@ def describe(module: Any, source: Any) -> Module:
     function = getattr(module, "acall", module)
     if not callable(function) or isinstance(module, type):
         raise TypeError(
-            f"{shortened(module)} is not a module: expected Predict(…), a function f(**inputs), a "
+            f"{_what(module)}: expected Predict(…), a function f(**inputs), a "
             "dspy.Module, a LangChain runnable, or an object with acall(**inputs)"
         )
     _refuse_generator(function)
@@ -236,6 +236,21 @@ def _refuse_generator(function: Any) -> None:
             f"{shortened(function)} is a generator function, which yields instead of returning: a "
             "module returns one answer a row; return a value, or a dict of outputs"
         )
+
+
+def _what(module: Any) -> str:
+    """What was given in the place of a module, with a hint where it is clear what was meant."""
+    what, hint = shortened(module), ""
+    if isinstance(module, Signature):
+        what, hint = "a Signature", " (make it one: Predict(signature))"
+    elif callable(getattr(module, "complete", None)):
+        what, hint = "an LM", " (make it one: Predict(signature, lm))"
+    elif isinstance(module, type):
+        hint = f" (make an object of it: {module.__name__}(…))"
+    elif hasattr(module, "columns") or isinstance(module, list | dict):
+        what = f"a {type(module).__name__}"
+        hint = " (the module comes first: run_parallel(predict, rows))"
+    return f"{what} is not a module{hint}"
 
 
 def shortened(module: Any) -> str:

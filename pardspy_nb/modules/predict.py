@@ -6,7 +6,8 @@ import asyncio
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from ..core.errors import AttemptError, InvalidOutputError, RefusedOutputError
@@ -14,6 +15,7 @@ from ..core.events import Answer
 from ..core.overrides import overrides
 from ..core.usage import Bound, UsageScope, record, total, usage_from
 from ..llm.background_loop import run_sync
+from ..llm.known_params import refuse_unknown
 from ..llm.lm import LM, LanguageModel
 from ..llm.response import Completion
 from ..signatures.fields import Field
@@ -40,9 +42,11 @@ class Predict:
         confidence: for each class output add `<name>_confidence`, the probability of its label
             in [0, 1], and `<name>_probabilities`, the probability of every label (see
             `signatures.logprobs`). These are missing if the endpoint reports no log probabilities.
+        extra_body: fields of each request that only your endpoint knows.
         params: sent with every request (`temperature`, `max_tokens`, `seed`, …).
 
     Raises:
+        TypeError: a parameter that no request has.
         ValueError: a demo lacks a field, or the signature is not usable.
     """
 
@@ -59,6 +63,7 @@ class Predict:
         history: History | None = None,
         instructions: str | None = None,
         confidence: bool = False,
+        extra_body: Mapping[str, Any] | None = None,
         **params: Any,
     ) -> None:
         signature = self._prepare(as_signature(signature))
@@ -68,8 +73,10 @@ class Predict:
         self.lm: LanguageModel = LM() if lm is None else lm
         if not callable(getattr(self.lm, "complete", None)):
             raise TypeError(f"lm has no method complete(messages, …): {self.lm!r}; use pn.LM(name)")
+        if isinstance(self.lm, LM):
+            refuse_unknown(params, "Predict", local=self.lm.is_local)
         self.history = history
-        self.params = params
+        self.params = params | dict(extra_body or {})
         self._parser = AnswerParser(signature)
         self.demos = [dict(demo) for demo in demos]
         self._prompt = Prompt(signature, self.demos, self._parser.schema)
@@ -293,15 +300,16 @@ class Predict:
             outputs |= as_columns(found, outputs, self.signature.outputs)
         return outputs, repaired
 
-    async def acall(self, **inputs: Any) -> Prediction:
+    async def acall(self, *args: Any, **inputs: Any) -> Prediction:
         """Ask for one row; an answer that does not fit is sent back twice at most.
 
         Raises:
+            TypeError: an input without its name; nothing was sent.
             ValueError: inputs are missing, unknown or of a wrong type; nothing was sent.
             AttemptError: the endpoint failed, or the answer does not fit the signature.
             TimeoutError: no answer within `timeout_s`.
         """
-        self._check(inputs)
+        self._check(args, inputs)
         with UsageScope() as calls:
             async with asyncio.timeout(self.timeout_s):
                 answer = await self._ask_until_it_fits(inputs)
@@ -321,12 +329,18 @@ class Predict:
                 before = error
         return await self.ask_again(inputs, before)
 
-    def __call__(self, **inputs: Any) -> Prediction:
+    def __call__(self, *args: Any, **inputs: Any) -> Prediction:
         """`acall`, from synchronous code; works inside a running event loop too."""
-        return run_sync(self.acall(**inputs))
+        return run_sync(self.acall(*args, **inputs))
 
-    def _check(self, inputs: Mapping[str, Any]) -> None:
+    def _check(self, args: Sequence[Any], inputs: Mapping[str, Any]) -> None:
         fields = self.signature.inputs
+        first = next(iter(fields), "…")
+        if args:
+            raise TypeError(
+                f"a module takes its inputs by name, one row at a time: predict({first}=…). For "
+                f"many rows: run_parallel(predict, {{{first!r}: […]}})"
+            )
         missing = [n for n, f in fields.items() if n not in inputs and not f.optional]
         unknown = [n for n in inputs if n not in fields]
         if missing or unknown:
@@ -335,7 +349,15 @@ class Predict:
                 f"{list(fields)}"
             )
         for name, value in inputs.items():
-            fields[name].adapter.validate_python(value)  # pydantic's ValidationError: ValueError
+            try:
+                fields[name].adapter.validate_python(value)
+            except ValueError as error:  # pydantic's has lines of its own
+                many = hasattr(value, "__len__") and not isinstance(value, str | bytes | dict)
+                hint = f"; for many rows: run_parallel(predict, {{{name!r}: […]}})" if many else ""
+                raise ValueError(
+                    f"input {name!r} must be {fields[name].type_name}, and is "
+                    f"{type(value).__name__}: {reprlib.repr(value)}{hint}"
+                ) from (None if many else error)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.signature!r}, {self.lm!r})"

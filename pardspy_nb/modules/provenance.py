@@ -75,12 +75,14 @@ def signature(module: Module, predict: Any) -> dict[str, Any]:
     declared = getattr(predict, "signature", None)
     aliases = {n: dict(f.aliases) for n, f in module.outputs.items() if f.aliases}
     labels = {n: list(f.labels) for n, f in module.outputs.items() if f.labels is not None}
+    schemas = {n: schema for n, f in module.outputs.items() if (schema := f.nested_schema)}
     return {
         "instructions": getattr(declared, "instructions", None),
         "inputs": {n: f.type_name for n, f in module.inputs.fields.items()},
         "outputs": {n: f.type_name for n, f in module.outputs.items()},
         "labels": labels,
         **({"aliases": aliases} if aliases else {}),
+        **({"schemas": schemas} if schemas else {}),
     }
 
 

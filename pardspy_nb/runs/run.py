@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.error_groups import MOST_SHOWN, message_of
 from ..core.errors import ParallelError, PardspyError, StoreError
 from ..core.metrics import ParallelMetrics
 from ..core.options import Options
 from ..display import notebook
+from ..display.live_html import head_html
 from ..display.progress import RunProgress
 from ..display.sinks import Watchers, choose, has_stderr
 from ..engine.controls import RunControls
@@ -265,7 +265,8 @@ class Run:
             self._collector.add_missing(left)
 
     def _tick_in_background(self) -> None:
-        threading.Thread(target=self._tick, name="pardspy-progress", daemon=True).start()
+        thread = notebook.thread_class()
+        thread(target=self._tick, name="pardspy-progress", daemon=True).start()
 
     def _tick(self) -> None:
         while not self._thread.done.wait(_TICK_S):
@@ -312,9 +313,7 @@ class Run:
             # the message of our own errors is complete; a traceback of the engine would hide it
             raise crash.with_traceback(None) if isinstance(crash, PardspyError) else crash
         if end is not None and (error := self._collector.stopped_by()) is not None:
-            # the whole text of a long error is in the frame; a traceback would print it
-            is_long = end.error is not None and len(message_of(end.error)) > MOST_SHOWN
-            raise error from (None if is_long else end.error)
+            raise error from None  # the text names what went wrong; .errors has it
         return self._collector.result(self._frame)
 
     # -- for code built on a run, and for display ---------------------------------------------
@@ -340,6 +339,14 @@ class Run:
                 display(self._summary or repr(self))  # type: ignore[no-untyped-call]
             else:
                 self._watchers.show_panel(self, self._wait_mode)
+
+    def _mime_(self) -> tuple[str, str]:
+        """What marimo shows: the run's state now; at its end, the summary."""
+        with self._drain:
+            if self.done:
+                self._close()
+            shown = self._summary._repr_html_() if self._summary else head_html(self.progress)
+        return "text/html", shown
 
     def __repr__(self) -> str:
         m = self.metrics

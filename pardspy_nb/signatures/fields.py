@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from ..core.labels import plain_label
 from .spelling import NO_LABEL, Spellings
+from .type_words import type_words
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter  # imported when a field is made: the import takes 45 ms
@@ -165,7 +166,20 @@ class Field:
         """The type as a prompt describes it."""
         if self.labels is not None:
             return "one of: " + ", ".join(str(label) for label in self.labels)
-        return _type_text(self._bare_type)
+        return type_words(self._bare_type)
+
+    @property
+    def nested_schema(self) -> dict[str, Any] | None:
+        """The JSON schema of a nested type, under Python's names; None for other types."""
+        is_nested = get_origin(self._bare_type) is not None or hasattr(
+            self._bare_type, "model_fields"
+        )
+        if self.labels is not None or not is_nested:
+            return None
+        try:
+            return self.adapter.json_schema(by_alias=False)
+        except Exception:  # a type that JSON schema has no words for
+            return None
 
     @cached_property
     def spellings(self) -> Spellings:
@@ -197,17 +211,6 @@ def refuse_reserved(name: str) -> None:
             f"field name {name!r} is the name of a result column; choose another, "
             f"e.g. {name + '_text'!r} (reserved: {', '.join(RESERVED)})"
         )
-
-
-def _type_text(kind: Any) -> str:
-    """A type as text, its classes without the names of their modules: a class in a notebook is the
-    same as one that was imported."""
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return " | ".join("None" if a is type(None) else _type_text(a) for a in args)
-    if isinstance(origin, type) and args:
-        return f"{origin.__name__}[{', '.join(map(_type_text, args))}]"
-    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 @dataclass(frozen=True)

@@ -108,14 +108,16 @@ class Signature:
     def add_input(
         self, name: str, type: Any = str, description: str = "", *, optional: bool = False
     ) -> Signature:
-        """A new signature with one more input."""
-        return self._with(Field(name, type, description, optional), output=False)
+        """A new signature with one more input; a text in the place of the type describes it."""
+        kind, words = _described(name, type, description)
+        return self._with(Field(name, kind, words, optional), output=False)
 
     def add_output(
         self, name: str, type: Any = str, description: str = "", *, optional: bool = False
     ) -> Signature:
-        """A new signature with one more output."""
-        return self._with(Field(name, type, description, optional), output=True)
+        """A new signature with one more output; a text in the place of the type describes it."""
+        kind, words = _described(name, type, description)
+        return self._with(Field(name, kind, words, optional), output=True)
 
     def add_class_output(
         self,
@@ -175,6 +177,19 @@ class Signature:
         return f"Signature({side(self._inputs.values())} -> {side(self._outputs.values())})"
 
 
+def _described(name: str, kind: Any, description: str) -> tuple[Any, str]:
+    """The type and the description, where the type may have been left out."""
+    if not isinstance(kind, str):
+        return kind, description
+    if description or kind in _STRING_TYPES:
+        raise TypeError(
+            f"the type of {name!r} is a text, {kind!r}: give the type itself, {name!r}, {kind}"
+            if kind in _STRING_TYPES
+            else f"{name!r} has two descriptions, {kind!r} and {description!r}; a type comes second"
+        )
+    return str, kind
+
+
 def as_signature(signature: Any) -> Signature:
     """A `Signature` from an instance, a declared class or a string; TypeError otherwise."""
     if isinstance(signature, str):
@@ -182,7 +197,9 @@ def as_signature(signature: Any) -> Signature:
     if isinstance(signature, type) and issubclass(signature, Signature):
         signature = signature()
     if not isinstance(signature, Signature):
-        raise TypeError(f"expected a Signature, got {type(signature).__name__}")
+        swapped = callable(getattr(signature, "complete", None))
+        hint = ": the signature comes first, Predict(signature, lm)" if swapped else ""
+        raise TypeError(f"expected a Signature, got {type(signature).__name__}{hint}")
     if not signature.outputs:
         raise ValueError("a signature needs at least one output (add_output, add_class_output)")
     return signature
@@ -209,6 +226,10 @@ def _parse_type(node: ast.expr | None) -> Any:
         return node.value
     if isinstance(node, ast.Subscript):
         outer = _parse_type(node.value)
+        bare = [n.id for n in ast.walk(node.slice) if isinstance(n, ast.Name)]
+        if outer is Literal and bare:
+            quoted = ", ".join(map(repr, bare))
+            raise ValueError(f"the labels of Literal need quotes: Literal[{quoted}]")
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         return outer[tuple(_parse_type(n) for n in inner)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import enum
 from collections.abc import Iterable
@@ -128,6 +129,31 @@ def simple(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
         return simple(value.to_dict(orient="records"))
     return [simple(inner) for inner in value.tolist()] if isinstance(value, pd.Series) else value
+
+
+def without_models(value: Any) -> Any:
+    """A value with plain dicts in place of pydantic's models and dataclasses, and with labels in
+    place of enum members, so that pandas and every file can read it. Nothing else is changed."""
+    kind = type(value)
+    if value is None or kind in (str, int, float, bool):
+        return value
+    try:
+        return _without_models(value)
+    except RecursionError:  # it contains itself
+        return value
+
+
+def _without_models(value: Any) -> Any:
+    kind = type(value)
+    if hasattr(kind, "model_dump"):
+        return _without_models(value.model_dump())
+    if dataclasses.is_dataclass(kind):
+        return {f.name: _without_models(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return plain_label(value)
+    if kind is dict:
+        return {key: _without_models(inner) for key, inner in value.items()}
+    return kind(map(_without_models, value)) if kind in (list, tuple) else value
 
 
 def _of_numpy(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..core.labels import plain_label
 from ..core.metrics import Latency, ParallelMetrics
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
-from .column_types import TEXT, simple, text_column, utc_times
+from .column_types import TEXT, simple, text_column, utc_times, without_models
 from .names import last_prefix, own_names, renamed_in
 from .results import ABSENT, Results
 from .row_batch import RowBatch
@@ -53,7 +53,7 @@ def build(
     else:
         names = [*batch.names, *_further_inputs(results, batch)]
         columns = {
-            column: _infer(results.inputs_of(name, places))
+            column: infer(results.inputs_of(name, places))
             for name, column in zip(names, column_names.of_inputs(names), strict=True)
         }
     about = {
@@ -154,7 +154,7 @@ def _outputs(
         if name in fields:
             columns[name] = _typed(values, fields[name])
         elif any(v is not ABSENT for v in found):
-            columns[name] = _infer(values)
+            columns[name] = infer([without_models(value) for value in values])
     return columns
 
 
@@ -167,7 +167,22 @@ def _typed(values: list[Any], field: Field) -> Any:
     if field.value_type is dt.datetime:
         return _times(values)
     dtype = _SCALARS.get(field.value_type)
-    return _objects(values) if dtype is None else _array(values, dtype)
+    return _objects(map(without_models, values)) if dtype is None else _array(values, dtype)
+
+
+def typed_by_schema(values: list[Any], schema: Mapping[str, Any]) -> Any:
+    """A column of values that a JSON schema declares; None if it names no type of a column."""
+    kind = schema.get("type")
+    labels = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    if labels and set(values) - {None} <= set(labels):
+        dtype = _numeric(labels)
+        return _array(values, dtype) if dtype else pd.Categorical(values, categories=labels)
+    if kind == "string" and schema.get("format") == "date-time":
+        return _times([pd.Timestamp(v) if isinstance(v, str) else v for v in values])
+    if kind == "string" and "format" in schema:
+        return None
+    dtypes = {"integer": "Int64", "number": "Float64", "boolean": "boolean", "string": TEXT}
+    return _array(values, dtypes[kind]) if kind in dtypes else None
 
 
 def _numeric(labels: Sequence[Any]) -> str | None:
@@ -192,7 +207,7 @@ def _times(values: list[Any]) -> Any:
         return _objects(values)
 
 
-def _infer(values: list[Any]) -> Any:
+def infer(values: list[Any]) -> Any:
     """The dtype that fits what a module without declared types returned."""
     kinds = set(map(type, values)) - {type(None)}
     if not kinds <= _SCALARS.keys():
@@ -215,8 +230,8 @@ def _array(values: list[Any], dtype: Any) -> Any:
         return _objects(values)
 
 
-def _objects(values: list[Any]) -> Any:
-    return pd.Series(values, dtype=object).array
+def _objects(values: Iterable[Any]) -> Any:
+    return pd.Series(list(values), dtype=object).array
 
 
 def _outcome(results: Results, places: Sequence[int], at: Any) -> dict[str, Any]:

@@ -83,9 +83,12 @@ def checked_path(data: str | Path) -> Path:
     path = Path(data).expanduser()
     if path.is_dir():
         if not any(path.glob("**/*.parquet")):
+            n_csv = sum(1 for _ in path.glob("*.csv"))
+            has = f"it has {n_csv} .csv files" if n_csv else "it has no .parquet files"
             raise ValueError(
-                f"cannot read the folder {str(path)!r}: it has no .parquet files; pass one file, "
-                "or a frame: pd.concat(pd.read_csv(p, dtype=str) for p in sorted(paths))"
+                f"cannot read the folder {str(path)!r}: {has}; pass one file, or a frame: "
+                "pd.concat((pd.read_csv(p, dtype=str) for p in sorted(Path(folder).glob('*.csv')))"
+                ", ignore_index=True)"
             )
         return path
     if path.suffix.lower() not in _ENDINGS:

@@ -241,7 +241,7 @@ def labelled() -> pd.DataFrame:
 def test_accuracy_is_live_in_panel_bar_summary_and_metrics(
     predict: pn.Predict, labelled: pd.DataFrame, capsys: Any
 ) -> None:
-    from pardspy_nb.display.panel import live_figures
+    from pardspy_nb.display.live_html import live_figures
 
     run = pn.start_parallel(predict, labelled, truth="gold", progress="tqdm", store=None)
     df = run.result()

@@ -96,30 +96,30 @@ def test_the_panel_shows_the_state_and_its_buttons_act(handle: Any) -> None:
         progress.add(event)
     panel.update(progress, [])
     assert "Running: 0 of 40 rows" in panel._head.value
-    assert panel._pause.description == "Pause"
-    assert panel._finish.disabled, "nothing to compare a straggler with yet"
+    assert panel._buttons["pause"].description == "Pause"
+    assert panel._buttons["finish"].disabled, "nothing to compare a straggler with yet"
 
-    panel._pause.click()
+    panel._buttons["pause"].click()
     progress.add(SettingsChanged(4, True, False, None))
     panel._painted = 0.0
     panel.update(progress, [])
-    assert panel._pause.description == "Resume"
-    panel._pause.click()
-    panel._finish.click()
-    panel._cancel.click()
+    assert panel._buttons["pause"].description == "Resume"
+    panel._buttons["pause"].click()
+    panel._buttons["finish"].click()
+    panel._buttons["cancel"].click()
     assert controls.asked == ["pause", "resume", "drop", "cancel"]
 
     workers = []
-    for button in (panel._more, panel._more, panel._fewer, panel._fewer, panel._fewer):
-        button.click()
+    for kind in ("more", "more", "fewer", "fewer", "fewer"):
+        panel._buttons[kind].click()
         workers.append(controls.max_workers)
     assert workers == [5, 6, 4, 3, 2]
 
     progress.add(SettingsChanged(4, False, False, "cancelled"))
     panel._painted = 0.0
     panel.update(progress, [])
-    assert panel._pause.disabled
-    assert panel._cancel.disabled
+    assert panel._buttons["pause"].disabled
+    assert panel._buttons["cancel"].disabled
 
 
 def test_a_panel_whose_widgets_were_closed_by_hand_does_not_hurt(handle: Any) -> None:

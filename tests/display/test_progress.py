@@ -25,7 +25,7 @@ from pardspy_nb.core.events import (
 )
 from pardspy_nb.core.usage import Usage
 from pardspy_nb.display.bar import postfix
-from pardspy_nb.display.panel import body_html, head_html, live_figures, title_text
+from pardspy_nb.display.live_html import body_html, head_html, live_figures, title_text
 from pardspy_nb.display.progress import RunProgress
 
 LABELS = {"sentiment": ["good", "bad"]}

@@ -298,7 +298,7 @@ def test_a_class_of_the_notebook_and_one_that_was_imported_ask_the_same(
         lm = pn.LM("m", base_url="http://127.0.0.1:9/v1", api_key="key")
         fixed.append(pn.Predict(made.Sig, lm).fixed)
     assert fixed[0] == fixed[1]
-    assert "list[Product]" in str(fixed[0])
+    assert "list of Product (name: text)" in str(fixed[0])
 
 
 def test_times_that_differ_only_in_their_zone_are_different_inputs() -> None:

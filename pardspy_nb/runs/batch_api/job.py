@@ -286,6 +286,7 @@ class BatchJob:
             state.ended_at,
             state.model,
             state.reason,
+            state.name,
         )
 
     def _watch(self) -> None:

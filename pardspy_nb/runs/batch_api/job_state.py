@@ -67,6 +67,7 @@ class JobState:
         created_at, ended_at: seconds since the epoch.
         was_begun: whether a batch may have been begun already.
         is_cancelled: whether nothing may be begun any more.
+        name: what the user calls the job.
     """
 
     id: str
@@ -79,6 +80,7 @@ class JobState:
     parts: list[PartState] = field(default_factory=list)
     was_begun: bool = False
     is_cancelled: bool = False
+    name: str | None = None
 
     @property
     def status(self) -> str:

@@ -28,7 +28,10 @@ from .results import JobRequest
 
 __all__ = ["BatchJob", "batch_jobs", "submit_batch"]
 
-_TAKES = ("columns", "repeat", "batch_key", "blank", "store", "cache_key", "confidence", "dedupe")
+_TAKES = (
+    *("columns", "repeat", "batch_key", "blank", "store", "cache_key", "confidence", "dedupe"),
+    "name",
+)
 
 
 def submit_batch(
@@ -53,8 +56,8 @@ def submit_batch(
         completion_window: how long the provider has; OpenAI knows `"24h"`.
         price_factor: what a row costs there, of the usual price.
         max_requests, max_bytes: of one file; more rows are several batches.
-        options: `columns`, `repeat`, `batch_key`, `store`, `cache_key`, `confidence` and `dedupe`,
-            as in `Options`.
+        options: `columns`, `repeat`, `batch_key`, `store`, `cache_key`, `confidence`, `dedupe` and
+            `name`, as in `Options`.
 
     Returns:
         A `BatchJob`: `.status`, `.wait()`, `.df`, `.cancel()`, `.retry_failed()`.
@@ -97,6 +100,7 @@ def submit_batch(
         window=completion_window,
         price_factor=price_factor,
         created_at=now,
+        name=checked.name,
     )
     folder = _new_folder(request, files_of(bodies, max_requests, max_bytes), state)
     _refuse_twice(folder, request.options["store"])

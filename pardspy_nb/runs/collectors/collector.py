@@ -109,6 +109,7 @@ class Collector:
             batch.index,
             max_cost_usd=plan.options.max_cost_usd,
             truths=truths_of(plan.options.truth, batch, outputs),
+            name=plan.options.name,
         )
         self.attempts = FailedAttempts() if attempts is None else attempts
         self._keeps_attempts = plan.options.keep == "attempts"
