@@ -343,8 +343,7 @@ def _axes(ax: Axes | None, height: float = 3.2, width: float = 6.4) -> Axes:
 
 def _thin(ax: Axes) -> None:
     """Smaller names of classes, and fewer of them, where they would overlap."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
+    figure: Any = ax.figure.figure  # the whole one, if the axes are in a part of it
     box = ax.get_window_extent()
     for axis, pixels in ((ax.xaxis, box.width), (ax.yaxis, box.height)):
         ticks = axis.get_ticklocs()

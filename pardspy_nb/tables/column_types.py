@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ from .values import is_missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+# pandas' type of text, in which a missing value is missing: `str` from pandas 3 on. For pandas 2
+# `str` is numpy's, which makes the text "None" of None; its type of text is called `string`.
+TEXT: str = "str" if isinstance(pd.api.types.pandas_dtype("str"), pd.StringDtype) else "string"
 
 _EXACT = 2**53  # whole numbers beyond this have no exact float (IEEE 754)
 _FAILURES = (NotImplementedError, OverflowError, TypeError, ValueError)  # Arrow's are ValueErrors
@@ -36,8 +41,22 @@ def with_arrow_type(column: pd.Series) -> Any:
     values = _simple_values(column)
     if _fits_arrow(values):
         return pd.Series(values, dtype=object).array
-    texts = [None if is_missing(v) else writable(to_text(v) or "") for v in values]
-    return pd.array(texts, dtype="str")
+    return text_column([None if is_missing(v) else to_text(v) or "" for v in values])
+
+
+def text_column(values: Iterable[str | None]) -> Any:
+    """A column of text. Half a surrogate pair, which no file can hold, is spelled out."""
+    whole = [writable(v) if isinstance(v, str) and not v.isascii() else v for v in values]
+    return pd.array(whole, dtype=TEXT)  # type: ignore[call-overload]
+
+
+def utc_times(seconds: Any) -> Any:
+    """A column of times from seconds since 1970, to the microsecond. A nan is a missing time;
+    `to_datetime` of pandas 2 would sometimes fail at one ("overflow")."""
+    known = ~np.isnan(seconds)
+    times = np.full(len(seconds), np.datetime64("NaT", "us"))
+    times[known] = np.round(seconds[known] * 1e6).astype("int64").astype("datetime64[us]")
+    return pd.Series(times).dt.tz_localize("UTC").array
 
 
 def has_arrow_type(column: Any) -> bool:

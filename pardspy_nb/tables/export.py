@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..core.written_files import written_beside
 from .arrow import check_names, only_counts, to_arrow, with_index_columns
-from .column_types import is_plain, python_values, simple
+from .column_types import is_plain, python_values, simple, text_column
 from .json_text import to_json, to_text
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def to_csv(df: pd.DataFrame, path: Path, *, formulas: Literal["keep", "escape"] 
     for place in range(shown.shape[1]):
         if not is_plain(column := shown.iloc[:, place]):
             texts = [to_text(simple(value)) for value in python_values(column)]
-            shown.isetitem(place, pd.array(texts, dtype="str"))
+            shown.isetitem(place, text_column(texts))
     if formulas == "escape":
         shown = _escaped(shown)
     with written_beside(path) as new:

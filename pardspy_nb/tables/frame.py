@@ -15,17 +15,16 @@ from ..core.errors import KNOWN_HOPELESS
 from ..core.events import STATUSES
 from ..core.labels import plain_label
 from ..core.metrics import Latency, ParallelMetrics
-from ..core.plain_text import writable
 from ..core.usage import Usage, total
 from ..signatures.fields import Field
-from .column_types import simple, without_models
+from .column_types import TEXT, simple, text_column, utc_times, without_models
 from .names import last_prefix, own_names, renamed_in
 from .results import ABSENT, Results
 from .row_batch import RowBatch
 
 _STATUS = pd.CategoricalDtype(list(STATUSES))
 _NUMBERS: dict[Any, str] = {int: "Int64", float: "Float64", bool: "boolean"}
-_SCALARS: dict[Any, str] = {**_NUMBERS, str: "str"}
+_SCALARS: dict[Any, str] = {**_NUMBERS, str: TEXT}
 CHECKSUM_LIMIT = 2**53  # JSON's numbers are exact below
 _EXACT = 2**53  # whole numbers beyond this have no exact float (IEEE 754)
 
@@ -132,10 +131,11 @@ def _mixed(bits: Any) -> Any:
 
 
 def _index(index: Any, positions: Any) -> Any:
-    if index is not None:
-        return index.take(positions)
-    in_order = np.array_equal(positions, np.arange(len(positions)))
-    return pd.RangeIndex(len(positions)) if in_order else pd.Index(positions)
+    first, rows = (int(positions[0]) if len(positions) else 0), len(positions)
+    in_order = np.array_equal(positions, np.arange(first, first + rows))
+    if index is not None:  # a slice of a RangeIndex is one by every pandas
+        return index[first : first + rows] if in_order else index.take(positions)
+    return pd.RangeIndex(rows) if in_order and not first else pd.Index(positions)
 
 
 def _numbers(column: Any) -> Any:
@@ -181,7 +181,7 @@ def typed_by_schema(values: list[Any], schema: Mapping[str, Any]) -> Any:
         return _times([pd.Timestamp(v) if isinstance(v, str) else v for v in values])
     if kind == "string" and "format" in schema:
         return None
-    dtypes = {"integer": "Int64", "number": "Float64", "boolean": "boolean", "string": "str"}
+    dtypes = {"integer": "Int64", "number": "Float64", "boolean": "boolean", "string": TEXT}
     return _array(values, dtypes[kind]) if kind in dtypes else None
 
 
@@ -199,8 +199,10 @@ def _times(values: list[Any]) -> Any:
     if len(zones) != 1:
         return _objects(values)
     unit: Any = "ns" if any(getattr(v, "nanosecond", 0) for v in values) else "us"
+    zone = next(v.tzinfo for v in values if v is not None)
+    dtype: Any = f"datetime64[{unit}]" if zone is None else pd.DatetimeTZDtype(unit, zone)
     try:
-        return pd.Series(pd.to_datetime(values)).dt.as_unit(unit).array
+        return pd.Series(values, dtype=dtype).array
     except (OverflowError, TypeError, ValueError):
         return _objects(values)
 
@@ -223,9 +225,7 @@ def infer(values: list[Any]) -> Any:
 
 def _array(values: list[Any], dtype: Any) -> Any:
     try:
-        return pd.array(values, dtype=dtype)
-    except UnicodeEncodeError:  # a lone surrogate, which no text column or file can hold
-        return pd.array([None if v is None else writable(v) for v in values], dtype=dtype)
+        return text_column(values) if dtype == TEXT else pd.array(values, dtype=dtype)
     except (OverflowError, TypeError, ValueError):  # 2**70 does not fit Int64
         return _objects(values)
 
@@ -259,9 +259,9 @@ def _outcome(results: Results, places: Sequence[int], at: Any) -> dict[str, Any]
 def _texts(values: list[str | None]) -> Any:
     """A column of text that is nearly always missing, which is made at once then."""
     if any(value is not None for value in values):
-        return pd.array(values, dtype="str")
+        return text_column(values)
     nowhere = np.full(len(values), -1)
-    return pd.array([], dtype="str").take(nowhere, allow_fill=True)
+    return text_column([]).take(nowhere, allow_fill=True)
 
 
 def _time(results: Results, at: Any) -> dict[str, Any]:
@@ -270,12 +270,11 @@ def _time(results: Results, at: Any) -> dict[str, Any]:
     for place, origin in list(results.origins.items()):
         latency_ms[place] = np.nan if origin.latency_ms is None else origin.latency_ms
         started_at[place] = origin.at
-    stamps = pd.to_datetime(pd.Series(started_at[at]), unit="s")
     return {
         "latency_ms": latency_ms[at],
         "queued_ms": _numbers(results.queued_ms)[at],
         "waited_ms": _numbers(results.waited_ms)[at],
-        "started_at": stamps.dt.as_unit("us").dt.tz_localize("UTC").array,
+        "started_at": utc_times(started_at[at]),
     }
 
 
@@ -286,8 +285,8 @@ def _usage(results: Results, places: Sequence[int]) -> dict[str, Any]:
         "completion_tokens": _array([u.completion_tokens for u in usages], "Int64"),
         "total_tokens": _array([u.total_tokens for u in usages], "Int64"),
         "cost_usd": _array([u.cost_usd for u in usages], "float64"),
-        "model": _array([results.models[place] for place in places], "str"),
-        "finish_reason": _array([results.reasons[place] for place in places], "str"),
+        "model": _array([results.models[place] for place in places], TEXT),
+        "finish_reason": _array([results.reasons[place] for place in places], TEXT),
     }
 
 
@@ -313,9 +312,9 @@ def metrics_of(df: pd.DataFrame) -> ParallelMetrics:
     cached = df["cached"].eq(True)
     asked_now = df[~cached]
     began = pd.to_datetime(asked_now["started_at"], utc=True, format="ISO8601")  # a csv has text
-    ends = began + pd.to_timedelta(asked_now["latency_ms"] + asked_now["waited_ms"], unit="ms")
-    span = (ends.max() - began.min()).total_seconds()
-    elapsed = 0.0 if pd.isna(span) else float(span)
+    after_s = (began - began.min()).dt.total_seconds()
+    span = (after_s + (asked_now["latency_ms"] + asked_now["waited_ms"]) / 1000).max()
+    elapsed: float = 0.0 if pd.isna(span) else float(span)
     asked = int(counts.get("ok", 0) + counts.get("failed", 0) - cached.sum())
     return ParallelMetrics(
         total=len(df),

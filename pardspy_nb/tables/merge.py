@@ -12,6 +12,7 @@ import pandas as pd
 from ..core.metrics import ParallelMetrics
 from ..core.usage import Usage, total
 from ..signatures.fields import RESERVED
+from .column_types import text_column
 from .frame import checksums, metrics_of
 from .names import ColumnNames, column_of, own_names, renamed_in
 
@@ -120,7 +121,7 @@ def mark_by_hand(df: pd.DataFrame, hand: Mapping[Any, np.ndarray]) -> None:
     for place in range(len(df)):
         if names := [str(name) for name, rows in hand.items() if rows[place]]:
             words[place] = f"by hand: {', '.join(names)}"
-    df[column] = pd.array([None if pd.isna(word) else word for word in words], dtype="str")
+    df[column] = text_column(None if pd.isna(word) else word for word in words)
 
 
 def _with_kept(written: Any, old: pd.Series, kept: np.ndarray) -> Any:

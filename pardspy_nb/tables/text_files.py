@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from .column_types import TEXT, text_column
+
 _LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit is 131,072
 _INT64 = range(-(2**63), 2**63)
 _EXACT = 2**53  # whole numbers beyond this have no exact float (IEEE 754)
@@ -242,6 +244,8 @@ class TextFile:
             values = [None if text == "" else convert(text) for text in values]
         if kind == "object":
             return pd.Series(values, dtype=object).array
+        if kind == TEXT:
+            return text_column(values)
         return pd.array(values, dtype=kind)  # type: ignore[call-overload]
 
 
@@ -297,14 +301,14 @@ class _Kind:
         """pandas' name of the type of a csv's column, in a file of so many rows."""
         is_number = self.may_be_number and (self._may_be_int or self._is_exact)
         if not (is_number and self._present):
-            return "str"
+            return TEXT
         kind = "int64" if self._may_be_int else "float64"
         return kind if self._present == rows else kind.capitalize()
 
     def of_json(self, rows: int) -> str:
         """pandas' name of the type of a column of JSON, in a file of so many rows."""
         if self._types == {str}:
-            return "str"
+            return TEXT
         is_whole = self._present == rows
         if self._types == {bool}:
             return "bool" if is_whole else "boolean"

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from support.scripted_server import ScriptedServer
 
@@ -19,7 +20,8 @@ def test_it_names_versions_kernel_store_and_endpoint(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     found = pn.doctor(lm)
     words = repr(found)
-    for part in ("pandas 3", "openai", "plain Python", "answers.sqlite", "reached", "HTTPS_PROXY"):
+    pandas = f"pandas {pd.__version__}"
+    for part in (pandas, "openai", "plain Python", "answers.sqlite", "reached", "HTTPS_PROXY"):
         assert part in words, part
     assert "sk-test-secret-key" not in words
     assert "secret" not in words

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
+from support.text_type import TEXT
 
 import pardspy_nb as pn
 from pardspy_nb.llm.retry_after import parse_retry_after
@@ -73,7 +74,7 @@ def test_the_frame_has_the_columns_and_types_of_the_contract(
     assert not df["sentiment"].cat.ordered
     assert list(df["sentiment"].cat.categories) == LABELS
     assert [str(df[c].dtype) for c in ("reason", "total_tokens", "attempts", "cached")] == [
-        "str",
+        TEXT,
         "Int64",
         "int64",
         "bool",

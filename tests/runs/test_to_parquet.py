@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.scripted_server import Reply, ScriptedServer
+from support.text_type import TEXT
 
 import pardspy_nb as pn
 from pardspy_nb.runs import to_parquet
@@ -203,7 +204,7 @@ def test_values_keep_their_type_in_the_file(tmp_path: Path) -> None:
 
 def test_no_rows_make_a_file_with_the_columns(predict: pn.Predict, tmp_path: Path) -> None:
     target = tmp_path / "out.parquet"
-    empty = pd.DataFrame({"review": pd.array([], dtype="str"), "n": pd.array([], dtype="int64")})
+    empty = pd.DataFrame({"review": pd.array([], dtype=TEXT), "n": pd.array([], dtype="int64")})
     metrics = pn.run_to_parquet(predict, empty, target, **QUIET)
     df = pd.read_parquet(target)
     assert metrics.total == len(df) == 0

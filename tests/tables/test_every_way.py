@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.text_type import TEXT
 
 import pardspy_nb as pn
 
@@ -70,7 +71,7 @@ def indexes(draw: st.DrawFn, length: int) -> pd.Index:
 def frame_of(values: list[Any]) -> pd.DataFrame:
     """A frame with a column that is carried along and given to the module."""
     kinds = {type(v) for v in values if v is not None}
-    dtype = {frozenset({int}): "Int64", frozenset({str}): "str", frozenset({bool}): "boolean"}
+    dtype = {frozenset({int}): "Int64", frozenset({str}): TEXT, frozenset({bool}): "boolean"}
     column = pd.Series(values, dtype=dtype.get(frozenset(kinds), object))
     return pd.DataFrame({"value": column, "n": range(len(values))})
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
+import numpy as np
 import pytest
 from support.scripted_server import ScriptedServer
+from support.text_type import TEXT
 
 import pardspy_nb as pn
+from pardspy_nb.tables.column_types import utc_times
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
@@ -27,3 +31,31 @@ def test_an_integer_too_large_for_its_column_is_kept(server: ScriptedServer) -> 
     df = pn.run_parallel(pn.Predict("a -> b: int", Big()), ["x"], **QUIET)
     assert df["b"][0] == 10**20
     assert df["prompt_tokens"].isna().all()  # no call has so many
+
+
+def test_missing_text_is_missing() -> None:
+    df = pn.run_parallel(lambda i: {"out": i or None, "no": None}, ["a", "é", ""], **QUIET)
+    assert [str(df[name].dtype) for name in ("out", "model", "error")] == [TEXT] * 3
+    assert df["out"].tolist()[:2] == ["a", "é"]
+    assert df["out"].isna().tolist() == [False, False, True]
+    assert df["error"].isna().all()
+
+
+@pytest.mark.parametrize("zone", [None, dt.UTC, dt.timezone(dt.timedelta(hours=2))])
+@pytest.mark.parametrize("year", [1, 1970, 9999])
+def test_times_of_any_year_are_times(year: int, zone: Any) -> None:
+    """pandas' nanoseconds end in 2262."""
+    at = dt.datetime(year, 6, 1, 12, 0, 0, 1, tzinfo=zone)
+    df = pn.run_parallel(lambda i: {"at": at if i else None}, [1, 0], **QUIET)
+    assert str(df["at"].dtype).startswith("datetime64[us")
+    assert df["at"][0] == at
+    assert df["at"].isna().tolist() == [False, True]
+
+
+def test_times_of_rows_that_did_not_start_are_missing() -> None:
+    seconds = np.array([np.nan, 0.0, 1_700_000_000.000001, np.nan])
+    with np.errstate(all="raise"):
+        times = utc_times(seconds)
+    assert str(times.dtype) == "datetime64[us, UTC]"
+    assert times.isna().tolist() == [True, False, False, True]
+    assert times[1:3].asi8.tolist() == [0, 1_700_000_000_000_001]

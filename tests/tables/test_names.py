@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from support.text_type import TEXT
 
 import pardspy_nb as pn
 
@@ -139,8 +140,8 @@ def test_what_was_set_by_hand_stays_and_says_so() -> None:
     df = pn.run_parallel(
         classify, {"text": list("abcd")}, max_failures=None, max_workers=1, **QUIET
     )
-    df["label"] = pd.array([None, "mine", "mine", None], dtype="str")
-    df["why"] = pd.array([None, None, "mine, too", None], dtype="str")
+    df["label"] = pd.array([None, "mine", "mine", None], dtype=TEXT)
+    df["why"] = pd.array([None, None, "mine, too", None], dtype=TEXT)
     df.attrs["pardspy"]["outputs"] = ["label", "why"]
     df.parallel.retry_failed()
     assert sorted(asked[4:]) == ["a", "b", "d"], "all of row c was set by hand"

@@ -1,4 +1,4 @@
-"""DSPy and LangChain are installed in the second environment only; see the Makefile."""
+"""DSPy and LangChain are installed in .venv-dspy only; see the Makefile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-# without them these tests are not collected; the second environment has both
+# without them these tests are not collected; .venv-dspy has both
 if importlib.util.find_spec("dspy") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
