@@ -8,6 +8,7 @@ behind; the pool starts another in its place, up to a bound.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import queue
@@ -22,6 +23,43 @@ from .forks import end_child
 MOST_LEFT_BEHIND = 128  # threads whose attempt timed out, in one pool
 _COME_AGAIN_S = 5.0
 _Job = tuple[Callable[[], Any], contextvars.Context, "asyncio.Future[Any]"]
+
+
+class Flag:
+    """As `threading.Event`, and an interrupt cannot break it.
+
+    An `Event` takes its lock in Python code: a KeyboardInterrupt right after that leaves the lock
+    taken, and all other threads wait for ever. Here each step is one of C.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._gate = threading.Lock()  # open while the flag is set
+        self._gate.acquire()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and wake all who wait."""
+        self._is_set = True
+        self._open()
+
+    def clear(self) -> None:
+        """Take it back."""
+        self._is_set = False
+        self._gate.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, for so many seconds at most. Whether it is set."""
+        if not self._is_set and self._gate.acquire(timeout=-1 if timeout is None else timeout):
+            self._open()  # for the next who waits
+        return self._is_set
+
+    def _open(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is open
+            self._gate.release()
 
 
 class DaemonPool:

@@ -16,6 +16,7 @@ from itertools import islice
 from ..core.errors import StoreError
 from ..core.events import Event, Preparing, Row, RowFinished
 from ..core.notices import told_to
+from ..core.threads import Flag
 from ..engine.adaptive_concurrency import MOST, AdaptiveConcurrency
 from ..engine.controls import RunControls
 from ..engine.protocols import Runner
@@ -55,7 +56,7 @@ class EngineThread:
         self._engine: Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._preparing: asyncio.Future[None] | None = None
-        self.begun, self.wake, self.done = (threading.Event() for _ in range(3))
+        self.begun, self.wake, self.done = (Flag() for _ in range(3))
         self.crash: BaseException | None = None
 
     @property
