@@ -24,6 +24,7 @@ LOCAL = frozenset(
 )
 
 
+_OF_SERVER = ("threads", "slots", "context_tokens")
 # what one may have meant: the callers' own parameters
 _OWN = {
     "LM": "base_url api_key timeout_s client price form extra_body extra_headers default_headers "
@@ -43,6 +44,10 @@ def refuse_unknown(given: Iterable[str], caller: Literal["LM", "Predict"], *, lo
         return
     if name in Options.__dataclass_fields__:
         raise TypeError(f"{name!r} is an option of the run: run_parallel(predict, rows, {name}=…)")
+    if caller == "Predict" and name in _OWN["LM"].split():
+        raise TypeError(f"{name!r} is a parameter of the LM: Predict(signature, LM(…, {name}=…))")
+    if name in _OF_SERVER:
+        raise TypeError(f"{name!r} is for the server of an embedded model: LM('local', {name}=…)")
     known = [*_OWN[caller].split(), *KNOWN, *(LOCAL if local else ())]
     near = difflib.get_close_matches(name, known, 1, 0.7)
     hint = f"did you mean {near[0]!r}? A" if near else "a"

@@ -24,6 +24,7 @@ REVIEWS = pd.DataFrame({"review": ["row-1 " + "x" * 500, "row-2"]})
         ({"temprature": 0}, "did you mean 'temperature'"),
         ({"max_token": 5}, "did you mean 'max_tokens'"),
         ({"baseurl": "http://x"}, "did you mean 'base_url'"),
+        ({"threads": 2}, r"LM\('local', threads=…\)"),
         ({"top_k": 5}, r"extra_body=\{'top_k': …\}"),
         ({"max_workers": 3}, r"run_parallel\(predict, rows, max_workers=…\)"),
     ],
@@ -39,6 +40,7 @@ def test_an_lm_knows_its_parameters(given: dict[str, Any], words: str) -> None:
         ({"confidnce": True}, "did you mean 'confidence'"),
         ({"temperatur": 1}, "did you mean 'temperature'"),
         ({"my_field": 1}, r"extra_body=\{'my_field': …\}"),
+        ({"base_url": "http://x"}, r"LM\(…, base_url=…\)"),
         ({"rpm": 100}, r"run_parallel\(predict, rows, rpm=…\)"),
     ],
 )
