@@ -14,7 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from support.batch_server import BatchServer
-from support.jupyterlab import CHROMIUM, FLAGS, Lab
+from support.jupyterlab import CHROMIUM, FLAGS, Lab, NotebookSeven
 from support.scripted_server import Reply, ScriptedServer
 
 pytestmark = pytest.mark.browser
@@ -128,6 +128,39 @@ def test_buttons_steer_the_run_while_it_lasts(
     lab.wait_idle(page)
     assert stays(lambda: len(server.requests), 0.4), "a row was sent after the end"
     assert page.locator(".pardspy-panel").count() == 0
+
+
+def test_notebook_7_has_the_panel_too(tmp_path: Path, page: Any, server: ScriptedServer) -> None:
+    """Numbers move, pause, resume, more workers, interrupt, and what stays after a reload."""
+    server.delay_s = 0.15
+    seven = NotebookSeven(tmp_path)
+    try:
+        call = "df = pn.run_parallel(predict, reviews, max_workers=4)"
+        path = seven.write("seven.ipynb", SETUP.format(url=server.url, rows=2000), call)
+        seven.open(page, "seven.ipynb")
+        seven.run_all(page)
+        page.get_by_text(re.compile(r"Running: [1-9]\d* of 2,000 rows")).wait_for(timeout=60_000)
+        first = panel_text(page)
+        eventually(lambda: panel_text(page) != first, "the figures move")
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_text(re.compile("^Paused")).wait_for()
+        eventually(lambda: server.in_flight == 0, "rows in flight finish")
+        assert stays(lambda: len(server.requests), 0.6), "a row started during the pause"
+        page.get_by_role("button", name="Resume").click()
+        page.get_by_role("button", name="More workers").click()
+        eventually(lambda: server.max_in_flight == 5, "the server sees five rows in flight")
+        page.evaluate(
+            "() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+            ".interrupt(); }"
+        )
+        page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
+        seven.wait_idle(page)
+        assert page.locator(".pardspy-panel").count() == 0
+        assert "Stopped before the end" in str(seven.save(page, path))
+        page.reload()
+        page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
+    finally:
+        seven.stop()
 
 
 AXE = {"resultTypes": ["violations"], "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}

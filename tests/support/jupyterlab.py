@@ -1,4 +1,4 @@
-"""Drives a real JupyterLab in headless Chromium."""
+"""Drives a real JupyterLab, or Notebook 7, in headless Chromium."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 class Lab:
     """A JupyterLab server over one folder; `open` gives a page with a notebook in it."""
 
+    application, address = "jupyterlab", "doc/tree/{}"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         token = secrets.token_hex(8)
@@ -50,7 +52,7 @@ class Lab:
             [
                 sys.executable,
                 "-m",
-                "jupyterlab",
+                self.application,
                 "--no-browser",
                 "--ip=127.0.0.1",
                 "--port=0",
@@ -66,7 +68,8 @@ class Lab:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
-                self._url = f"http://127.0.0.1:{found.group(1)}/doc/tree/{{}}?token={token}&reset"
+                place = f"http://127.0.0.1:{found.group(1)}/{self.address}"
+                self._url = f"{place}?token={token}&reset"
                 break
         # keep reading, or the server would stop on a full pipe
         import threading
@@ -149,6 +152,12 @@ class Lab:
                 return saved
             page.wait_for_timeout(100)
         raise AssertionError("the notebook was not saved within ten seconds")
+
+
+class NotebookSeven(Lab):
+    """A server of Notebook 7, whose page shows one notebook."""
+
+    application, address = "notebook", "notebooks/{}"
 
 
 IDLE = """() => {
