@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +100,11 @@ class ParallelAccessor:
 
     def summary(self) -> Summary:
         """The run at a glance; HTML in a notebook, text elsewhere."""
-        return summarize(self._result(*_NEEDED))
+        from ..runs.stories import stories_of
+
+        df = self._result(*_NEEDED)
+        summary = summarize(df)
+        return replace(summary, stories=stories_of(df, summary.groups))
 
     def explode(self, output: str, *, keep_empty: bool = True) -> pd.DataFrame:
         """One row for each item of a nested output, its fields as typed columns; see

@@ -321,9 +321,9 @@ def pictures(parts: Iterable[str]) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:6px 24px">{shown}</div>' if shown else ""
 
 
-def error_list(groups: Sequence[ErrorGroup]) -> str:
+def error_list(groups: Sequence[ErrorGroup], stories: Mapping[str, str] | None = None) -> str:
     """Failures by error: the number of rows, an example row, its message. A group opens to its
-    first rows, and to what tells more of them."""
+    first rows, to what tells more of them, and to the story of its first row."""
     if not groups:
         return ""
     lines = [
@@ -332,13 +332,23 @@ def error_list(groups: Sequence[ErrorGroup]) -> str:
         f"{escape(shortened(str(g.example), 60))}: {escape(shortened(g.message))}</summary>"
         f'<div style="padding-left:1.2em">{_rows(g.labels)}'
         + (f" and {g.rows - len(g.labels):,} more" if g.rows > len(g.labels) else "")
-        + f'<div style="{_FAINT}">{escape(_told(g))}</div></div></details>'
+        + f'<div style="{_FAINT}">{escape(_told(g))}</div>'
+        + _story(g, stories or {})
+        + "</div></details>"
         for g in groups[:_MAX_GROUPS]
     ]
     if len(groups) > _MAX_GROUPS:
         rest = sum(g.rows for g in groups[_MAX_GROUPS:])
         lines.append(f"<div>and {rest:,} more of other kinds</div>")
     return f'<div style="font-size:12px;margin-top:6px">{"".join(lines)}</div>'
+
+
+def _story(group: ErrorGroup, stories: Mapping[str, str]) -> str:
+    text = stories.get(repr(group.example))
+    if text is None:
+        return ""
+    row = shortened(str(group.example), 60)
+    return f"<details><summary>{escape(f'row {row}')}</summary>{passage('', text)}</details>"
 
 
 def _told(group: ErrorGroup) -> str:

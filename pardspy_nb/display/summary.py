@@ -36,6 +36,7 @@ class Summary:
         latencies_ms: the latencies of the successful calls, for the histogram.
         counts: rows per label, by class output.
         examples: names of the first rows of each label, by class output.
+        stories: what became of the first row of some groups, by the `repr` of its label.
         settings: the run's settings, as (name, text).
         ended: why the run ended (see `events.RunFinished`).
         can_continue: whether a repeated call would pay only for the missing rows.
@@ -57,6 +58,7 @@ class Summary:
     trouble: str = ""
     name: str = ""
     examples: Mapping[str, Mapping[Any, Sequence[Any]]] = field(default_factory=dict)
+    stories: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notice(self) -> str:
@@ -126,7 +128,7 @@ class Summary:
                         ),
                     ]
                 ),
-                html.error_list(self.groups),
+                html.error_list(self.groups, self.stories),
                 html.faint(_RETRY) if self.groups else "",
                 html.faint(_HOPELESS) if self.metrics.hopeless else "",
                 html.faint(", ".join(f"{name} {text}" for name, text in self.settings)),

@@ -75,7 +75,8 @@ class RowStory:
             "remembered_since": self.remembered_since,
         }
 
-    def _parts(self) -> list[tuple[str, str]]:
+    def parts(self) -> list[tuple[str, str]]:
+        """What is shown, as (title, text)."""
         parts = [(f"row {self.label!r}", self.status)]
         parts += [(f"input {name}", _text(value)) for name, value in self.inputs.items()]
         if self.messages is None:
@@ -100,11 +101,11 @@ class RowStory:
         return parts
 
     def __repr__(self) -> str:
-        return "\n\n".join(f"[{title}]\n{printable(text)}" for title, text in self._parts())
+        return "\n\n".join(f"[{title}]\n{printable(text)}" for title, text in self.parts())
 
     def _repr_html_(self) -> str:
         edge = html.BLUE if self.status == "ok" else html.ORANGE
-        return html.box([html.passage(title, text) for title, text in self._parts()], edge)
+        return html.box([html.passage(title, text) for title, text in self.parts()], edge)
 
 
 def row_story(df: Any, label: Any, module: Any = None, *, sample: int | None = None) -> RowStory:
@@ -131,7 +132,8 @@ def row_story(df: Any, label: Any, module: Any = None, *, sample: int | None = N
         options = replace(options, store=store)
     values = own_names(df).iloc[place]
     row = None if described is None else _row(df, place, described, about, options)
-    known = None if described is None or row is None else _known(described, options, row)
+    is_told = described is not None and row is not None and values["status"] == "ok"
+    known = _known(described, options, row) if is_told else None  # type: ignore[arg-type]
     if known is not None and described is not None and row is not None:
         known = known._replace(text=_words(known.text, _asked(described, row)))
     is_one = described is not None and not isinstance(described.source, list | tuple)

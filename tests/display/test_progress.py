@@ -272,6 +272,9 @@ def test_the_cost_is_shown_against_the_budget() -> None:
 def test_labels_open_to_rows_that_have_them(mixed: pd.DataFrame) -> None:
     shown = mixed.parallel.summary()._repr_html_()
     assert "<details><summary>positive</summary>" in shown
+    assert "<details><summary>row 2</summary>" in shown  # the story of a row that failed
+    assert "[input review] row-2" in shown
+    assert "[attempt 1 failed] BadRequestError" in shown
     assert len(shown) < 20_000
 
 

@@ -25,6 +25,7 @@ from ...tables.names import renamed_outputs
 from ...tables.results import Results
 from ..attempts import FailedAttempts
 from ..plan import RunPlan
+from ..stories import stories_of
 from .endings import error_class, explain
 
 Control = Callable[[Callable[[RunControls], None]], None]
@@ -265,6 +266,7 @@ class Collector:
     def summary(self, df: Any) -> Summary:
         """The run's summary; `df` is its frame."""
         summary = summarize(df)
+        summary = replace(summary, stories=stories_of(df, summary.groups))
         if self._destination.keeps_rows:
             return summary
         return replace(
