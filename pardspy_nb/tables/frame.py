@@ -154,7 +154,7 @@ def _outputs(
         if name in fields:
             columns[name] = _typed(values, fields[name])
         elif any(v is not ABSENT for v in found):
-            columns[name] = infer([without_models(value) for value in values])
+            columns[name] = infer(values)  # of no declared type: the objects are the user's
     return columns
 
 

@@ -163,6 +163,7 @@ def test_any_table_can_be_made_long() -> None:
         pd.DataFrame({"t": [[{"a": 1}, 2]]}).parallel.explode("t")
 
 
-def test_functions_that_return_models_make_plain_columns() -> None:
+def test_objects_of_a_function_that_declares_no_type_stay_as_they_are() -> None:
     df = pn.run_parallel(lambda n: {"p": Size(width=n, height=1)}, {"n": [1, 2]}, **QUIET)
-    assert pd.json_normalize(df["p"])["width"].tolist() == [1.0, 2.0]
+    assert df["p"][0] == Size(width=1, height=1)
+    assert df.parallel.explode("p")["width"].tolist() == [1.0, 2.0]
