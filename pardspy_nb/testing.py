@@ -90,6 +90,8 @@ class FakeLM(LM):
             isinstance(answers, type) and issubclass(answers, Signature)
         )
         function: Any = None if is_signature else answers
+        if function is not None and not callable(function):
+            raise TypeError(f"answers is a signature or a function, not {function!r}")
         schema = AnswerParser(as_signature(answers)).schema if is_signature else None
         self._endpoint = FakeEndpoint(
             function,

@@ -46,6 +46,7 @@ ONLY = {
         "tables.text_files",
         "analysis.diff",
         "analysis.plots",
+        "analysis.drawing",
         "analysis.grouping",
         "analysis.accessor",
         "analysis.vote",
@@ -90,7 +91,7 @@ ONLY = {
     },
     "dask": {"executors.cluster.partitions"},
     "polars": {"tables.export"},
-    "matplotlib": {"analysis.plots", "analysis.plot_text"},
+    "matplotlib": {"analysis.drawing", "analysis.plots", "analysis.plot_text"},
     "genai_prices": {"llm.prices"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,8 +40,11 @@ class ParallelAccessor:
     def __repr__(self) -> str:
         members = [(n, getattr(type(self), n)) for n in dir(type(self)) if not n.startswith("_")]
         lines = ["df.parallel can do:"]
+        if column_of(self._df, "status") not in self._df.columns:
+            lines = ["df.parallel can do (.run and .explode here, the others of a run's result):"]
         for name, member in members:
-            words = " ".join((inspect.getdoc(member) or "").split(". ")[0].split()).rstrip(".:")
+            first = (inspect.getdoc(member) or "").split("\n\n")[0]
+            words = " ".join(re.split(r"[.;:] |[.;:]$", first)[0].split())
             call = name if isinstance(member, property) else f"{name}(…)"
             lines.append(f"  .{call:<18} {words}")
         return "\n".join(lines)

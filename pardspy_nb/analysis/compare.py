@@ -108,6 +108,8 @@ def compare(
         ValueError: fewer than two modules, an iterator, samples (`repeat`), or bad input.
         ParallelError: as in `run_parallel`; the answers of the earlier modules are in the store.
     """
+    if isinstance(modules, list | tuple):
+        raise ValueError("compare shows modules by name: {'a': predict_a, 'b': predict_b}")
     if not isinstance(modules, Mapping) or len(modules) < 2:
         raise ValueError("compare needs at least two modules: {'a': predict_a, 'b': predict_b}")
     if isinstance(inputs, Iterator):

@@ -15,7 +15,7 @@ from ..core.labels import label_key, label_text, unknown_labels
 from ..display import html, notebook
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
-from ..tables.names import column_of, renamed_in
+from ..tables.names import column_of, no_column, refuse_samples, renamed_in
 from .grouping import grouped
 from .review import Review
 
@@ -207,9 +207,10 @@ def evaluate(
     """
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f"evaluate takes a DataFrame, not a {type(df).__name__}")
+    refuse_samples(df, "evaluate")
     pred = _only_output(df) if pred is None else pred
     if by is not None and by not in df.columns:
-        raise ValueError(f"the frame has no column {by!r}; it has {list(df.columns)}")
+        raise ValueError(no_column(df, by))
     said, true = _columns(df, truth, pred)
     if by is not None:
         return _by_group(df, true, pred, confidence, by)
@@ -231,7 +232,7 @@ def evaluate(
         calibration, more = _calibration(sure, (said == true).to_numpy())
         figures += more
     elif confidence is not None:
-        raise ValueError(f"the frame has no column {confidence!r}; it has {list(df.columns)}")
+        raise ValueError(no_column(df, confidence))
     evaluation = Evaluation(figures, columns=["metric", "label", "value", "low", "high", "n"])
     evaluation.confusion, evaluation.calibration = confusion, calibration
     evaluation.correct = correct
@@ -286,7 +287,7 @@ def _columns(df: pd.DataFrame, truth: Any, pred: Any) -> tuple[pd.Series, pd.Ser
     refuse_unordered(truth, "truth")
     for name in [pred, *([truth] if is_name(truth) else [])]:
         if name not in df.columns:
-            raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
+            raise ValueError(no_column(df, name))
     if is_name(truth) and truth == pred:
         ours = renamed_in(df).get(pred)
         hint = f"; the run's own answers are in {ours!r}" if ours else ""

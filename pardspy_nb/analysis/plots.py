@@ -6,14 +6,26 @@ backgrounds, so `plt.style.use("dark_background")` works.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..display.html import MOST_LABELS, shortened
 from ..tables.frame import label_counts
-from ..tables.names import own_names
+from ..tables.names import no_column, own_names
+from .drawing import (
+    AS_TEXT,
+    BLUE,
+    GREY,
+    ORANGE,
+    axes_for,
+    checked_frame,
+    finish,
+    legend_outside,
+    text_color,
+    thin,
+)
 from .grouping import OTHERS, grouped, most_frequent
 from .plot_text import PlotText
 
@@ -22,8 +34,6 @@ if TYPE_CHECKING:
 
     from .shares import Shares
 
-_BLUE, _ORANGE, _GREY = "#4c8fd6", "#e8743b", "#8a8f98"
-_AS_TEXT: dict[str, Any] = {"parse_math": False}  # labels are the user's: $ is a dollar
 _MOST_BARS, _MOST_UPRIGHT, _MOST_FIGURES = 20, 8, 20  # labels; of more others are drawn
 _MOST_CLASSES, _MOST_GROUPS, _LONGEST_CLASS = 40, 8, 24
 _LONG_TAIL = 30  # times the median
@@ -56,10 +66,10 @@ def in_flight(df: pd.DataFrame) -> pd.Series:
 def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The distribution of `latency_ms`, failed rows in their own colour, with p50, p90 and p99. The
     axis is logarithmic where the slowest calls are very much slower than the others."""
-    df, ax = own_names(df), _axes(ax)
+    df, ax = own_names(checked_frame(df)), axes_for(ax)
     ran = df[df["latency_ms"].notna() & ~df["cached"]]
     ok, failed = ran[ran["status"] == "ok"], ran[ran["status"] == "failed"]
-    groups = [(f"ok ({len(ok):,})", ok, _BLUE), (f"failed ({len(failed):,})", failed, _ORANGE)]
+    groups = [(f"ok ({len(ok):,})", ok, BLUE), (f"failed ({len(failed):,})", failed, ORANGE)]
     groups = [group for group in groups if len(group[1])]
     is_long = _has_long_tail(ran["latency_ms"])
     if groups:
@@ -82,16 +92,16 @@ def plot_latency(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     top = ax.get_ylim()[1]
     ax.set_ylim(0, top * 1.22)  # leave room for the names of the marks
     for i, (name, value) in enumerate(latency_marks(df).items()):
-        ax.axvline(value, color=_text_color(), lw=1, ls=(0, (4, 3)), alpha=0.8)
+        ax.axvline(value, color=text_color(), lw=1, ls=(0, (4, 3)), alpha=0.8)
         is_right = ax.transAxes.inverted().transform(ax.transData.transform((value, 0)))[0] > 0.7
         text = f" {name} {value:,.0f} ms "
         side = "right" if is_right else "left"  # keep the text inside
         ax.text(value, top * (1.15 - 0.07 * i), text, fontsize="small", ha=side)
     title = "Latency" if len(ok) or not groups else "Latency (every call failed)"
     x = "milliseconds, logarithmic" if is_long else "milliseconds"
-    _finish(ax, title, x, "rows")
+    finish(ax, title, x, "rows")
     if len(groups) > 1 or (groups and not len(ok)):
-        _legend_outside(ax)
+        legend_outside(ax)
     return ax
 
 
@@ -115,9 +125,10 @@ def plot_counts(
         by: a column, by whose values the bars are split (the eight most frequent values, and the
             others together).
     """
+    checked_frame(df)
     for name in [column, *([] if by is None else [by])]:
         if name not in df.columns:
-            raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
+            raise ValueError(no_column(df, name))
     n_missing = int(df[column].isna().sum())
     is_list = df[column].map(lambda v: isinstance(v, list | tuple | np.ndarray)).any()
     table = df.explode(column) if is_list else df
@@ -128,7 +139,7 @@ def plot_counts(
     counts = counts.reindex(labels).fillna(0).astype(int)
     others = None
     if len(counts) > MOST_LABELS:
-        counts, others = most_frequent(counts, _MOST_BARS)
+        counts, others = most_frequent(counts, _MOST_BARS if by is None else MOST_LABELS)
     whole = int(counts.to_numpy().sum()) or 1
     notes = [f"{n_missing:,} without an answer"] if n_missing else []
     notes += ["items of lists"] if is_list else []
@@ -137,13 +148,13 @@ def plot_counts(
     lies = len(names) > _MOST_UPRIGHT or max(map(len, names), default=0) > _LONGEST_UPRIGHT
     bars_a_label = len(counts.columns)
     height = max(3.2, 0.24 * len(names) * max(1, 0.6 * bars_a_label) + 1) if lies else 3.2
-    ax = _axes(ax, height=height)
+    ax = axes_for(ax, height=height)
     size = 0.8 / bars_a_label
     for i, name in enumerate(counts.columns):
         at = np.arange(len(names)) - 0.4 + size * (i + 0.5)
-        colours: Any = _BLUE if by is None else f"C{i}"
+        colours: Any = BLUE if by is None else f"C{i}"
         if by is None:
-            colours = [_GREY if label == others else _BLUE for label in counts.index]
+            colours = [GREY if label == others else BLUE for label in counts.index]
         draw = ax.barh if lies else ax.bar
         values = counts[name].to_numpy()
         bars = draw(at, values, size * 0.82, color=colours, label=text.shown(name))
@@ -152,7 +163,7 @@ def plot_counts(
         elif lies or bars_a_label * len(names) <= _MOST_FIGURES:
             ax.bar_label(bars, [f"{n:,}" for n in values], padding=2, fontsize="x-small")
     axis = ax.yaxis if lies else ax.xaxis
-    axis.set_ticks(range(len(names)), names, **_AS_TEXT)
+    axis.set_ticks(range(len(names)), names, **AS_TEXT)
     if lies:
         ax.invert_yaxis()
     ax.margins(x=0.2 if lies else None, y=None if lies else 0.15)
@@ -160,9 +171,9 @@ def plot_counts(
         (ax.set_xlim if lies else ax.set_ylim)(0, 1)
     title = text.shown(column) + (f" ({', '.join(notes)})" if notes else "")
     unit = "items" if is_list else "rows"
-    _finish(ax, title, unit if lies else "", "" if lies else unit, whole="x" if lies else "y")
+    finish(ax, title, unit if lies else "", "" if lies else unit, whole="x" if lies else "y")
     if by is not None:
-        _legend_outside(ax, title=text.shown(by))
+        legend_outside(ax, title=text.shown(by))
         text.dress(ax.get_legend().get_texts())  # type: ignore[union-attr]
     text.dress([*axis.get_ticklabels(), ax.title, ax._left_title])  # type: ignore[attr-defined]
     return ax
@@ -192,23 +203,23 @@ def _is_sortable(values: list[Any]) -> bool:
 
 def plot_timeline(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Rows in flight over time; marks show when failed rows ended."""
-    df, ax = own_names(df), _axes(ax)
+    df, ax = own_names(checked_frame(df)), axes_for(ax)
     df = df[~df["cached"].eq(True)]
     steps = in_flight(df)
     if not len(steps):
         ax.text(0.5, 0.5, "no call was made", transform=ax.transAxes, ha="center", va="center")
     else:
-        ax.fill_between(steps.index, steps, step="post", color=_BLUE, alpha=0.35, lw=0)
-        ax.step(steps.index, steps, where="post", color=_BLUE, lw=1.2)
+        ax.fill_between(steps.index, steps, step="post", color=BLUE, alpha=0.35, lw=0)
+        ax.step(steps.index, steps, where="post", color=BLUE, lw=1.2)
     failed = df[(df["status"] == "failed") & df["started_at"].notna()]
     if len(failed):
         first = df["started_at"].min()
         spent = (failed["latency_ms"] + failed["waited_ms"]) / 1e3
         ends = (failed["started_at"] - first).dt.total_seconds() + spent
-        ax.plot(ends, [0] * len(ends), "|", color=_ORANGE, ms=14, mew=2, label="failed")
-        _legend_outside(ax)
+        ax.plot(ends, [0] * len(ends), "|", color=ORANGE, ms=14, mew=2, label="failed")
+        legend_outside(ax)
     ax.set_ylim(bottom=0)
-    _finish(ax, "Rows in flight", "seconds since the start", "rows")
+    finish(ax, "Rows in flight", "seconds since the start", "rows")
     return ax
 
 
@@ -227,7 +238,7 @@ def plot_confusion(
         counts = grouped(counts, list(frequent[:_MOST_CLASSES]))
     n = max(counts.shape, default=0)
     side = max(3.2, 0.26 * n + 1.2)
-    ax = _axes(ax, height=side, width=max(6.4, side + 1))
+    ax = axes_for(ax, height=side, width=max(6.4, side + 1))
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     picture = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     has_figures = n <= _MOST_FIGURES
@@ -241,11 +252,11 @@ def plot_confusion(
     text = PlotText([*counts.columns, *counts.index])
     said = [shortened(text.shown(name), _LONGEST_CLASS) for name in counts.columns]
     true = [shortened(text.shown(name), _LONGEST_CLASS) for name in counts.index]
-    ax.set_xticks(range(len(said)), said, **_AS_TEXT)
-    ax.set_yticks(range(len(true)), true, **_AS_TEXT)
+    ax.set_xticks(range(len(said)), said, **AS_TEXT)
+    ax.set_yticks(range(len(true)), true, **AS_TEXT)
     if max(map(len, said), default=0) * _INCHES_A_LETTER > (side - 1.2) / max(1, n):
         ax.tick_params(axis="x", rotation=90)
-    _thin(ax)
+    thin(ax)
     text.dress([*ax.get_xticklabels(), *ax.get_yticklabels()])
     ax.set_title("Confusion", loc="left")
     ax.set_xlabel("predicted")
@@ -268,11 +279,11 @@ def plot_calibration(
     bins = _evaluation(df, truth, pred).calibration
     if bins is None:
         raise ValueError("there is no confidence to calibrate: Predict(…, confidence=True)")
-    ax = _axes(ax)
-    ax.plot([0, 1], [0, 1], color=_GREY, lw=1, ls=(0, (4, 3)))
+    ax = axes_for(ax)
+    ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=(0, (4, 3)))
     spread = [bins["accuracy"] - bins["low"], bins["high"] - bins["accuracy"]]
     ax.errorbar(
-        bins["confidence"], bins["accuracy"], yerr=spread, fmt="o-", color=_BLUE, capsize=3, lw=1.2
+        bins["confidence"], bins["accuracy"], yerr=spread, fmt="o-", color=BLUE, capsize=3, lw=1.2
     )
     for x, y, n in zip(bins["confidence"], bins["high"], bins["n"], strict=True):
         ax.annotate(
@@ -280,7 +291,7 @@ def plot_calibration(
         )
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.12)
-    _finish(
+    finish(
         ax, "Calibration, with the number of rows", "confidence", "share that is right", whole=""
     )
     return ax
@@ -295,9 +306,18 @@ def _evaluation(df: pd.DataFrame, truth: Any, pred: str | None) -> Any:
 def plot_shares(shares: Shares, ax: Axes | None = None) -> Axes:
     """The shares of `pn.shares` as bars with their intervals; a tick marks the model's own count.
     With groups, one bar a group for each label."""
-    ax = _axes(ax)
+    if not hasattr(shares, "frame"):
+        raise TypeError(
+            "plot_shares takes what pn.shares returns: pn.plot_shares(pn.shares(df, …))"
+        )
     frame = shares.frame
-    labels = list(dict.fromkeys(frame["label"]))[:_MOST_BARS]
+    labels = list(dict.fromkeys(frame["label"]))
+    n_left = max(0, len(labels) - _MOST_BARS)
+    if n_left:
+        sums = frame.groupby("label", observed=True)["share"].sum().sort_values(ascending=False)
+        labels = list(sums.index[:_MOST_BARS])
+    n_groups = frame["group"].nunique(dropna=False)
+    ax = axes_for(ax, height=max(3.2, 0.24 * len(labels) * max(1, 0.6 * n_groups) + 1.2))
     groups = list(dict.fromkeys(frame["group"]))
     text = PlotText([*labels, *groups, shares.output])
     height = 0.8 / len(groups)
@@ -306,7 +326,7 @@ def plot_shares(shares: Shares, ax: Axes | None = None) -> Axes:
         of = of.drop_duplicates("label").set_index("label").reindex(labels)
         at = [place - 0.4 + height * (i + 0.5) for place in range(len(labels))]
         errors = [(of["share"] - of["low"]).clip(lower=0), (of["high"] - of["share"]).clip(lower=0)]
-        colour = _BLUE if len(groups) == 1 else f"C{i}"
+        colour = BLUE if len(groups) == 1 else f"C{i}"
         name = None if len(groups) == 1 else text.shown(group)
         ax.barh(
             at,
@@ -316,76 +336,19 @@ def plot_shares(shares: Shares, ax: Axes | None = None) -> Axes:
             xerr=errors,
             label=name,
             capsize=3,
-            ecolor=_GREY,
+            ecolor=GREY,
         )
-        ax.plot(of["naive"], at, "|", color=_ORANGE, markersize=14, markeredgewidth=2)
-    ax.plot([], [], "|", color=_ORANGE, label="as the model counted", markersize=14)
+        ax.plot(of["naive"], at, "|", color=ORANGE, markersize=14, markeredgewidth=2)
+    ax.plot([], [], "|", color=ORANGE, label="as the model counted", markersize=14)
     shown = [shortened(text.shown(label), _LONGEST_LABEL) for label in labels]
-    ax.set_yticks(range(len(labels)), shown, **_AS_TEXT)
+    ax.set_yticks(range(len(labels)), shown, **AS_TEXT)
     ax.invert_yaxis()
     ax.set_xlim(0, None)
     ax.xaxis.set_major_formatter("{x:.0%}")
     title = f"{text.shown(shares.output)}: shares, {shares.level:.0%} intervals"
-    ax.set_title(title, loc="left", **_AS_TEXT)
+    title += f" ({n_left:,} rarer labels are left out)" if n_left else ""
+    ax.set_title(title, loc="left", **AS_TEXT)
     ax.margins(y=0.02)
-    _legend_outside(ax, below=True)
+    legend_outside(ax, below=True)
     text.dress([*ax.get_yticklabels(), *ax.get_legend().get_texts(), ax._left_title])  # type: ignore[union-attr,attr-defined]
     return ax
-
-
-def _axes(ax: Axes | None, height: float = 3.2, width: float = 6.4) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
-
-
-def _thin(ax: Axes) -> None:
-    """Smaller names of classes, and fewer of them, where they would overlap."""
-    figure: Any = ax.figure.figure  # the whole one, if the axes are in a part of it
-    box = ax.get_window_extent()
-    for axis, pixels in ((ax.xaxis, box.width), (ax.yaxis, box.height)):
-        ticks = axis.get_ticklocs()
-        if not len(ticks):
-            continue
-        points = 72 / figure.dpi * pixels / len(ticks)  # for one name
-        size = min(10.0, max(5.0, 0.8 * points))
-        axis.set_tick_params(labelsize=size)
-        if points < 1.1 * size:
-            labels = [label.get_text() for label in axis.get_ticklabels()]
-            every = int(np.ceil(1.1 * size / points))
-            axis.set_ticks(ticks[::every], labels[::every], **_AS_TEXT)
-
-
-def _legend_outside(ax: Axes, title: str | None = None, *, below: bool = False) -> None:
-    """A legend off the bars: beside the title, or below the axis."""
-    n = len(ax.get_legend_handles_labels()[1])
-    ax.legend(
-        frameon=False,
-        loc="upper right" if below else "lower right",
-        bbox_to_anchor=(1, -0.1) if below else (1, 1),
-        ncols=min(4, n),
-        fontsize="small",
-        title=title,
-        borderaxespad=0.2,
-    )
-
-
-def _text_color() -> Any:
-    import matplotlib as mpl
-
-    return mpl.rcParams["text.color"]
-
-
-def _finish(ax: Axes, title: str, x: str, y: str, *, whole: Literal["x", "y", ""] = "y") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    ax.set_title(title, loc="left", **_AS_TEXT)
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    if whole:
-        (ax.xaxis if whole == "x" else ax.yaxis).set_major_locator(MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
-    ax.set_axisbelow(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -290,6 +291,15 @@ class Review:
                 wrong += [] if needs_more else [demo]
             else:
                 right.append(demo | {name: row[name] for name in others if name in row.index})
+        if needs_more and (n_wrong := sum(v is not None for v in values) - len(right)):
+            required = [name for name in others if not outputs[name]]
+            warnings.warn(
+                f"{n_wrong} corrected rows make no example: the model's {', '.join(required)} went "
+                f"with its wrong {self.output}. Give a module without {', '.join(required)}, or "
+                "examples of your own, with_demos([{…}])",
+                UserWarning,
+                stacklevel=3,
+            )
         half = max(n - len(right), -(-n // 2))
         chosen = wrong[:half]
         return [*chosen, *right[: n - len(chosen)]]

@@ -7,7 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from ..store.decisions import row_key
-from ..tables.names import column_of, renamed_in
+from ..tables.names import column_of, no_column, renamed_in
 from .picks import Pick
 
 
@@ -27,7 +27,7 @@ def check_frame(df: pd.DataFrame, output: str, by: str | None) -> None:
         )
     for name in [output, *([] if by is None else [by])]:
         if name not in df.columns:
-            raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
+            raise ValueError(no_column(df, name))
     if column_of(df, "sample") in df.columns:
         raise ValueError(
             "the rows have several samples, and a decision is about a row: review a run without "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,14 +10,16 @@ import numpy as np
 import pandas as pd
 
 from ..core.intervals import wilson
-from ..core.labels import label_key, label_text, plain_label
+from ..core.labels import label_key, label_text, plain_label, unknown_labels
 from ..display import html
 from ..tables.by_index import index_of, is_name
 from ..tables.frame import class_outputs
-from ..tables.names import column_of
+from ..tables.names import column_of, no_column, refuse_samples
 from .ppi import share_of
 from .review import Review
 
+_FEW_BY_HAND = 20
+_MOST_LABELS = 30  # of a column that declares none
 _WITHOUT_TRUTH = (
     "The intervals hold if the model is always right: its errors are not in them. Label some rows "
     "by hand (df.parallel.review) and pass truth=."
@@ -103,17 +106,22 @@ def shares(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
+    if not isinstance(df, pd.DataFrame):
+        raise TypeError(f"the frame comes first, not a {type(df).__name__}: pn.shares(df, …)")
+    refuse_samples(df, "shares")
     output = _only_class(df) if output is None else output
     for name in [output, *([] if by is None else [by])]:
         if name not in df.columns:
-            raise ValueError(f"the frame has no column {name!r}; it has {list(df.columns)}")
+            raise ValueError(no_column(df, name))
     status = column_of(df, "status")
     answered = df[output].notna().to_numpy().copy()
-    if status in df.columns:
+    is_own = "pardspy" not in df.attrs or output in df.attrs["pardspy"].get("outputs", [output])
+    if status in df.columns and is_own:  # a column of the user's counts in every row
         answered &= df[status].eq("ok").to_numpy()
     if not answered.any():
         raise ValueError("no row has an answer")
     declared = class_outputs(df).get(output, []) if "pardspy" in df.attrs else []
+    _refuse_no_labels(df[output][answered], output, declared)
     key = _key_for(declared)
     human, weights = _human_labels(df, output, truth, key)
     said = np.array([key(v) if ok else "" for v, ok in zip(df[output], answered, strict=True)])
@@ -131,7 +139,17 @@ def shares(
         for key, name in names.items()
         if (answered & inside).any()
     ]
+    if unknown := [v for v in human.values() if declared and v not in map(key, declared)]:
+        warnings.warn(unknown_labels(unknown, declared), UserWarning, stacklevel=2)
     words = _WITHOUT_TRUTH if truth is None else _WITH_TRUTH
+    if truth is not None and not isinstance(truth, Review):
+        words += " That needs labelled rows that are a random sample of all."
+    if truth is not None and len(human) < _FEW_BY_HAND:
+        words += f" Only {len(human)} rows are labelled by hand."
+    if n_open := int((~answered).sum()):
+        words += f" {n_open:,} rows without an answer are left out."
+    if by is not None and (n_apart := int((answered & df[by].isna().to_numpy()).sum())):
+        words += f" {n_apart:,} rows without a {by} are left out."
     return Shares(pd.DataFrame(rows, columns=list(_Row._fields)), output, level, words)
 
 
@@ -164,6 +182,20 @@ def _row(
     return _Row(name, group, naive, *corrected[:3], n, len(known), corrected.method)
 
 
+def _refuse_no_labels(values: pd.Series, output: Any, declared: Sequence[Any]) -> None:
+    """Refuse a column of lists, or of nearly as many values as rows. ValueError."""
+    if values.map(lambda v: isinstance(v, list | tuple | dict | np.ndarray)).any():
+        raise ValueError(
+            f"column {output!r} holds lists or records; make one row an item first, "
+            f"df.parallel.explode({output!r})"
+        )
+    if not declared and (n := values.nunique()) > _MOST_LABELS and n > len(values) / 2:
+        raise ValueError(
+            f"column {output!r} has {n:,} different values in {len(values):,} rows: "
+            "shares are of labels"
+        )
+
+
 def _only_class(df: pd.DataFrame) -> Any:
     classes = list(class_outputs(df)) if "pardspy" in df.attrs else []
     if len(classes) != 1:
@@ -187,7 +219,7 @@ def _human_labels(
         return {place: key(labels[place]) for place in places}, weights
     if is_name(truth):
         if truth not in df.columns:
-            raise ValueError(f"the frame has no column {truth!r}; it has {list(df.columns)}")
+            raise ValueError(no_column(df, truth))
         truth = df[truth]
     index = index_of(truth)
     if index is None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..tables.frame import checksums, class_outputs
-from ..tables.names import ColumnNames, column_of
+from ..tables.names import ColumnNames, column_of, no_column
 
 
 def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def vote(df: pd.DataFrame, column: str) -> pd.DataFrame:
     if sample not in df.columns:
         raise ValueError("a vote needs samples: run_parallel(…, repeat=5)")
     if column not in df.columns:
-        raise ValueError(f"the frame has no column {column!r}; it has {list(df.columns)}")
+        raise ValueError(no_column(df, column))
     rows = _rows(df, df[sample].to_numpy())
     firsts = np.flatnonzero(~pd.Series(rows).duplicated().to_numpy())
     if df[column].map(lambda v: isinstance(v, list | dict | set)).any():

@@ -93,7 +93,8 @@ class Summary:
         )
         shown += [(name, f"{n:,}") for name, n in others if n]
         shown += html.accuracies(m.judged, m.unanswered)
-        shown += [("saved", saved(m.saved))] if m.cached else []
+        knows = m.saved is not None and (m.saved.cost_usd or m.saved.total_tokens is not None)
+        shown += [("saved", saved(m.saved))] if m.cached and knows else []
         shown += [("time", duration(m.elapsed_s)), ("rows/s", f"{m.rows_per_s:,.1f}")]
         shown += [("tokens", number(usage.total_tokens if usage else None))]
         shown += [("cost", dollars(usage.cost_usd) if usage else "–")]
@@ -192,17 +193,21 @@ def _stages(cascade: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if cascade is None:
         return []
     each, last = cascade["stages"], cascade["stages"][-1]
-    shown = []
+    shown: list[tuple[str, str]] = []
     for stage, accept, pilot in zip(each, cascade["accept"], cascade["pilot"], strict=False):
         how = "nothing was sure enough" if accept is None or accept > 1 else f"sure ≥ {accept:.3g}"
         if pilot is not None:
             how += f"; pilot of {pilot['rows']:,} rows"
+        number = len(shown) + 1
         kept = f"{stage['answered']:,} of {stage['asked']:,} answers kept ({how})"
-        shown.append((html.shortened(stage["model"], 30), kept))
-    shown.append((html.shortened(last["model"], 30), f"{last['answered']:,} rows"))
-    if (usd := cascade["saved_usd"]) is not None:
-        word = "saved" if usd >= 0 else "cost more"
-        shown.append((f"{word} by the cascade", dollars(abs(usd))))
+        shown.append((f"{number}. {html.shortened(stage['model'], 30)}", kept))
+    last_name = f"{len(each)}. {html.shortened(last['model'], 30)}"
+    shown.append((last_name, f"{last['answered']:,} rows"))
+    usd, tokens = cascade["saved_usd"], cascade["saved_tokens"]
+    if usd or tokens:
+        word = "saved" if (usd or tokens) > 0 else "cost more"
+        how_much = dollars(abs(usd)) if usd else f"{abs(tokens):,.0f} tokens"
+        shown.append((f"{word} by the cascade", how_much))
     return shown
 
 

@@ -73,7 +73,8 @@ class FakeEndpoint:
     @property
     def cache_identity(self) -> dict[str, Any]:
         """The values that identify the endpoint in a cache key."""
-        return {"url": self.url, "seed": self._seed}
+        told = {"faults": dict(sorted(self._faults.items()))} if self._faults else {}
+        return {"url": self.url, "seed": self._seed, **told}
 
     @property
     def is_drawn(self) -> bool:

@@ -27,8 +27,8 @@ LOCAL = frozenset(
 _OF_SERVER = ("threads", "slots", "context_tokens")
 # what one may have meant: the callers' own parameters
 _OWN = {
-    "LM": "base_url api_key timeout_s client price form extra_body extra_headers default_headers "
-    "default_query max_answer_mb threads slots context_tokens",
+    "LM": "model base_url api_key timeout_s client price form extra_body extra_headers "
+    "default_headers default_query max_answer_mb threads slots context_tokens",
     "Predict": "demos history instructions confidence extra_body",
 }
 
@@ -55,3 +55,10 @@ def refuse_unknown(given: Iterable[str], caller: Literal["LM", "Predict"], *, lo
         f"{caller} has no parameter {name!r}; {hint} field that only your endpoint knows goes in "
         f"extra_body={{{name!r}: …}}"
     )
+
+
+def refuse_no_number(**given: float | None) -> None:
+    """Refuse a parameter that is no number. TypeError."""
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not hasattr(value, "__float__")):
+            raise TypeError(f"{name} is a number, got {value!r}")

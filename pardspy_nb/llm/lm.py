@@ -16,7 +16,7 @@ from ..core.overrides import overrides
 from ..core.usage import Bound
 from .background_loop import on_our_loop, run_sync
 from .endpoint import Endpoint
-from .known_params import refuse_unknown
+from .known_params import refuse_no_number, refuse_unknown
 from .prices import Price, Rate, rate_of
 from .providers import provider_of
 from .request import Message, answer_bounds, prompt_bound, request_body, row_of
@@ -140,6 +140,7 @@ class LM:
             found = _endpoint(self.model, base_url, api_key, client, more)
             self._endpoint = replace(found, most_bytes=most_bytes)
         refuse_unknown(params, "LM", local=self.is_local)
+        refuse_no_number(temperature=temperature, max_tokens=max_tokens, timeout_s=timeout_s)
         self.price = price or self._endpoint.default_price
         own = {"temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in own.items() if value is not None} | params

@@ -9,7 +9,7 @@ from ..core.events import Answer
 from ..core.usage import UsageScope, total
 from ..signatures.fields import Field, Inputs
 from ..signatures.logprobs import columns_for
-from .cascade_router import CascadeRouter
+from .cascade_router import NOTHING_KEPT, CascadeRouter
 from .composite import Composite
 from .predict import Predict
 from .prediction import Prediction
@@ -166,7 +166,8 @@ def _thresholds(accept: Any, n: int) -> list[float] | None:
     if accept is None:
         return None
     each = [accept] * n if isinstance(accept, int | float) else list(accept)
-    if len(each) != n or not all(isinstance(a, int | float) and a >= 0 for a in each):
+    fits = [isinstance(a, int | float) and (0 <= a <= 1 or a == NOTHING_KEPT) for a in each]
+    if len(each) != n or not all(fits):
         raise ValueError(
             f"accept is a confidence in [0, 1], one for each module but the last ({n}); got "
             f"{accept!r}"

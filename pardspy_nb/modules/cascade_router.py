@@ -18,6 +18,7 @@ from .acceptance import Accepted, accepted, pilot_size
 if TYPE_CHECKING:
     from .cascade import Cascade
 
+NOTHING_KEPT = 2.0  # a threshold that no confidence reaches
 ALPHA = 0.05  # the probability that a threshold is too low, over all stages
 
 
@@ -244,5 +245,5 @@ def _scaled(used: Usage, first: Usage, both: Usage, in_pilot: float) -> Usage:
 
 
 def _finite(threshold: float | None) -> float | None:
-    """A threshold fit for JSON; above 1, no answer is kept."""
-    return 2.0 if threshold is not None and math.isinf(threshold) else threshold
+    """A threshold fit for JSON."""
+    return NOTHING_KEPT if threshold is not None and math.isinf(threshold) else threshold

@@ -243,6 +243,8 @@ def _what(module: Any) -> str:
     what, hint = shortened(module), ""
     if isinstance(module, Signature):
         what, hint = "a Signature", " (make it one: Predict(signature))"
+    elif isinstance(module, str) and "->" in module:
+        hint = f" (make it one: Predict({module!r}))"
     elif callable(getattr(module, "complete", None)):
         what, hint = "an LM", " (make it one: Predict(signature, lm))"
     elif isinstance(module, type):

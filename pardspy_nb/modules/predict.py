@@ -132,7 +132,7 @@ class Predict:
         other = copy.copy(self)
         other.demos = [dict(demo) for demo in list(demos)[:n]]
         if not other.demos:
-            raise ValueError("there is no example: decide some rows of the review first")
+            raise ValueError("there is no example: no decided row has all outputs of this module")
         other._prompt = Prompt(self.signature, other.demos, self._parser.schema)
         return other
 

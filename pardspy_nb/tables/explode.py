@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..signatures.fields import RESERVED
 from .frame import infer, typed_by_schema
-from .names import column_of
+from .names import column_of, no_column
 from .values import is_missing
 
 _KEPT = ("sample", "status")  # of the run's own columns: its figures would count once an item
@@ -35,7 +35,7 @@ def explode(df: pd.DataFrame, output: str, *, keep_empty: bool = True) -> pd.Dat
         ValueError: there is no such column, or a value is neither a list nor a record.
     """
     if output not in df.columns:
-        raise ValueError(f"the frame has no column {output!r}; it has {list(df.columns)}")
+        raise ValueError(no_column(df, output))
     each = [_items(value, output, label) for value, label in zip(df[output], df.index, strict=True)]
     at = np.repeat(np.arange(len(df)), [len(items) or int(keep_empty) for items in each])
     items = [item for row in each for item in (row or ([None] if keep_empty else []))]

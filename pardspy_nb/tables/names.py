@@ -4,6 +4,7 @@ too, because the table is itself the result of a run."""
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from ..core.events import STATUSES
 from ..signatures.fields import RESERVED
 
+_MOST_NAMED = 30  # columns in a message
 _MOST_STEPS = 50  # runs whose columns one frame may hold
 
 
@@ -106,3 +108,23 @@ def own_names(df: Any) -> Any:
     if (about := df.attrs.get("pardspy")) is not None:
         plain.attrs = {**df.attrs, "pardspy": {**about, "renamed": {}}}
     return plain
+
+
+def no_column(df: Any, name: Any) -> str:
+    """The words for a column that a frame does not have, with the nearest one that it has."""
+    known = [str(column) for column in df.columns]
+    near = difflib.get_close_matches(str(name), known, 1, 0.6)
+    if not near:
+        near = [column for column in known if column.lower() == str(name).lower()]
+    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {known[:_MOST_NAMED]}"
+    return f"the frame has no column {name!r}{hint}"
+
+
+def refuse_samples(df: Any, what: str) -> None:
+    """Refuse a result with several samples of a row where rows must be independent. ValueError."""
+    column = column_of(df, "sample")
+    if "pardspy" in df.attrs and column in df.columns and df[column].nunique() > 1:
+        raise ValueError(
+            f"{what}: this frame has several samples of each row, which are not rows of their own; "
+            "take the votes, df.parallel.vote('…')"
+        )

@@ -141,7 +141,8 @@ def test_decisions_become_examples_and_truth(df: pd.DataFrame, signature: pn.Sig
         review.decide(label, df.loc[label, "sentiment"])
     lm = pn.LM("m", base_url="http://127.0.0.1:1/v1", api_key="none")
     # a reason is required, and the model's own goes with its own label only
-    taught = pn.Predict(signature, lm).with_demos(review, n=4)
+    with pytest.warns(UserWarning, match=r"1 corrected rows make no example.*reason"):
+        taught = pn.Predict(signature, lm).with_demos(review, n=4)
     assert len(taught.demos) == 4
     assert all(demo["reason"] for demo in taught.demos)
     alone = pn.Signature("Sort").add_input("review", str).add_class_output("sentiment", LABELS)

@@ -151,3 +151,70 @@ def test_the_accessor_says_what_it_can_do() -> None:
             words = inspect.getdoc(getattr(kind, name)) or ""
             assert not words.startswith("See "), name
             assert len(words) > 30, name
+
+
+def test_samples_are_no_rows_of_their_own(predict: pn.Predict) -> None:
+    df = pn.run_parallel(predict, ["row-1", "row-2"], repeat=3, **QUIET)
+    df["gold"] = "neutral"
+    for count in (pn.evaluate, lambda df, gold: pn.shares(df, "sentiment", truth=gold)):
+        with pytest.raises(ValueError, match=r"samples.*df\.parallel\.vote"):
+            count(df, "gold")
+
+
+def test_the_frame_comes_first(predict: pn.Predict) -> None:
+    df = pn.run_parallel(predict, ["row-1", "row-2"], **QUIET)
+    for draw in (pn.shares, pn.plot_counts):
+        with pytest.raises(TypeError, match="the frame comes first, not a str"):
+            draw("sentiment", df)
+    with pytest.raises(TypeError, match="ax is a matplotlib Axes, not 'sentiment'"):
+        df.parallel.plot_latency("sentiment")
+    with pytest.raises(TypeError, match=r"pn\.plot_shares\(pn\.shares"):
+        pn.plot_shares(df)
+    for wrong in ("sentimnt", "Sentiment"):
+        with pytest.raises(ValueError, match="did you mean 'sentiment'"):
+            df.parallel.plot_counts(wrong)
+
+
+def test_values_that_make_no_sense(predict: pn.Predict, signature: pn.Signature) -> None:
+    with pytest.raises(TypeError, match="temperature is a number, got 'hot'"):
+        pn.LM("m", api_key="k", temperature="hot")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a signature or a function"):
+        pn.testing.FakeLM({"sentiment": "positive"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="accept is a confidence"):
+        pn.Cascade([predict, predict], on="sentiment", accept=90)
+    with pytest.raises(ValueError, match="by name"):
+        pn.compare([predict, predict], ["row-1"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Predict\('review -> sentiment'\)"):
+        pn.run_parallel("review -> sentiment", ["row-1"])
+    with pytest.raises(TypeError, match=r"LM\(…, model=…\)"):
+        pn.Predict(signature, model="fake")
+
+
+def test_shares_say_what_is_left_out(predict: pn.Predict) -> None:
+    df = pn.run_parallel(predict, [f"row-{i}" for i in range(40)], **QUIET)
+    df["g"] = ["a", None] * 20
+    df.loc[df.index[:4], "status"] = "failed"
+    df["gold"] = df["sentiment"].astype(str).where(df.index < 10)
+    words = pn.shares(df, "sentiment", truth="gold", by="g").in_words
+    assert "4 rows without an answer are left out" in words
+    assert "rows without a g are left out" in words
+    assert "Only 10 rows are labelled by hand" in words
+    assert "random sample" in words
+    df["gold"] = ["posi"] * 5 + [None] * 35
+    with pytest.warns(UserWarning, match="match no declared label: 'posi'"):
+        pn.shares(df, "sentiment", truth="gold")
+    df["tags"] = [["x"]] * 40
+    with pytest.raises(ValueError, match="explode"):
+        pn.shares(df, "tags")
+    df["free"] = [f"text {i}" for i in range(40)]
+    with pytest.raises(ValueError, match="40 different values"):
+        pn.shares(df, "free")
+    own = df["sentiment"].astype(str).tolist()
+    assert pn.shares(df.assign(mine=own), "mine").frame["n_model"].iloc[0] == 40
+
+
+def test_faults_of_a_rehearsal_stay_in_it() -> None:
+    declines = pn.testing.FakeLM(latency=0, faults={"refusal": 1.0})
+    pn.run_parallel(pn.Predict("review -> a", declines), ["x"], max_failures=None, progress="none")
+    df = pn.run_parallel(pn.Predict("review -> a", pn.LM("fake")), ["x"], progress="none")
+    assert df["status"].eq("ok").all()
