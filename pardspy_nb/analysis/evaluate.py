@@ -15,7 +15,7 @@ from ..core.labels import label_key, label_text, unknown_labels
 from ..display import html, notebook
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
-from ..tables.names import column_of, no_column, refuse_samples, renamed_in
+from ..tables.names import column_of, has_samples, no_column, renamed_in
 from .grouping import grouped
 from .review import Review
 
@@ -207,7 +207,13 @@ def evaluate(
     """
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f"evaluate takes a DataFrame, not a {type(df).__name__}")
-    refuse_samples(df, "evaluate")
+    if has_samples(df):
+        warnings.warn(
+            "this frame has several samples of each row: they are not rows of their own, so the "
+            f"intervals are too narrow; evaluate the votes, df.parallel.vote({pred or '…'!r})",
+            UserWarning,
+            stacklevel=2,
+        )
     pred = _only_output(df) if pred is None else pred
     if by is not None and by not in df.columns:
         raise ValueError(no_column(df, by))

@@ -14,7 +14,7 @@ from ..core.labels import label_key, label_text, plain_label, unknown_labels
 from ..display import html
 from ..tables.by_index import index_of, is_name
 from ..tables.frame import class_outputs
-from ..tables.names import column_of, no_column, refuse_samples
+from ..tables.names import column_of, has_samples, no_column
 from .ppi import share_of
 from .review import Review
 
@@ -108,7 +108,11 @@ def shares(
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f"the frame comes first, not a {type(df).__name__}: pn.shares(df, …)")
-    refuse_samples(df, "shares")
+    if has_samples(df):
+        raise ValueError(
+            "this frame has several samples of each row, which are not rows of their own: take the "
+            "votes, df.parallel.vote('…')"
+        )
     output = _only_class(df) if output is None else output
     for name in [output, *([] if by is None else [by])]:
         if name not in df.columns:

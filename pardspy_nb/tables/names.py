@@ -120,11 +120,7 @@ def no_column(df: Any, name: Any) -> str:
     return f"the frame has no column {name!r}{hint}"
 
 
-def refuse_samples(df: Any, what: str) -> None:
-    """Refuse a result with several samples of a row where rows must be independent. ValueError."""
+def has_samples(df: Any) -> bool:
+    """Whether a result has several samples of a row, which are not rows of their own."""
     column = column_of(df, "sample")
-    if "pardspy" in df.attrs and column in df.columns and df[column].nunique() > 1:
-        raise ValueError(
-            f"{what}: this frame has several samples of each row, which are not rows of their own; "
-            "take the votes, df.parallel.vote('…')"
-        )
+    return "pardspy" in df.attrs and column in df.columns and df[column].nunique() > 1
