@@ -58,8 +58,8 @@ def _completion(label: str, sure: float, model: str) -> pn.Completion:
         {"token": '"}', "logprob": 0.0},
     ]
     usage = pn.Usage(50, 5, 55, PRICES[model], 0.0)
-    return pn.Completion(json.dumps({"sentiment": label}, separators=(",", ":")), usage, model,
-                         "stop", None, tokens)  # fmt: skip
+    text = json.dumps({"sentiment": label}, separators=(",", ":"))
+    return pn.Completion(text, usage, model, "stop", None, tokens)
 
 
 def main() -> None:

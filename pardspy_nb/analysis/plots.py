@@ -129,6 +129,8 @@ def plot_counts(
     for name in [column, *([] if by is None else [by])]:
         if name not in df.columns:
             raise ValueError(no_column(df, name))
+    if by is not None and not df[by].notna().any():
+        raise ValueError(f"column {by!r} has no values to split the bars by")
     n_missing = int(df[column].isna().sum())
     is_list = df[column].map(lambda v: isinstance(v, list | tuple | np.ndarray)).any()
     table = df.explode(column) if is_list else df

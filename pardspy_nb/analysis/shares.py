@@ -145,16 +145,22 @@ def shares(
     ]
     if unknown := [v for v in human.values() if declared and v not in map(key, declared)]:
         warnings.warn(unknown_labels(unknown, declared), UserWarning, stacklevel=2)
-    words = _WITHOUT_TRUTH if truth is None else _WITH_TRUTH
-    if truth is not None and not isinstance(truth, Review):
-        words += " That needs labelled rows that are a random sample of all."
-    if truth is not None and len(human) < _FEW_BY_HAND:
-        words += f" Only {len(human)} rows are labelled by hand."
+    words = [_WITHOUT_TRUTH] if truth is None else _words_with(truth, len(human))
     if n_open := int((~answered).sum()):
-        words += f" {n_open:,} rows without an answer are left out."
+        words.append(f"{n_open:,} rows without an answer are left out.")
     if by is not None and (n_apart := int((answered & df[by].isna().to_numpy()).sum())):
-        words += f" {n_apart:,} rows without a {by} are left out."
-    return Shares(pd.DataFrame(rows, columns=list(_Row._fields)), output, level, words)
+        words.append(f"{n_apart:,} rows without a {by} are left out.")
+    return Shares(pd.DataFrame(rows, columns=list(_Row._fields)), output, level, " ".join(words))
+
+
+def _words_with(truth: Any, n_human: int) -> list[str]:
+    """What intervals mean that human labels have corrected."""
+    words = [_WITH_TRUTH]
+    if not isinstance(truth, Review):
+        words.append("That needs labelled rows that are a random sample of all.")
+    if n_human < _FEW_BY_HAND:
+        words.append(f"Only {n_human} rows are labelled by hand.")
+    return words
 
 
 def _row(

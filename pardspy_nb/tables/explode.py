@@ -37,12 +37,14 @@ def explode(df: pd.DataFrame, output: str, *, keep_empty: bool = True) -> pd.Dat
     if output not in df.columns:
         raise ValueError(no_column(df, output))
     each = [_items(value, output, label) for value, label in zip(df[output], df.index, strict=True)]
-    at = np.repeat(np.arange(len(df)), [len(items) or int(keep_empty) for items in each])
+    sizes = np.array([len(items) or int(keep_empty) for items in each], dtype=np.int64)
+    at = np.repeat(np.arange(len(df)), sizes)
     items = [item for row in each for item in (row or ([None] if keep_empty else []))]
     is_record = [isinstance(item, Mapping) for item in items if item is not None]
     if any(is_record) and not all(is_record):
         raise ValueError(f"column {output!r} holds records as well as other values")
-    kept = [name for name in df.columns if name == output or name not in _figures(df)]
+    figures = _figures(df)
+    kept = [name for name in df.columns if name == output or name not in figures]
     schema = _item_schema(df, output)
     fields = _fields(items, output, schema)
     columns: dict[Any, Any] = {}

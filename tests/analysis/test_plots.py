@@ -111,6 +111,11 @@ def test_names_of_labels_never_overlap(n_labels: int, by: str | None) -> None:
     plt.close("all")
 
 
+def test_bars_cannot_be_split_by_a_column_without_values(mixed: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="'empty' has no values"):
+        pn.plot_counts(mixed.assign(empty=None), "sentiment", by="empty")
+
+
 def test_items_of_lists_are_counted_one_by_one() -> None:
     tags = [["a", "b"], ["a"], [], None]
     df = pn.run_parallel(lambda n: {"tags": tags[n]}, {"n": range(4)}, **QUIET)

@@ -6,16 +6,16 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 from support.batch_server import BatchServer
-from support.jupyterlab import CHROMIUM, FLAGS, Lab, NotebookSeven
+from support.jupyterlab import Lab, NotebookSeven
 from support.scripted_server import Reply, ScriptedServer
+from support.waiting import eventually, stays
 
 pytestmark = pytest.mark.browser
 
@@ -52,38 +52,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     running = Lab(tmp_path_factory.mktemp("lab"))
     yield running
     running.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    assert Path(CHROMIUM).exists(), "chromium is missing; `make test` installs it"
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    opened = browser.new_page(viewport={"width": 1100, "height": 900})
-    opened.set_default_timeout(20_000)
-    yield opened
-    opened.close()
-
-
-def eventually(true: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    """Wait until the scripted server has seen it."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, what
-        time.sleep(0.02)
-
-
-def stays(value: Callable[[], Any], seconds: float) -> bool:
-    """Whether the server's figure stays what it is."""
-    before = value()
-    time.sleep(seconds)
-    return bool(value() == before)
 
 
 def panel_text(page: Any) -> str:
@@ -181,19 +149,19 @@ def test_panel_and_summary_owe_nothing_to_people_who_do_not_see_them(
     lab: Lab, page: Any, server: ScriptedServer, theme: str
 ) -> None:
     """axe-core's rules of WCAG 2, levels A and AA; and groups of errors open by the keyboard."""
-    server.delay_s = 0.1
+    server.delay_s = 0.3  # until the panel was looked at
     server.script = lambda marker, attempt: (
         Reply("status", code=400) if marker % 7 == 0 else Reply()
     )
     name = f"axe-{theme.split()[-1]}.ipynb"
     call = "df = pn.run_parallel(predict, reviews, max_workers=4, max_failures=None, name='one')"
-    lab.write(name, SETUP.format(url=server.url, rows=120), call)
+    lab.write(name, SETUP.format(url=server.url, rows=600), call)
     lab.open(page, name)
     page.evaluate(
         "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", theme
     )
     lab.run_all(page)
-    page.get_by_text(re.compile(r"one · Running: [1-9]\d* of 120 rows")).first.wait_for(
+    page.get_by_text(re.compile(r"one · Running: [1-9]\d* of 600 rows")).first.wait_for(
         timeout=60_000
     )
     page.get_by_text(re.compile(r"rows a second over time")).wait_for()
@@ -203,6 +171,7 @@ def test_panel_and_summary_owe_nothing_to_people_who_do_not_see_them(
     page.keyboard.press("Enter")
     page.get_by_text("tells what was sent").first.wait_for()
     page.screenshot(path=str(lab.folder / f"live-{theme.split()[-1]}.png"))
+    server.delay_s = 0.0
     page.get_by_text(re.compile(r"one · Done in")).first.wait_for(timeout=60_000)
     assert page.locator(".pardspy-panel").count() == 0
     assert not serious(page, ".jp-OutputArea")

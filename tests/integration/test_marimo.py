@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
-from support.jupyterlab import CHROMIUM, FLAGS
 from support.marimo_server import Marimo
 from support.scripted_server import ScriptedServer
+from support.waiting import eventually, stays
 
 pytestmark = pytest.mark.browser
 
@@ -25,23 +22,6 @@ predict = pn.Predict(signature, lm)
 reviews = [f"row-{{i}} <b>bold</b>" for i in range({rows})]
 {call}
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    assert Path(CHROMIUM).exists(), "chromium is missing; `make test` installs it"
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    opened = browser.new_page(viewport={"width": 1100, "height": 1000})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
 
 
 def running(folder: Path, server: ScriptedServer, page: Any, call: str, rows: int = 2000) -> Marimo:
@@ -71,14 +51,12 @@ def test_a_blocking_run_is_watched_live_and_stopped_by_marimos_own_button(
     try:
         page.get_by_text(re.compile(r"prompt A · Running: \d+ of 2,000 rows")).first.wait_for()
         first = figure(page, "done")
-        time.sleep(1.5)
-        assert figure(page, "done") > first >= 0
+        eventually(lambda: figure(page, "done") > first >= 0, "the figures move")
         assert "row/s" not in marimo.log.read_text(), "the bar went to the server's terminal"
         page.get_by_test_id("interrupt-button").first.click()
         page.get_by_text("2000", exact=True).first.wait_for()  # the cell's value: the whole frame
-        asked = len(server.requests)
-        time.sleep(0.8)
-        assert len(server.requests) <= asked + 4
+        eventually(lambda: server.in_flight == 0, "rows in flight end")
+        assert stays(lambda: len(server.requests), 0.8), "a row was sent after the end"
     finally:
         marimo.stop()
 
@@ -93,17 +71,12 @@ def test_a_run_in_the_background_has_buttons_that_work(
         page.get_by_text(re.compile(r"Running: \d+ of 2,000 rows")).first.wait_for()
         page.get_by_role("button", name="Pause").click()
         page.get_by_text(re.compile(r"^Paused")).first.wait_for()
-        time.sleep(0.5)
-        asked = len(server.requests)
-        time.sleep(0.6)
-        assert len(server.requests) == asked, "a row started during the pause"
+        eventually(lambda: server.in_flight == 0, "rows in flight finish")
+        assert stays(lambda: len(server.requests), 0.6), "a row started during the pause"
         page.get_by_role("button", name="Pause").click()
         page.get_by_text(re.compile(r"^Running")).first.wait_for()
         page.get_by_role("button", name="More workers").click()
-        until = time.monotonic() + 10
-        while server.max_in_flight < 5 and time.monotonic() < until:
-            time.sleep(0.05)
-        assert server.max_in_flight == 5
+        eventually(lambda: server.max_in_flight == 5, "the server sees five rows in flight")
         page.get_by_role("button", name=re.compile("^Cancel")).click()
         page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
         assert page.get_by_role("button", name="Pause").count() == 0

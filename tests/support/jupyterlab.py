@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,11 @@ class Lab:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:  # it was still starting
+            self._process.kill()
+            self._process.wait(20)
 
     def write(self, name: str, *cells: str, kernel: str = "python3") -> Path:
         notebook = nbformat.v4.new_notebook(
@@ -120,7 +125,15 @@ class Lab:
         return path
 
     def open(self, page: Any, name: str) -> None:
-        page.goto(self._url.format(name))
+        until = time.monotonic() + 60
+        while True:  # a server says its address before it listens
+            try:
+                page.goto(self._url.format(name))
+                break
+            except Exception as error:
+                if "ERR_CONNECTION_REFUSED" not in str(error) or time.monotonic() > until:
+                    raise
+                page.wait_for_timeout(500)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         page.wait_for_function("window.jupyterapp !== undefined")
         page.wait_for_function(IDLE, timeout=30_000)

@@ -18,11 +18,8 @@ class Marimo:
     """A marimo server over one notebook; `open` gives a page with it, `run_all` runs its cells."""
 
     def __init__(self, folder: Path, *cells: str) -> None:
-        body = "\n\n".join(
-            "@app.cell\ndef _():\n" + textwrap.indent(textwrap.dedent(cell).strip(), "    ")
-            + "\n    return"
-            for cell in cells
-        )  # fmt: skip
+        indented = [textwrap.indent(textwrap.dedent(cell).strip(), "    ") for cell in cells]
+        body = "\n\n".join(f"@app.cell\ndef _():\n{cell}\n    return" for cell in indented)
         notebook = folder / "notebook.py"
         notebook.write_text(f"import marimo\napp = marimo.App()\n\n{body}\n")
         self.port = free_port()

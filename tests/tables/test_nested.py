@@ -159,6 +159,7 @@ def test_any_table_can_be_made_long() -> None:
     assert long["a"].tolist()[:2] == [1, 2]
     assert long["a"].dtype == "Int64"
     assert given.parallel.explode("one")["c"].tolist() == [1, pd.NA]
+    assert list(given.iloc[:0].parallel.explode("one").columns) == ["t", "one"]
     with pytest.raises(ValueError, match="records as well as other values"):
         pd.DataFrame({"t": [[{"a": 1}, 2]]}).parallel.explode("t")
 
