@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.jupyterlab import CHROMIUM, FLAGS
+from support.chromium import CHROMIUM, FLAGS
 
 
 @pytest.fixture(scope="module")

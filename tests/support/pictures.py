@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
-from support.jupyterlab import CHROMIUM, FLAGS, Lab
+from support.chromium import CHROMIUM, FLAGS
+from support.jupyterlab import Lab
 from support.scripted_server import Reply, ScriptedServer
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
