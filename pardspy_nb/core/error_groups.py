@@ -37,6 +37,11 @@ class ErrorGroup(NamedTuple):
     message: str  # the message of that row
     labels: tuple[Any, ...] = ()  # the first rows, by their index labels
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What its rows have in common, which stays as the group grows."""
+        return self.error_type, _pattern(self.message)
+
 
 def belongs(error_type: str, message: str, error: str | ErrorGroup) -> bool:
     """Whether a failure matches `error`.

@@ -26,7 +26,7 @@ _FONT = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"
 _FAINT = "opacity:.72;font-size:11px"
 _NO_MATH = "tex2jax_ignore mathjax_ignore"  # else JupyterLab reads text between two $ as math
 _BINS = 30
-_MAX_GROUPS = 8
+MOST_GROUPS = 8
 MOST_LABELS = 10
 _LONG_TAIL = 30  # times the median
 _LEAST_POINTS = 4  # of a picture over time
@@ -326,25 +326,32 @@ def error_list(groups: Sequence[ErrorGroup], stories: Mapping[str, str] | None =
     first rows, to what tells more of them, and to the story of its first row."""
     if not groups:
         return ""
-    lines = [
-        '<details style="overflow-wrap:anywhere"><summary>'
+    lines = [error_group(g, (stories or {}).get(repr(g.example))) for g in groups[:MOST_GROUPS]]
+    return (
+        f'<div style="margin-top:6px">{"".join(lines)}{further_errors(groups[MOST_GROUPS:])}</div>'
+    )
+
+
+def error_group(group: ErrorGroup, story: str | None) -> str:
+    """One line of `error_list`."""
+    g = group
+    return (
+        '<details style="overflow-wrap:anywhere;font-size:12px"><summary>'
         f'<b style="color:{ORANGE}">{g.rows:,} × {escape(g.error_type)}</b>, e.g. row '
         f"{escape(shortened(str(g.example), 60))}: {escape(shortened(g.message))}</summary>"
         f'<div style="padding-left:1.2em">{_rows(g.labels)}'
         + (f" and {g.rows - len(g.labels):,} more" if g.rows > len(g.labels) else "")
-        + f'<div style="{_FAINT}">{escape(_told(g))}</div>'
-        + _story(g, stories or {})
-        + "</div></details>"
-        for g in groups[:_MAX_GROUPS]
-    ]
-    if len(groups) > _MAX_GROUPS:
-        rest = sum(g.rows for g in groups[_MAX_GROUPS:])
-        lines.append(f"<div>and {rest:,} more of other kinds</div>")
-    return f'<div style="font-size:12px;margin-top:6px">{"".join(lines)}</div>'
+        + f'<div style="{_FAINT}">{escape(_told(g))}</div>{_story(g, story)}</div></details>'
+    )
 
 
-def _story(group: ErrorGroup, stories: Mapping[str, str]) -> str:
-    text = stories.get(repr(group.example))
+def further_errors(groups: Sequence[ErrorGroup]) -> str:
+    """How many rows are in groups that have no line of their own; empty if there are none."""
+    rest = sum(g.rows for g in groups)
+    return f'<div style="font-size:12px">and {rest:,} more of other kinds</div>' if rest else ""
+
+
+def _story(group: ErrorGroup, text: str | None) -> str:
     if text is None:
         return ""
     row = shortened(str(group.example), 60)

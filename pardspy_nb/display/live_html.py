@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..core.error_groups import ErrorGroup
 from ..core.metrics import Latency
 from . import html
 from .html import dollars, duration, milliseconds, number, saved
+from .steering import Steering
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -101,7 +104,8 @@ def body_html(state: RunProgress, hint: str) -> str:
     return html.text([html.note(hint, colour=html.ORANGE), html.pictures(filter(None, pictures))])
 
 
-def errors_html(state: RunProgress) -> str:
-    """Failures by error, which open to their rows; empty without failures."""
-    groups = state.failures.largest_first()
-    return html.text([html.error_list(groups)]) if groups else ""
+def errors_html(groups: Sequence[ErrorGroup], steering: Steering) -> str:
+    """Failures by error, which open to their rows and a row's story; empty without failures."""
+    stories = {repr(group.example): steering.story(group) for group in groups}
+    told = {row: story for row, story in stories.items() if story is not None}
+    return html.text([html.error_list(groups, told)]) if groups else ""

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..core.error_groups import ErrorGroup
 from ..core.events import Event
 from . import html, notebook
 from .live_html import body_html, errors_html, head_html
-from .steering import Controls, Steering
+from .steering import Button, Controls, Steering
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -34,11 +35,9 @@ class MarimoPanel:
         self._mo, self._steering = marimo, Steering(controls)
         self._painted = float("-inf")
         self._buttons: dict[str, Any] = {}
+        self._again: dict[tuple[str, str], Any] = {}  # the buttons of groups of errors
         if wait_mode == "background":
-            for button in self._steering.buttons:
-                self._buttons[button.kind] = marimo.ui.button(
-                    label=button.name, tooltip=button.tip, on_click=partial(_clicked, button.act)
-                )
+            self._buttons = {b.kind: self._made(b) for b in self._steering.buttons}
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         now = time.monotonic()
@@ -52,12 +51,37 @@ class MarimoPanel:
     def _view(self, state: RunProgress) -> Any:
         self._steering.state = state
         hint = "" if self._buttons else _BLOCKED
-        head, body = head_html(state), body_html(state, "") + errors_html(state)
+        head, body = head_html(state), body_html(state, "")
+        groups = state.failures.largest_first()
         if not self._buttons:
+            body += errors_html(groups, self._steering)
             return self._mo.Html(html.box([head, body, html.faint(hint)], html.BLUE))
         shown = list(self._buttons.values())
         bar = self._mo.hstack(shown, justify="start", wrap=True, gap=0.25)
-        return self._mo.vstack([self._mo.Html(head), bar, self._mo.Html(body)])
+        errors = [self._group(group) for group in groups[: html.MOST_GROUPS]]
+        errors += (
+            [self._mo.Html(rest)]
+            if (rest := html.further_errors(groups[html.MOST_GROUPS :]))
+            else []
+        )
+        return self._mo.vstack([self._mo.Html(head), bar, self._mo.Html(body), *errors])
+
+    def _group(self, group: ErrorGroup) -> Any:
+        words = html.text([html.error_group(group, self._steering.story(group))])
+        button = self._steering.retry_button(group)
+        if button is None:
+            return self._mo.Html(words)
+        if self._steering.is_asked_again(group):
+            return self._mo.Html(words + html.faint("Asked again at the end"))
+        if group.key not in self._again:
+            self._again[group.key] = self._made(button)
+        line = [self._mo.Html(words), self._again[group.key]]
+        return self._mo.hstack(line, justify="start", wrap=True)
+
+    def _made(self, button: Button) -> Any:
+        return self._mo.ui.button(
+            label=button.name, tooltip=button.tip, on_click=partial(_clicked, button.act)
+        )
 
     def _put(self, view: Any) -> None:
         thread = self._mo.current_thread() if notebook.in_marimo_thread() else None

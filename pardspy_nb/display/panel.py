@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..core.error_groups import ErrorGroup
 from ..core.events import Event
 from . import html, notebook
-from .live_html import body_html, errors_html, head_html
+from .live_html import body_html, head_html
 from .steering import Button, Controls, Steering
 
 if TYPE_CHECKING:
@@ -46,25 +47,14 @@ class Panel:
         self._handles: dict[int | None, Any] = {}  # by cell
         self._born = time.monotonic()
         self._painted = float("-inf")
-        # the errors apart: what one has opened stays open until there is a new error
-        self._head, self._body, self._errors = (ipywidgets.HTML() for _ in range(3))
-
-        def made(button: Button) -> Any:
-            widget = ipywidgets.Button(
-                description=button.name,
-                tooltip=button.tip,
-                icon=button.icon,
-                layout={"width": "auto"},
-            )
-            widget.on_click(lambda _: button.act())
-            widget.add_class(f"pardspy-{button.kind}")
-            return widget
-
-        self._buttons = {button.kind: made(button) for button in self._steering.buttons}
+        self._head, self._body, self._rest = (ipywidgets.HTML() for _ in range(3))
+        self._buttons = {button.kind: _made(button) for button in self._steering.buttons}
+        self._groups: dict[tuple[str, str], _GroupLine] = {}
+        self._errors = ipywidgets.VBox(layout={"overflow": "visible"})
         bar = ipywidgets.Box(
             list(self._buttons.values()), layout={"flex_flow": "row wrap", "overflow": "visible"}
         )
-        shown = [self._head, bar, self._body, self._errors]
+        shown = [self._head, bar, self._body, self._errors, self._rest]
         self._box = ipywidgets.VBox(shown, layout=_BOX_LAYOUT)
         self._box.add_class("pardspy-panel")
         self._widgets = [*self._buttons.values(), *shown, self._box]
@@ -88,7 +78,8 @@ class Panel:
         for handle in self._handles.values():
             if handle is not None:
                 handle.update(summary)
-        for widget in self._widgets:
+        lines = [widget for line in self._groups.values() for widget in line.widgets]
+        for widget in [*lines, *self._widgets]:
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:
                     part.close()
@@ -97,13 +88,28 @@ class Panel:
         self._steering.state = state
         self._head.value = head_html(state)
         self._body.value = body_html(state, self._hint())
-        if (errors := errors_html(state)) != self._errors.value:
-            self._errors.value = errors
+        self._paint_errors(state.failures.largest_first())
         for kind, button in self._buttons.items():
             button.disabled = self._steering.is_off(kind, state)
         pause = self._buttons["pause"]
         pause.description, pause.icon = ("Resume", "play") if state.paused else ("Pause", "pause")
         self._let_clicks_through()
+
+    def _paint_errors(self, groups: Sequence[ErrorGroup]) -> None:
+        """A line for each of the first groups, in order of appearance: a line that moved would
+        close under the reader's eyes. What one has opened stays open until the group grows."""
+        before, rest = len(self._groups), []
+        for group in groups:
+            if group.key not in self._groups:
+                if len(self._groups) >= html.MOST_GROUPS:
+                    rest.append(group)
+                    continue
+                self._groups[group.key] = _GroupLine(group, self._steering)
+            self._groups[group.key].paint(group)
+        if len(self._groups) != before:
+            self._errors.children = [line.box for line in self._groups.values()]
+        if (further := html.further_errors(rest)) != self._rest.value:
+            self._rest.value = further
 
     def _hint(self) -> str:
         if notebook.clicks_arrive(self._wait_mode, time.monotonic() - self._born):
@@ -115,5 +121,41 @@ class Panel:
 
     def _let_clicks_through(self) -> None:
         if self._wait_mode == "blocking":
-            for button in self._buttons.values():
+            again = [line.button for line in self._groups.values() if line.button is not None]
+            for button in [*self._buttons.values(), *again]:
                 notebook.let_clicks_through(button)
+
+
+class _GroupLine:
+    """One group of errors: its words, which open to its rows, and the button that asks them
+    again."""
+
+    def __init__(self, group: ErrorGroup, steering: Steering) -> None:
+        import ipywidgets
+
+        self._steering, self._painted = steering, 0
+        self._words = ipywidgets.HTML(layout={"flex": "1 1 320px", "overflow": "visible"})
+        button = steering.retry_button(group)
+        self.button = None if button is None else _made(button)
+        self.widgets = [self._words, *([] if self.button is None else [self.button])]
+        layout = {"flex_flow": "row wrap", "align_items": "flex-start", "overflow": "visible"}
+        self.box = ipywidgets.Box(self.widgets, layout=layout)
+        self.widgets = [*self.widgets, self.box]
+
+    def paint(self, group: ErrorGroup) -> None:
+        if group.rows != self._painted:
+            self._painted = group.rows
+            self._words.value = html.text([html.error_group(group, self._steering.story(group))])
+        if self.button is not None and self._steering.is_asked_again(group):
+            self.button.disabled, self.button.description = True, "Asked again at the end"
+
+
+def _made(button: Button) -> Any:
+    import ipywidgets
+
+    widget = ipywidgets.Button(
+        description=button.name, tooltip=button.tip, icon=button.icon, layout={"width": "auto"}
+    )
+    widget.on_click(lambda _: button.act())
+    widget.add_class(f"pardspy-{button.kind}")
+    return widget

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..core.error_groups import ErrorGroup
 
 if TYPE_CHECKING:
     from .progress import RunProgress
 
 _STEP = 1.25  # one click on a workers button multiplies or divides by this
+_MOST_STORIES = 8  # of a panel: each takes some work
 
 
 class Controls(Protocol):
-    """The actions of a panel's buttons on a run. Each returns at once and works from any thread."""
+    """What a panel needs of a run. The actions return at once and work from any thread."""
 
     max_workers: int
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether failed rows can be asked again at the end."""
 
     def pause(self) -> None:
         """Start nothing new; rows in flight finish."""
@@ -27,6 +35,12 @@ class Controls(Protocol):
 
     def cancel(self) -> None:
         """Stop now."""
+
+    def retry_failed(self, error: ErrorGroup) -> None:
+        """Ask a group's rows again, once the other rows are through."""
+
+    def story(self, group: ErrorGroup) -> str | None:
+        """What became of a group's first row, in short; None if it cannot be told."""
 
 
 class Button(NamedTuple):
@@ -48,6 +62,8 @@ class Steering:
 
     def __init__(self, controls: Controls) -> None:
         self._controls = controls
+        self._stories: dict[tuple[str, str], str | None] = {}
+        self._again: set[tuple[str, str]] = set()  # groups that are asked again
         self.state: RunProgress | None = None
 
     @property
@@ -83,6 +99,28 @@ class Steering:
         if kind == "fewer":
             return self._controls.max_workers <= 1
         return kind == "finish" and (state.dropping or not state.latencies_ms)
+
+    def retry_button(self, group: ErrorGroup) -> Button | None:
+        """The button that asks a group's rows again; None if that is not possible."""
+        if not self._controls.can_retry:
+            return None
+        tip = "Ask the rows of this group again, once the other rows are through"
+        return Button("retry", "Retry these", tip, "repeat", partial(self._retry, group))
+
+    def is_asked_again(self, group: ErrorGroup) -> bool:
+        """Whether a group's rows are asked again, once the other rows are through."""
+        return group.key in self._again
+
+    def story(self, group: ErrorGroup) -> str | None:
+        """What became of a group's first row, in short."""
+        if group.key not in self._stories and len(self._stories) < _MOST_STORIES:
+            self._stories[group.key] = self._controls.story(group)
+        return self._stories.get(group.key)
+
+    def _retry(self, group: ErrorGroup) -> None:
+        if not self.is_asked_again(group):
+            self._again.add(group.key)
+            self._controls.retry_failed(group)
 
     def _toggle(self) -> None:
         if self.state is not None and self.state.paused:

@@ -10,6 +10,7 @@ from ..core.options import Options, takes_options
 from ..modules.module import Module, from_module
 from ..modules.pairs import from_pairs
 from .plan import plan_run
+from .retry import ask_again
 from .run import Run
 
 
@@ -18,8 +19,8 @@ def _run(module: Any, inputs: Any, options: dict[str, Any]) -> Run:
     if checked.result == "dask":
         return partitioned_run(from_module(module), inputs, checked, None)
     if inputs is not None:
-        return Run(plan_run(from_module(module), inputs, checked))
-    return Run(plan_run(*from_pairs(module, checked.samples), checked))
+        return Run(plan_run(from_module(module), inputs, checked), ask_again=ask_again)
+    return Run(plan_run(*from_pairs(module, checked.samples), checked), ask_again=ask_again)
 
 
 def partitioned_run(module: Module, inputs: Any, options: Options, folder: Path | None) -> Run:

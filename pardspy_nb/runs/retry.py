@@ -13,6 +13,7 @@ import numpy as np
 from ..core.error_groups import ErrorGroup, belongs
 from ..core.errors import BudgetExceeded, ParallelError
 from ..core.options import Options
+from ..display.notebook import WaitMode
 from ..modules.cascade import Cascade
 from ..modules.module import Module, from_module
 from ..tables.inputs import again
@@ -52,6 +53,17 @@ def retry_failed(
         ValueError: the module is not known any more, or its inputs are not in `df`.
         ParallelError: as in `run_parallel`; its `df` is `df`, with the rows settled so far.
     """
+    return ask_again(df, module, error, options, "blocking")
+
+
+def ask_again(
+    df: Any,
+    module: Any,
+    error: str | ErrorGroup | None,
+    options: Mapping[str, Any],
+    wait_mode: WaitMode,
+) -> Any:
+    """See `retry_failed`; `wait_mode` says how the caller waits."""
     about = df.attrs.get("pardspy", {})
     made_by = module_of(about.get("run"))
     if module is None and made_by is None:
@@ -84,7 +96,7 @@ def retry_failed(
     )
     run = Run(plan_run(described, batch, options_again), attempts=attempts_of(about.get("run")))
     try:
-        rows = run.start().result()
+        rows = run.start(wait_mode).result()
     except ParallelError as stopped:
         if stopped.df is not None:
             merge(df, at, own_names(stopped.df))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..core.error_groups import ErrorGroup
 from ..core.errors import ParallelError, PardspyError, StoreError
 from ..core.metrics import ParallelMetrics
 from ..core.options import Options
@@ -22,14 +20,18 @@ from ..display.progress import RunProgress
 from ..display.sinks import Watchers, choose, has_stderr
 from ..engine.controls import RunControls
 from ..modules.prediction import Prediction
+from ..tables.frame import metrics_of
 from ..tables.results import Results
 from .attempts import FailedAttempts
 from .collectors.collector import Collector, Destination
 from .collectors.frame import FrameDestination
 from .engine_thread import EngineThread
+from .later_retry import AskAgain, LaterRetry
+from .open_runs import open_runs
 from .plan import MakeExecutor, RunPlan, Workers, executor_for
 from .registry import register
 from .signals import interrupts_held
+from .stories import stories_of
 
 if TYPE_CHECKING:
     from .row_story import RowStory
@@ -38,9 +40,7 @@ _BATCH_S = 0.03  # events are drained at most this often
 _TICK_S = 0.1  # and the display can repaint at least this often
 # a cancelled run may take this long to end, so that an interrupt returns within a second
 _GRACE_S = 0.7
-_LEAVE_S = 2.0  # the interpreter's exit waits this long for runs that nobody waits for
 _last: Run | None = None
-_open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
 class Run:
@@ -55,6 +55,7 @@ class Run:
         self,
         plan: RunPlan,
         *,
+        ask_again: AskAgain | None = None,
         destination: Destination | None = None,
         make_executor: MakeExecutor | None = None,
         attempts: FailedAttempts | None = None,
@@ -76,6 +77,9 @@ class Run:
         self._watchers = Watchers()
         self._wait_mode: notebook.WaitMode = "blocking"
         self._cancelled_at: float | None = None
+        self._ending = threading.RLock()  # one thread concludes the run
+        self._later = LaterRetry(ask_again)
+        self._rows: Any = None  # every row, once all are settled
         self._frame: Any = None
         self._summary: Any = None
 
@@ -93,6 +97,8 @@ class Run:
     @property
     def metrics(self) -> ParallelMetrics:
         """The current figures."""
+        if self._frame is not None and self._later.has_run:
+            return metrics_of(self._rows)
         self._pump()
         with self._drain:
             return self._collector.progress.metrics()
@@ -116,7 +122,20 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether every row is settled."""
-        return self._thread.done.is_set()
+        return self._thread.done.is_set() and not self._later.is_running
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether `retry_failed` is possible: the result is a frame with the failed rows."""
+        keeps_all = self.options.return_all and not self.options.only_successful
+        return keeps_all and self._later.is_possible and self._collector.keeps_rows
+
+    def story(self, group: ErrorGroup) -> str | None:
+        """What became of the first row of a group of errors, in short; None if it cannot be told
+        here, because the rows are not in this process."""
+        with self._drain:
+            df = self._collector.first_of(group)
+        return None if df is None else stories_of(df, [group]).get(repr(group.example))
 
     # -- steering -----------------------------------------------------------------------------
 
@@ -147,8 +166,18 @@ class Run:
 
     def cancel(self) -> None:
         """Stop now: rows in flight are cancelled, finished rows are kept."""
+        self._later.drop()
         self._cancelled_at = self._cancelled_at or time.monotonic()
         self._thread.cancel()
+
+    def retry_failed(self, error: str | ErrorGroup | None = None) -> None:
+        """Once the other rows are through, ask failed rows again, as `df.parallel.retry_failed`
+        does: those of one `error`, or all. The result has the new answers. A run that ends early
+        asks none again. ValueError if the result has no failed rows, or the run is over."""
+        if not self.can_retry or self._frame is not None:
+            why = "the run is over" if self.can_retry else "this result has no failed rows"
+            raise ValueError(f"{why}; use df.parallel.retry_failed(), or run the same call again")
+        self._later.ask(error)
 
     # -- waiting ------------------------------------------------------------------------------
 
@@ -231,7 +260,7 @@ class Run:
                 raise
         run, attempts = self._collector.run, self._collector.attempts
         register(run, self._plan.module, self.options, attempts)
-        _open_runs.add(self)
+        open_runs.add(self)
         try:
             if not self.is_empty:
                 self._watchers = choose(self.options.progress, self, wait_mode)
@@ -273,21 +302,32 @@ class Run:
             self._pump()
         self._close()
 
+    def leave(self, wait_s: float) -> None:
+        """Conclude the run, if it is over within so many seconds."""
+        if self._thread.done.wait(wait_s):
+            self._close()
+
     def _close(self) -> None:
         """Build the frame and give the display its final state, once."""
-        with self._drain:
+        global _last
+        with self._ending:
             if self._frame is not None:
                 return
             self._pump()
-            with interrupts_held():
-                self._conclude()
+            with self._drain, interrupts_held():
+                if self._rows is None:
+                    open_runs.discard(self)
+                    with self._collector.guarded():
+                        self._collector.finish()
+                    self._rows = self._collector.frame()
+            if self._collector.is_whole:
+                self._later.run(self._rows, self._wait_mode)
+                _last = self if self._later.has_run else _last
+            with self._drain, interrupts_held():
+                self._conclude(self._rows)
 
-    def _conclude(self) -> None:
-        _open_runs.discard(self)
+    def _conclude(self, rows: Any) -> None:
         collector, guarded = self._collector, self._collector.guarded
-        with guarded():
-            collector.finish()
-        rows = collector.frame()
         with guarded():
             self._conclude_display(rows)
         with guarded():
@@ -352,22 +392,6 @@ class Run:
         m = self.metrics
         state = "done" if self.done else "running"
         return f"<Run {state}: {m.successes} ok, {m.failures} failed of {m.total} rows>"
-
-
-if hasattr(os, "register_at_fork"):  # a forked process has no part in its parent's runs
-    os.register_at_fork(after_in_child=_open_runs.clear)
-
-
-@atexit.register
-def _leave() -> None:
-    """Cancel the runs that are still open, so that displays and stores get their final state."""
-    until = time.monotonic() + _LEAVE_S
-    left = list(_open_runs)
-    for run in left:
-        run.cancel()
-    for run in left:
-        if run._thread.done.wait(max(0.0, until - time.monotonic())):
-            run._close()
 
 
 def last_run() -> Run | None:

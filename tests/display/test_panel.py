@@ -12,6 +12,7 @@ import pytest
 from support.scripted_server import Reply, ScriptedServer
 
 import pardspy_nb as pn
+from pardspy_nb.core.error_groups import ErrorGroup
 from pardspy_nb.core.events import RowFinished, RunFinished, RunStarted, SettingsChanged
 from pardspy_nb.display.bar import postfix
 from pardspy_nb.display.panel import Panel
@@ -69,6 +70,15 @@ class Recorder:
 
     def cancel(self) -> None:
         self.asked.append("cancel")
+
+    can_retry = True
+
+    def retry_failed(self, error: ErrorGroup) -> None:
+        self.asked.append(f"retry {error.error_type}")
+
+    def story(self, group: ErrorGroup) -> str | None:
+        self.asked.append(f"story of {group.example}")
+        return f"[sent: user] the text of {group.example}"
 
 
 @pytest.fixture
@@ -146,6 +156,36 @@ def test_the_panel_repaints_at_its_own_rate_and_closes_for_good(
     Watchers([panel]).close(progress, summary)
     assert handle.final is summary
     assert all(widget.comm is None for widget in panel._widgets)
+
+
+def test_a_group_of_errors_opens_to_a_story_and_is_asked_again_once(handle: Any) -> None:
+    """Each story is told once, a line keeps its place, and further groups are counted."""
+    controls = Recorder()
+    panel = Panel(controls, "background")
+    progress = RunProgress(40)
+    kinds = [f"Kind{chr(65 + i)}" for i in range(10)]
+    progress.failures.add("Broken", "no", 7)
+    panel.update(progress, [])
+    for row in range(5):
+        for kind in kinds:
+            progress.failures.add(kind, "<b>no</b>", row)
+    for _ in range(3):
+        panel._painted = 0.0
+        panel.update(progress, [])
+    lines = list(panel._groups.values())
+    assert len(panel._errors.children) == len(lines) == 8
+    assert "1 × Broken" in lines[0]._words.value
+    assert "the text of 7" in lines[0]._words.value
+    assert "<b>no</b>" not in lines[1]._words.value
+    assert "and 15 more of other kinds" in panel._rest.value
+    assert controls.asked == ["story of 7", *["story of 0"] * 7]
+    for _ in range(2):
+        lines[0].button.click()
+    panel._painted = 0.0
+    panel.update(progress, [])
+    assert controls.asked[8:] == ["retry Broken"]
+    assert lines[0].button.disabled
+    assert not lines[1].button.disabled
 
 
 def test_the_tally_adds_up_what_the_frame_holds(

@@ -28,7 +28,7 @@ from pardspy_nb.core.events import (
 from pardspy_nb.core.usage import Usage
 from pardspy_nb.display import html
 from pardspy_nb.display.bar import postfix
-from pardspy_nb.display.live_html import body_html, errors_html, head_html, live_figures, title_text
+from pardspy_nb.display.live_html import body_html, head_html, live_figures, title_text
 from pardspy_nb.display.progress import RunProgress
 
 LABELS = {"sentiment": ["good", "bad"]}
@@ -231,7 +231,7 @@ def test_failures_are_grouped_and_named_by_the_input_s_index(progress: RunProgre
         ("ValueError", 2, "a", "took 12 tokens", ("a", "b")),
         ("ValueError", 1, "c", "no <b>'x'</b>", ("c",)),
     ]
-    shown = errors_html(progress)
+    shown = html.error_list(progress.failures.largest_first())
     assert "<details" in shown
     assert "rows a, b" in shown
     assert "2 × ValueError" in shown

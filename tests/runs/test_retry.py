@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from support.scripted_server import Reply, ScriptedServer
+from support.waiting import eventually
 
 import pardspy_nb as pn
+from pardspy_nb.core.events import RunStarted
 
 QUIET: dict[str, Any] = {"progress": "none", "store": None}
 
@@ -258,3 +262,85 @@ def test_a_retry_that_becomes_due_while_workers_look_is_not_forgotten(
     run = pn.start_parallel(predict, ["row-1"], **QUIET)
     assert run._thread.done.wait(20), "the run hangs"
     assert run.result()["attempts"].tolist() == [2]
+
+
+@pytest.mark.parametrize("how", ["blocking", "awaited", "background"])
+def test_failed_rows_of_a_run_under_way_are_asked_again_at_its_end(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str], how: str
+) -> None:
+    """One group, or all; the result, its metrics and its summary have the new answers."""
+    server.script = lambda marker, attempt: faulty(marker, attempt) if attempt == 1 else Reply()
+    options: dict[str, Any] = {"max_failures": None, "max_attempts": 1, "store": None}
+
+    runs: list[pn.Run] = []
+
+    def begun(event: Any) -> None:
+        run = pn.last_run()
+        if isinstance(event, RunStarted) and run is not None and not runs:
+            runs.append(run)
+            run.retry_failed("BadRequestError")
+
+    if how == "blocking":
+        df = pn.run_parallel(predict, reviews, progress=begun, **options)
+    elif how == "awaited":
+        df = asyncio.run(pn.arun_parallel(predict, reviews, progress=begun, **options))
+    else:
+        df = pn.start_parallel(predict, reviews, progress=begun, **options).result()
+    assert list(df.index[df["status"] != "ok"]) == [3, 7]
+    assert len(server.requests) == 14
+    run = runs[0]
+    assert pn.last_run() is run
+    assert run.df is df
+    assert run.metrics.failures == df.parallel.metrics.failures == 2
+    assert df.loc[2, "attempts"] == 2
+    with pytest.raises(ValueError, match="the run is over"):
+        run.retry_failed()
+
+
+def test_a_run_that_ends_early_or_shows_no_failures_asks_none_again(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = faulty
+    run = pn.start_parallel(predict, reviews, max_failures=0, max_attempts=1, **QUIET)
+    run.retry_failed()
+    with pytest.raises(pn.TooManyFailures):
+        run.result()
+    assert len(server.requests) <= 12
+    for options in ({"only_successful": True}, {"return_all": False}):
+        run = pn.start_parallel(predict, reviews, max_failures=None, **options, **QUIET)
+        assert not run.can_retry
+        with pytest.raises(ValueError, match="no failed rows"):
+            run.retry_failed()
+        run.result()
+
+
+def test_a_retry_at_the_end_that_fails_again_costs_no_row(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = faulty
+    run = pn.start_parallel(predict, reviews, max_failures=4, max_attempts=1, **QUIET)
+    run.retry_failed()
+    df = run.result()
+    assert list(df.index[df["status"] == "failed"]) == [2, 3, 5, 7]
+    assert len(server.requests) == 16
+    assert run.metrics.failures == df.parallel.metrics.failures == 4
+
+
+def test_a_group_of_errors_has_a_story_while_the_run_lasts(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.gate = threading.Event()
+    server.script = lambda marker, attempt: (
+        faulty(marker, attempt) if marker < 4 else Reply("stall")
+    )
+    run = pn.start_parallel(predict, reviews, max_failures=None, max_attempts=1, **QUIET)
+    server.gate.set()
+    eventually(lambda: run.metrics.failures == 2, "two rows have failed")
+    groups = run.progress.failures.largest_first()
+    stories = {group.example: run.story(group) for group in groups}
+    assert stories.keys() == {2, 3}
+    assert "row-2 is a review" in str(stories[2])
+    assert "too long" in str(stories[2])
+    assert "came back" in str(stories[3])
+    run.cancel()
+    run.result()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from ...core.error_groups import ErrorGroup
 from ...core.errors import ParallelError
 from ...core.events import AttemptFailed, Event, RowFinished, RunFinished, RunStarted
 from ...display.progress import RunProgress
@@ -188,13 +189,33 @@ class Collector:
 
     def finish(self) -> None:
         """Close the destination, because the run is over."""
-        reason = None if self.end is None else self.end.reason
         about = self._about(
             inputs=self._plan.batch.input_columns,
             metrics=self.progress.metrics().to_dict(),
             sources=self._plan.sources.known,
         )
-        self._destination.close(about, is_whole=reason == "done" and not self.progress.not_run)
+        self._destination.close(about, is_whole=self.is_whole)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run came to its end, and every row is done."""
+        is_done = self.end is not None and self.end.reason == "done"
+        return is_done and not self.progress.not_run and self.broken is None
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether all rows are kept in this process."""
+        return self._destination.keeps_rows
+
+    def first_of(self, group: ErrorGroup) -> Any:
+        """The frame of the first failed row of a group; None if it is not in this process."""
+        results, index = self.results, self._plan.batch.index
+        for place, error in results.errors.items():
+            position = results.positions[place]
+            name = position if index is None else index[position]
+            if type(error).__name__ == group.error_type and name == group.example:
+                return self._frame([place])
+        return None
 
     def frame(self, *, selected: bool = False) -> Any:
         """The settled rows that are kept in this process, with their status; with `selected` only
@@ -204,6 +225,10 @@ class Collector:
         if selected and (options.only_successful or not options.return_all):
             places = [place for place in places if results.is_ok(place)]
             places = places if options.return_all else places[:1]
+        return self._frame(places)
+
+    def _frame(self, places: list[int]) -> Any:
+        results = self.results
         try:
             df = frame.build(results, places, self._plan.batch, self._plan.module.outputs)
         except Exception as error:

@@ -1,0 +1,29 @@
+"""The runs of this process that are still open, and what becomes of them when it ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .run import Run
+
+_LEAVE_S = 2.0  # the interpreter's exit waits this long for runs that nobody waits for
+open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+
+if hasattr(os, "register_at_fork"):  # a forked process has no part in its parent's runs
+    os.register_at_fork(after_in_child=open_runs.clear)
+
+
+@atexit.register
+def _leave() -> None:
+    """Cancel the runs that are still open, so that displays and stores get their final state."""
+    until = time.monotonic() + _LEAVE_S
+    left = list(open_runs)
+    for run in left:
+        run.cancel()
+    for run in left:
+        run.leave(max(0.0, until - time.monotonic()))
