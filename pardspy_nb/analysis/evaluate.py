@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core.intervals import wilson
 from ..core.labels import label_key, label_text, unknown_labels
-from ..display import html, notebook
+from ..display import html, notebook, pictures
 from ..tables.by_index import by_index, is_name, refuse_unordered
 from ..tables.frame import class_outputs
 from ..tables.names import column_of, has_samples, no_column, renamed_in
@@ -132,7 +132,7 @@ class Evaluation(pd.DataFrame):
         return html.box(
             [
                 html.figures(shown),
-                html.pictures(
+                pictures.side_by_side(
                     [
                         html.table(["label", *_SHARES, "rows"], each),
                         html.table(["true \\ predicted", *map(str, counts.columns)], crossed),

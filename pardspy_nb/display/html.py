@@ -3,33 +3,26 @@
 The HTML must be readable in JupyterLab's light and dark themes, at a width of 520 px, and after
 other programs have removed parts of it: JupyterLab removes SVG and CSS variables from notebooks
 that are not trusted yet, and code hosts remove all styles. Therefore text inherits its colour,
-all other colours are visible on light and on dark, and figures are text. Pictures only repeat the
-figures: as inline SVG while a run lasts, and in the final HTML as images, which are not removed.
+all other colours are visible on light and on dark, and figures are text.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import pairwise
 from typing import Any
 
 from ..core.error_groups import ErrorGroup
 from ..core.intervals import wilson
-from ..core.metrics import Latency
 from ..core.plain_text import writable
 from ..core.usage import Usage
 
 BLUE, GREEN, ORANGE, GREY = "#3b82d6", "#3a9b4e", "#cf5f17", "#8a8f98"
 _FONT = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"
-_FAINT = "opacity:.72;font-size:11px"
+FAINT = "opacity:.72;font-size:11px"
 _NO_MATH = "tex2jax_ignore mathjax_ignore"  # else JupyterLab reads text between two $ as math
-_BINS = 30
 MOST_GROUPS = 8
 MOST_LABELS = 10
-_LONG_TAIL = 30  # times the median
-_LEAST_POINTS = 4  # of a picture over time
 _NEARLY = 0.9  # of a budget
 _MESSAGE_CHARS = 200
 
@@ -132,7 +125,7 @@ def figures(pairs: Iterable[tuple[str, str]]) -> str:
     """Named figures in a grid; they become one line of text if styles are removed."""
     gap = '<span style="display:none"> · </span>'
     cells = gap.join(
-        f'<span><span style="{_FAINT};display:block">{escape(name)} </span>'
+        f'<span><span style="{FAINT};display:block">{escape(name)} </span>'
         f'<b style="font-weight:600">{escape(value)}</b></span>'
         for name, value in pairs
     )
@@ -147,7 +140,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     cells = [
         "".join(
             f'<td style="text-align:{"right" if i else "left"};padding:1px 14px 1px 0;'
-            f'{_FAINT if faint else "font-size:13px"}">{escape(cell)}</td>'
+            f'{FAINT if faint else "font-size:13px"}">{escape(cell)}</td>'
             for i, cell in enumerate(row)
         )
         for faint, row in ((True, head), *((False, row) for row in rows))
@@ -176,96 +169,6 @@ def progress_bar(ok: int, failed: int, cancelled: int, total: int | None, words:
     )
 
 
-def _drawing(shapes: str, width: int, height: int, words: str, live: bool) -> str:
-    """SVG shapes stretched to the available width, as inline SVG or as an image. `words` describe
-    the drawing for a screen reader; empty if the text beside the drawing says the same."""
-    size = f'viewBox="0 0 {width} {height}" preserveAspectRatio="none"'
-    if live:
-        role = f'role="img" aria-label="{escape(words)}"' if words else 'aria-hidden="true"'
-        size += f' width="100%" height="{height}" style="display:block"'
-        return f"<svg {size} {role}>{shapes}</svg>"
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{shapes}</svg>'
-    return (
-        f'<img alt="{escape(words)}" style="display:block;width:100%;height:{height}px" '
-        f'src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}">'
-    )
-
-
-def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
-    """Latencies as thirty bars from 0 to just above p99 (at most three times p90), and slower calls
-    in the last bar; where the slowest takes thirty times the median, on a logarithmic axis."""
-    import numpy as np
-
-    values = np.asarray(values_ms, dtype=float)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return ""
-    latency = Latency.of(values)
-    slowest = float(values.max())
-    p50, p90, p99 = (float(p) for p in np.percentile(values, [50, 90, 99]))
-    is_log = p99 > _LONG_TAIL * max(p50, 1e-3)
-    # an outlier must not hide the rest
-    top = slowest if is_log else max(min(1.1 * p99, 3 * p90, slowest), 1e-3)
-    low = max(float(values.min()), top * 1e-6) if is_log else 0.0
-    edges = np.geomspace(low, top, _BINS + 1) if is_log else np.linspace(0, top, _BINS + 1)
-    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
-    scale = 48 / counts.max()
-    path = "".join(
-        f"M{i * 10 + 0.5} 48v{-max(1.0, n * scale):.1f}h9V48z" for i, n in enumerate(counts) if n
-    )
-    figures = (("p50", latency.p50_ms), ("p90", latency.p90_ms), ("p99", latency.p99_ms))
-    words = ", ".join(f"{name} {milliseconds(value)}" for name, value in figures)
-    end = milliseconds(top) + (f", slowest {milliseconds(slowest)}" if slowest > top else "")
-    places = np.interp([p50, p90], edges, np.linspace(0, 300, _BINS + 1))
-    marks = "".join(
-        f'<path d="M{place:.1f} 0V48" stroke="{GREY}" stroke-width="2" stroke-dasharray="3 3"/>'
-        for place in places
-    )
-    title = f"Latency histogram of {len(values)} calls: {words}"
-    axis = ", logarithmic axis" if is_log else ""
-    return _picture(
-        f"latency of {len(values):,} calls, lines at p50 and p90{axis}",
-        _drawing(f'<path d="{path}" fill="{BLUE}"/>{marks}', 300, 48, title, live),
-        (milliseconds(low) if is_log else "0", end),
-    )
-
-
-def rate_picture(history: Sequence[tuple[float, int, int]], *, live: bool = False) -> str:
-    """Rows a second over time as an area, and the workers as a line; each to its own highest."""
-    rates = [
-        (t1, (n1 - n0) / (t1 - t0), workers)
-        for (t0, n0, _), (t1, n1, workers) in pairwise(history)
-        if t1 > t0
-    ]
-    if len(rates) < _LEAST_POINTS:
-        return ""
-    begin, end = history[0][0], rates[-1][0]
-    most, most_workers = max(r for _, r, _ in rates) or 1.0, max(w for *_, w in rates) or 1
-    at = [300 * (t - begin) / (end - begin) for t, _, _ in rates]
-    area = "".join(
-        f"L{x:.1f} {32 - 30 * r / most:.1f}" for x, (_, r, _) in zip(at, rates, strict=True)
-    )
-    line = "".join(
-        f"{'L' if i else 'M'}{x:.1f} {32 - 30 * w / most_workers:.1f}"
-        for i, (x, (*_, w)) in enumerate(zip(at, rates, strict=True))
-    )
-    shapes = (
-        f'<path d="M0 32{area}V32z" fill="{GREEN}" fill-opacity=".55"/>'
-        f'<path d="{line}" fill="none" stroke="{GREY}" stroke-width="2"/>'
-    )
-    words = f"rows a second over time, {most:,.1f} at most; line: workers, {most_workers:,} at most"
-    return _picture(words, _drawing(shapes, 300, 32, "", live), ("0", duration(end - begin)))
-
-
-def _picture(title: str, drawing: str, ends: tuple[str, str]) -> str:
-    return (
-        '<div style="flex:1 1 280px;min-width:200px;max-width:480px">'
-        f'<span style="{_FAINT}">{escape(title)}</span>{drawing}'
-        f'<div style="{_FAINT};display:flex;justify-content:space-between">'
-        f"<span>{escape(ends[0])} </span><span>{escape(ends[1])}</span></div></div>"
-    )
-
-
 def meter(part: float, whole: float, words: str) -> str:
     """How much of something is used up; a screen reader reads `words`."""
     share_used = min(1.0, part / whole) if whole else 1.0
@@ -278,47 +181,10 @@ def meter(part: float, whole: float, words: str) -> str:
     )
 
 
-def label_counts(
-    name: str,
-    counts: Mapping[Any, int],
-    examples: Mapping[Any, Sequence[Any]] | None = None,
-    *,
-    live: bool = False,
-) -> str:
-    """Rows per label as bars, each with its number and share; a label opens to rows of its own."""
-    examples = examples or {}
-    whole, most = sum(counts.values()) or 1, max(counts.values(), default=0) or 1
-    shown, rest = frequent(counts)
-    rows = "".join(
-        f'<span style="overflow-wrap:anywhere">{_opened(label, examples.get(label))} </span>'
-        + _drawing(f'<path d="M0 0H{300 * n / most:.1f}V10H0z" fill="{BLUE}"/>', 300, 10, "", live)
-        + f'<span style="text-align:right">{n:,} ({n / whole:.0%}) </span>'
-        for label, n in shown
-    )
-    return (
-        f'<div style="flex:1 1 220px;min-width:200px;max-width:480px"><span style="{_FAINT}">'
-        f"{escape(name)} </span>"
-        '<div style="display:grid;grid-template-columns:minmax(4em,auto) 1fr auto;gap:1px 8px;'
-        f'align-items:center;font-size:12px;font-variant-numeric:tabular-nums">{rows}</div>'
-        f"{faint(rest) if rest else ''}</div>"
-    )
-
-
-def _opened(label: Any, rows: Sequence[Any] | None) -> str:
-    """A label, which opens to names of rows."""
-    name = escape(shortened(str(label), 60))
-    return f"<details><summary>{name}</summary>{_rows(rows)}</details>" if rows else name
-
-
-def _rows(labels: Sequence[Any]) -> str:
+def row_names(labels: Sequence[Any]) -> str:
+    """Names of rows in small print."""
     shown = ", ".join(shortened(str(label), 24) for label in labels)
-    return f'<span style="{_FAINT}">rows {escape(shown)}</span>'
-
-
-def pictures(parts: Iterable[str]) -> str:
-    """Histogram and bars, side by side if there is room."""
-    shown = "".join(parts)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:6px 24px">{shown}</div>' if shown else ""
+    return f'<span style="{FAINT}">rows {escape(shown)}</span>'
 
 
 def error_list(groups: Sequence[ErrorGroup], stories: Mapping[str, str] | None = None) -> str:
@@ -334,14 +200,28 @@ def error_list(groups: Sequence[ErrorGroup], stories: Mapping[str, str] | None =
 
 def error_group(group: ErrorGroup, story: str | None) -> str:
     """One line of `error_list`."""
+    return (
+        f'<div style="display:flex;gap:0 .7em;flex-wrap:wrap">{error_count(group)}'
+        f'<div style="flex:1 1 240px">{error_details(group, story)}</div></div>'
+    )
+
+
+def error_count(group: ErrorGroup) -> str:
+    """How many rows have this error."""
+    return (
+        f'<b style="color:{ORANGE};font-size:12px">{group.rows:,} × {escape(group.error_type)} </b>'
+    )
+
+
+def error_details(group: ErrorGroup, story: str | None) -> str:
+    """An example of a group of errors, which opens to its first rows and one row's story."""
     g = group
+    more = " and more" if g.rows > len(g.labels) else ""
     return (
         '<details style="overflow-wrap:anywhere;font-size:12px"><summary>'
-        f'<b style="color:{ORANGE}">{g.rows:,} × {escape(g.error_type)}</b>, e.g. row '
-        f"{escape(shortened(str(g.example), 60))}: {escape(shortened(g.message))}</summary>"
-        f'<div style="padding-left:1.2em">{_rows(g.labels)}'
-        + (f" and {g.rows - len(g.labels):,} more" if g.rows > len(g.labels) else "")
-        + f'<div style="{_FAINT}">{escape(_told(g))}</div>{_story(g, story)}</div></details>'
+        f"e.g. row {escape(shortened(str(g.example), 60))}: {escape(shortened(g.message))}"
+        f'</summary><div style="padding-left:1.2em">{row_names(g.labels)}{more}'
+        f'<div style="{FAINT}">{escape(_told(g))}</div>{_story(g, story)}</div></details>'
     )
 
 
@@ -375,7 +255,7 @@ def note(words: str, *, colour: str = "inherit", spoken: bool = False) -> str:
 def passage(title: str, words: str) -> str:
     """A titled text, unchanged, with its line breaks."""
     return (
-        f'<div style="{_FAINT};margin-top:6px">{escape(title)}</div><pre style="margin:1px 0;'
+        f'<div style="{FAINT};margin-top:6px">{escape(title)}</div><pre style="margin:1px 0;'
         "padding:4px 8px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;"
         f'background:rgba(128,128,128,.12);border-radius:4px">{escape(writable(words))}</pre>'
     )
@@ -383,7 +263,7 @@ def passage(title: str, words: str) -> str:
 
 def faint(words: str) -> str:
     """A line of small print."""
-    return f'<div style="{_FAINT};margin-top:4px;overflow-wrap:anywhere">{escape(words)}</div>'
+    return f'<div style="{FAINT};margin-top:4px;overflow-wrap:anywhere">{escape(words)}</div>'
 
 
 def shortened(message: str, most: int = _MESSAGE_CHARS) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..core.error_groups import ErrorGroup
 from ..core.metrics import Latency
-from . import html
+from . import html, pictures
 from .html import dollars, duration, milliseconds, number, saved
 from .steering import Steering
 
@@ -92,16 +92,18 @@ def live_figures(state: RunProgress) -> list[tuple[str, str]]:
 
 def body_html(state: RunProgress, hint: str) -> str:
     """Latency histogram, rows a second over time, label counts."""
-    pictures = [
-        html.histogram(state.shown_latencies_ms(), live=True),
-        html.rate_picture(state.history, live=True),
+    shown = [
+        pictures.histogram(state.shown_latencies_ms(), live=True),
+        pictures.rate_picture(state.history, live=True),
         *(
-            html.label_counts(name, of, live=True)
+            pictures.label_counts(name, of, live=True)
             for name, of in state.counts.items()
             if any(of.values())
         ),
     ]
-    return html.text([html.note(hint, colour=html.ORANGE), html.pictures(filter(None, pictures))])
+    return html.text(
+        [html.note(hint, colour=html.ORANGE), pictures.side_by_side(filter(None, shown))]
+    )
 
 
 def errors_html(groups: Sequence[ErrorGroup], steering: Steering) -> str:

@@ -8,6 +8,7 @@ notebook then still shows the result.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ..core.error_groups import ErrorGroup
 from ..core.events import Event
 from . import html, notebook
 from .live_html import body_html, head_html
+from .lost_page import PANEL_CLASS, lost_page_html
 from .steering import Button, Controls, Steering
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .summary import Summary
 
 REFRESH_S = 0.2
+_DETAILS_S = 10.0  # between two updates of the first rows of a group of errors
+_WORDS_S = 1.0  # between two updates of the words for a page that has lost the panel
 _BOX_LAYOUT = {
     "max_width": "760px",
     "overflow": "visible",
@@ -44,7 +48,8 @@ class Panel:
         import ipywidgets
 
         self._steering, self._wait_mode = Steering(controls), wait_mode
-        self._handles: dict[int | None, Any] = {}  # by cell
+        self._handles: dict[int | None, tuple[Any, Any]] = {}  # by cell: the words, the panel
+        self._name, self._worded = secrets.token_hex(4), float("-inf")
         self._born = time.monotonic()
         self._painted = float("-inf")
         self._head, self._body, self._rest = (ipywidgets.HTML() for _ in range(3))
@@ -56,16 +61,18 @@ class Panel:
         )
         shown = [self._head, bar, self._body, self._errors, self._rest]
         self._box = ipywidgets.VBox(shown, layout=_BOX_LAYOUT)
-        self._box.add_class("pardspy-panel")
+        self._box.add_class(PANEL_CLASS)
         self._widgets = [*self._buttons.values(), *shown, self._box]
 
     def show(self) -> None:
         """Display the panel in the cell that runs now, unless it is there already."""
-        from IPython.display import display
+        from IPython.display import HTML, display
 
         cell = notebook.current_cell()
         if cell not in self._handles:
-            self._handles[cell] = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
+            words = HTML(self._words())  # type: ignore[no-untyped-call]
+            shown = [display(part, display_id=True) for part in (words, self._box)]  # type: ignore[no-untyped-call]
+            self._handles[cell] = (shown[0], shown[1])
             self._let_clicks_through()
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
@@ -75,17 +82,33 @@ class Panel:
             self._paint(state)
 
     def close(self, state: RunProgress, summary: Summary) -> None:
-        for handle in self._handles.values():
-            if handle is not None:
-                handle.update(summary)
+        for words, panel in self._handles.values():
+            if panel is not None:
+                panel.update(summary)
+                words.update({}, raw=True)  # an output cannot be taken back, only emptied
         lines = [widget for line in self._groups.values() for widget in line.widgets]
         for widget in [*lines, *self._widgets]:
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:
                     part.close()
 
+    def _words(self) -> str:
+        state = self._steering.state
+        return "" if state is None else lost_page_html(state, self._name)
+
+    def _paint_words(self) -> None:
+        """Bring the words for a lost page up to date: the file may be saved at any time."""
+        from IPython.display import HTML
+
+        self._worded = time.monotonic()
+        for words, _ in self._handles.values():
+            if words is not None:
+                words.update(HTML(self._words()))  # type: ignore[no-untyped-call]
+
     def _paint(self, state: RunProgress) -> None:
         self._steering.state = state
+        if time.monotonic() - self._worded >= _WORDS_S:
+            self._paint_words()
         self._head.value = head_html(state)
         self._body.value = body_html(state, self._hint())
         self._paint_errors(state.failures.largest_first())
@@ -97,7 +120,7 @@ class Panel:
 
     def _paint_errors(self, groups: Sequence[ErrorGroup]) -> None:
         """A line for each of the first groups, in order of appearance: a line that moved would
-        close under the reader's eyes. What one has opened stays open until the group grows."""
+        close under the reader's eyes."""
         before, rest = len(self._groups), []
         for group in groups:
             if group.key not in self._groups:
@@ -133,19 +156,28 @@ class _GroupLine:
     def __init__(self, group: ErrorGroup, steering: Steering) -> None:
         import ipywidgets
 
-        self._steering, self._painted = steering, 0
-        self._words = ipywidgets.HTML(layout={"flex": "1 1 320px", "overflow": "visible"})
+        self._steering = steering
+        self._rows, self._painted = 0, float("-inf")
+        self._count = ipywidgets.HTML(layout={"margin": "2px 10px 0 0", "overflow": "visible"})
+        self._details = ipywidgets.HTML(layout={"flex": "1 1 240px", "overflow": "visible"})
         button = steering.retry_button(group)
         self.button = None if button is None else _made(button)
-        self.widgets = [self._words, *([] if self.button is None else [self.button])]
+        again = [] if self.button is None else [self.button]
+        self.widgets = [self._count, self._details, *again]
         layout = {"flex_flow": "row wrap", "align_items": "flex-start", "overflow": "visible"}
         self.box = ipywidgets.Box(self.widgets, layout=layout)
         self.widgets = [*self.widgets, self.box]
 
     def paint(self, group: ErrorGroup) -> None:
-        if group.rows != self._painted:
-            self._painted = group.rows
-            self._words.value = html.text([html.error_group(group, self._steering.story(group))])
+        now = time.monotonic()
+        if group.rows != self._rows:
+            self._count.value = html.text([html.error_count(group)])
+            self._rows = group.rows
+        if now - self._painted >= _DETAILS_S:  # what one reads must not close all the time
+            self._painted = now
+            told = html.text([html.error_details(group, self._steering.story(group))])
+            if told != self._details.value:
+                self._details.value = told
         if self.button is not None and self._steering.is_asked_again(group):
             self.button.disabled, self.button.description = True, "Asked again at the end"
 

@@ -11,7 +11,7 @@ from ..core.metrics import ParallelMetrics
 from ..core.plain_text import printable
 from ..tables.frame import class_outputs, label_counts, metrics_of
 from ..tables.names import own_names
-from . import html
+from . import html, pictures
 from .html import dollars, duration, milliseconds, number, saved
 from .progress import MOST_EXAMPLES
 
@@ -120,11 +120,11 @@ class Summary:
             [
                 html.note(state, colour=colour, spoken=True),
                 html.figures(self.figures),
-                html.pictures(
+                pictures.side_by_side(
                     [
-                        *filter(None, [html.histogram(self.latencies_ms)]),
+                        *filter(None, [pictures.histogram(self.latencies_ms)]),
                         *(
-                            html.label_counts(name, of, self.examples.get(name))
+                            pictures.label_counts(name, of, self.examples.get(name))
                             for name, of in self.counts.items()
                         ),
                     ]

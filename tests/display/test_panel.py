@@ -89,8 +89,9 @@ def handle(monkeypatch: pytest.MonkeyPatch) -> Any:
     class Handle:
         final: Any = None
 
-        def update(self, shown: Any) -> None:
-            self.final = shown
+        def update(self, shown: Any, *, raw: bool = False) -> None:
+            if not raw:
+                self.final = shown
 
     handle = Handle()
     monkeypatch.setattr(ipython_display, "display", lambda *a, **k: handle)
@@ -174,9 +175,9 @@ def test_a_group_of_errors_opens_to_a_story_and_is_asked_again_once(handle: Any)
         panel.update(progress, [])
     lines = list(panel._groups.values())
     assert len(panel._errors.children) == len(lines) == 8
-    assert "1 × Broken" in lines[0]._words.value
-    assert "the text of 7" in lines[0]._words.value
-    assert "<b>no</b>" not in lines[1]._words.value
+    assert "1 × Broken" in lines[0]._count.value
+    assert "the text of 7" in lines[0]._details.value
+    assert "<b>no</b>" not in lines[1]._details.value
     assert "and 15 more of other kinds" in panel._rest.value
     assert controls.asked == ["story of 7", *["story of 0"] * 7]
     for _ in range(2):

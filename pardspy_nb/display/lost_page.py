@@ -1,0 +1,41 @@
+"""Words for a page that has lost a run's panel, because it was loaded anew while the run went on.
+
+A page that is loaded anew shows the outputs of the saved file. In it the panel is a widget, whose
+model the page asks of the kernel in vain, as long as a cell keeps the kernel busy. So another
+output stands before the panel. It is invisible while its neighbour has the living panel, and takes
+its neighbour's place else. JupyterLab and Notebook 7 read these styles; other pages, whose outputs
+have other names, never show the words.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import TYPE_CHECKING
+
+from . import html
+from .live_html import title_text
+
+if TYPE_CHECKING:
+    from .progress import RunProgress
+
+PANEL_CLASS = "pardspy-panel"
+_OUTPUT = ".jp-OutputArea-child"
+
+
+def lost_page_html(state: RunProgress, name: str) -> str:
+    """The last state in words, and how to get the panel back. `name` tells this panel from
+    others."""
+    words = f"pardspy-lost-{name}"
+    mine = f"{_OUTPUT}:has(.{words})"
+    style = (
+        f".{words}{{display:none}}"
+        f"{mine}:not(:has(+ {_OUTPUT} .{PANEL_CLASS})) .{words}{{display:block}}"
+        f"{mine} + {_OUTPUT}:not(:has(.{PANEL_CLASS})){{display:none}}"
+    )
+    told = (
+        f"{title_text(state)}, as of {time.strftime('%H:%M:%S')}. The page was loaded anew since. "
+        "pn.last_run() as a cell's value shows how the run goes on, pn.last_run().result() waits "
+        "for its rows. If the kernel is gone, run this cell again: finished rows are remembered."
+    )
+    return f'<style>{style}</style><div class="{words}">{html.text([escape(told)])}</div>'
