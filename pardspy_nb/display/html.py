@@ -198,29 +198,23 @@ def error_list(groups: Sequence[ErrorGroup], stories: Mapping[str, str] | None =
     )
 
 
-def error_group(group: ErrorGroup, story: str | None) -> str:
-    """One line of `error_list`."""
-    return (
-        f'<div style="display:flex;gap:0 .7em;flex-wrap:wrap">{error_count(group)}'
-        f'<div style="flex:1 1 240px">{error_details(group, story)}</div></div>'
-    )
-
-
 def error_count(group: ErrorGroup) -> str:
-    """How many rows have this error."""
-    return (
-        f'<b style="color:{ORANGE};font-size:12px">{group.rows:,} × {escape(group.error_type)} </b>'
-    )
+    """How many rows have this error, to stand before `error_group`."""
+    return f'<b style="color:{ORANGE};font-size:12px">{group.rows:,} × </b>'
 
 
-def error_details(group: ErrorGroup, story: str | None) -> str:
-    """An example of a group of errors, which opens to its first rows and one row's story."""
+def error_group(group: ErrorGroup, story: str | None, *, counted: bool = True) -> str:
+    """One line of `error_list`, which opens to its first rows and one row's story; not `counted`,
+    it stays the same while further rows fail."""
     g = group
-    more = " and more" if g.rows > len(g.labels) else ""
+    count = f"{g.rows:,} × " if counted else ""
+    hidden = g.rows - len(g.labels)
+    more = (f" and {hidden:,} more" if counted else " and more") if hidden > 0 else ""
     return (
         '<details style="overflow-wrap:anywhere;font-size:12px"><summary>'
-        f"e.g. row {escape(shortened(str(g.example), 60))}: {escape(shortened(g.message))}"
-        f'</summary><div style="padding-left:1.2em">{row_names(g.labels)}{more}'
+        f'<b style="color:{ORANGE}">{count}{escape(g.error_type)}</b>, e.g. row '
+        f"{escape(shortened(str(g.example), 60))}: {escape(shortened(g.message))}</summary>"
+        f'<div style="padding-left:1.2em">{row_names(g.labels)}{more}'
         f'<div style="{FAINT}">{escape(_told(g))}</div>{_story(g, story)}</div></details>'
     )
 

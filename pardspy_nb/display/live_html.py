@@ -54,6 +54,8 @@ def _state_text(state: RunProgress) -> str:
     rows = f"{state.done:,}{of} rows{share}"
     if not state.started:
         return (state.waits_for or "Starting") + ("; paused" if state.paused else "")
+    if state.asks_again:
+        return f"Asking failed rows again, after {rows}"
     if state.finished:
         return f"Finishing: {rows}"
     if state.stopping:

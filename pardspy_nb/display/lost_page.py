@@ -14,7 +14,6 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from . import html
-from .live_html import title_text
 
 if TYPE_CHECKING:
     from .progress import RunProgress
@@ -33,8 +32,10 @@ def lost_page_html(state: RunProgress, name: str) -> str:
         f"{mine}:not(:has(+ {_OUTPUT} .{PANEL_CLASS})) .{words}{{display:block}}"
         f"{mine} + {_OUTPUT}:not(:has(.{PANEL_CLASS})){{display:none}}"
     )
+    of = "" if state.total is None else f" of {state.total:,}"
     told = (
-        f"{title_text(state)}, as of {time.strftime('%H:%M:%S')}. The page was loaded anew since. "
+        f"At {time.strftime('%H:%M:%S')}, {state.done:,}{of} rows were through, of which "
+        f"{state.failed:,} had failed; then this page was loaded anew. "
         "pn.last_run() as a cell's value shows how the run goes on, pn.last_run().result() waits "
         "for its rows. If the kernel is gone, run this cell again: finished rows are remembered."
     )

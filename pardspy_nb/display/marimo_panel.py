@@ -41,7 +41,7 @@ class MarimoPanel:
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         now = time.monotonic()
-        if now - self._painted >= REFRESH_S:
+        if now - self._painted >= REFRESH_S or state.asks_again:
             self._painted = now
             self._put(self._view(state))
 

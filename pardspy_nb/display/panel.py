@@ -77,7 +77,7 @@ class Panel:
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
         now = time.monotonic()
-        if now - self._painted >= REFRESH_S:
+        if now - self._painted >= REFRESH_S or state.asks_again:
             self._painted = now
             self._paint(state)
 
@@ -158,7 +158,7 @@ class _GroupLine:
 
         self._steering = steering
         self._rows, self._painted = 0, float("-inf")
-        self._count = ipywidgets.HTML(layout={"margin": "2px 10px 0 0", "overflow": "visible"})
+        self._count = ipywidgets.HTML(layout={"margin": "2px 0 0", "overflow": "visible"})
         self._details = ipywidgets.HTML(layout={"flex": "1 1 240px", "overflow": "visible"})
         button = steering.retry_button(group)
         self.button = None if button is None else _made(button)
@@ -175,7 +175,8 @@ class _GroupLine:
             self._rows = group.rows
         if now - self._painted >= _DETAILS_S:  # what one reads must not close all the time
             self._painted = now
-            told = html.text([html.error_details(group, self._steering.story(group))])
+            story = self._steering.story(group)
+            told = html.text([html.error_group(group, story, counted=False)])
             if told != self._details.value:
                 self._details.value = told
         if self.button is not None and self._steering.is_asked_again(group):

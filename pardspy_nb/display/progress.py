@@ -60,6 +60,7 @@ class RunProgress:
         unanswered: by class output, the number of ended rows with a known true label and without
             an answer; skipped rows do not count.
         failures: the failed rows, grouped by error.
+        asks_again: whether the run is over, and failed rows of it are asked again.
         history: the rows that were asked, and the workers, over time.
     """
 
@@ -83,7 +84,7 @@ class RunProgress:
         self.stopping: str | None = None
         self.usage: Usage | None = None
         self.saved: Usage | None = None  # the usage of the cached rows when they were asked
-        self.started = self.finished = False
+        self.started = self.finished = self.asks_again = False
         self.latencies_ms = array("d")
         self.counts = {name: Counter(dict.fromkeys(of, 0)) for name, of in (labels or {}).items()}
         self.examples: dict[str, dict[Any, list[Any]]] = {name: {} for name in self.counts}

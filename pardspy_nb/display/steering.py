@@ -94,6 +94,8 @@ class Steering:
 
     def is_off(self, kind: str, state: RunProgress) -> bool:
         """Whether a button can do nothing now."""
+        if state.asks_again:  # the retry has buttons of its own
+            return True
         if kind in ("pause", "cancel"):
             return state.stopping is not None
         if kind == "fewer":

@@ -38,17 +38,24 @@ class LaterRetry:
         """Note which failed rows are meant; see `retry_failed`. May be called from any thread."""
         self._asked.append(error)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is something to ask again."""
+        return bool(self._asked)
+
     def drop(self) -> None:
         """Ask nothing again that is not being asked yet."""
         self._asked.clear()
 
-    def run(self, df: Any, wait_mode: WaitMode) -> None:
-        """Ask the rows again, into their places in `df`. A retry that ends early says so."""
+    def run(self, df: Any, wait_mode: WaitMode, name: str | None) -> None:
+        """Ask the rows again, into their places in `df`. A retry that ends early says so. `name` is
+        that of the run."""
+        options = {"name": f"{name}, asked again" if name else "asked again"}
         while self._asked and self._ask is not None:
             error = self._asked.pop(0)
             self.is_running = self.has_run = True
             try:
-                self._ask(df, None, error, {}, wait_mode)
+                self._ask(df, None, error, options, wait_mode)
             except (ParallelError, ValueError) as trouble:
                 warnings.warn(f"the failed rows were not all asked again: {trouble}", stacklevel=2)
             finally:

@@ -127,12 +127,11 @@ class Run:
     @property
     def can_retry(self) -> bool:
         """Whether `retry_failed` is possible: the result is a frame with the failed rows."""
-        keeps_all = self.options.return_all and not self.options.only_successful
-        return keeps_all and self._later.is_possible and self._collector.keeps_rows
+        o, c = self.options, self._collector
+        return o.return_all and not o.only_successful and self._later.is_possible and c.keeps_rows
 
     def story(self, group: ErrorGroup) -> str | None:
-        """What became of the first row of a group of errors, in short; None if it cannot be told
-        here, because the rows are not in this process."""
+        """What became of a group's first row, in short; None if that row is not in this process."""
         with self._drain:
             df = self._collector.first_of(group)
         return None if df is None else stories_of(df, [group]).get(repr(group.example))
@@ -172,8 +171,8 @@ class Run:
 
     def retry_failed(self, error: str | ErrorGroup | None = None) -> None:
         """Once the other rows are through, ask failed rows again, as `df.parallel.retry_failed`
-        does: those of one `error`, or all. The result has the new answers. A run that ends early
-        asks none again. ValueError if the result has no failed rows, or the run is over."""
+        does: those of one `error`, or all. A run that ends early asks none again. ValueError if the
+        result has no failed rows, or the run is over."""
         if not self.can_retry or self._frame is not None:
             why = "the run is over" if self.can_retry else "this result has no failed rows"
             raise ValueError(f"{why}; use df.parallel.retry_failed(), or run the same call again")
@@ -320,9 +319,11 @@ class Run:
                     with self._collector.guarded():
                         self._collector.finish()
                     self._rows = self._collector.frame()
-            if self._collector.is_whole:
-                self._later.run(self._rows, self._wait_mode)
-                _last = self if self._later.has_run else _last
+            if self._collector.is_whole and self._later.is_asked:
+                self.progress.asks_again = True
+                self._pump()
+                self._later.run(self._rows, self._wait_mode, self.options.name)
+                _last = self
             with self._drain, interrupts_held():
                 self._conclude(self._rows)
 

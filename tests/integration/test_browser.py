@@ -287,8 +287,8 @@ def test_what_stays_is_static_html_in_the_saved_file_and_in_the_reopened_page(
     assert "widget-view" not in text
     assert "widget-state" not in text
     outputs = saved["cells"][1]["outputs"]
-    assert [list(output["data"]) for output in outputs] == [["text/html", "text/plain"]]
-    assert "<script" not in "".join(outputs[0]["data"]["text/html"])
+    assert [list(output["data"]) for output in outputs] == [[], ["text/html", "text/plain"]]
+    assert "<script" not in "".join(outputs[1]["data"]["text/html"])
     assert len(json.dumps(outputs)) < 20_000
 
     lab.open(page, "saved.ipynb")
@@ -306,6 +306,65 @@ def test_what_stays_is_static_html_in_the_saved_file_and_in_the_reopened_page(
     picture = page.get_by_role("img", name="Latency histogram of 39 calls")
     assert picture.evaluate("img => img.complete && img.naturalWidth > 0")
     assert page.locator(".jp-OutputArea-output svg").count() == 0
+
+
+@pytest.mark.parametrize("waits", ["blocking", "background"])
+def test_a_group_of_errors_opens_to_a_story_and_its_rows_are_asked_again(
+    lab: Lab, page: Any, server: ScriptedServer, waits: str
+) -> None:
+    """What one has opened stays open while the figures move; the end has the new answers."""
+    server.delay_s = 0.1
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message="too <b>long</b>")
+        if marker % 7 == 3 and attempt == 1
+        else Reply()
+    )
+    call = CALLS[waits].replace("max_workers=4", "max_workers=4, max_failures=None")
+    name = f"again-{waits}.ipynb"
+    count = "((run.result() if 'run' in dir() else df)['status'] == 'ok').sum()"
+    lab.write(name, SETUP.format(url=server.url, rows=120), call, f"print({count}, 'are ok')")
+    lab.open(page, name)
+    for cell in (0, 1):
+        lab.run_cell(page, cell)
+    page.get_by_text(re.compile(r"[1-9] × BadRequestError")).wait_for(timeout=60_000)
+    page.locator("summary").filter(has_text="BadRequestError, e.g. row 3: HTTP 400").click()
+    page.get_by_text("row 3", exact=True).click()
+    story = page.get_by_text("[sent: user] review: row-3 <b>bold</b>")
+    story.wait_for()
+    page.get_by_role("button", name="Retry these").click()
+    page.get_by_role("button", name="Asked again at the end").wait_for()
+    page.get_by_text(re.compile(r"1\d × BadRequestError")).wait_for()
+    assert story.is_visible()
+    page.get_by_text(re.compile("^Asking failed rows again")).wait_for()
+    page.get_by_text(re.compile("^Done in")).wait_for()
+    lab.run_cell(page, 2)
+    page.get_by_text("120 are ok").wait_for(timeout=30_000)
+    assert len(server.requests) == 120 + 17
+
+
+def test_a_page_that_is_loaded_anew_says_how_to_get_the_run_back(
+    lab: Lab, page: Any, server: ScriptedServer
+) -> None:
+    """The file was saved while the panel lived, and the kernel is busy with the cell."""
+    server.delay_s = 0.1
+    cells = SETUP.format(url=server.url, rows=300), CALLS["blocking"], "pn.last_run()"
+    path = lab.write("lost.ipynb", *cells)
+    lab.open(page, "lost.ipynb")
+    for cell in (0, 1):
+        lab.run_cell(page, cell)
+    page.get_by_text(re.compile(r"Running: \d\d of 300 rows")).wait_for(timeout=60_000)
+    assert not page.get_by_text("loaded anew").first.is_visible(), "the panel is there"
+    lab.save(page, path)
+    eventually(lambda: "rows were through" in path.read_text(), "the file is written")
+    page.reload()
+    page.get_by_text(re.compile(r"\d+ of 300 rows were through.*loaded anew")).wait_for()
+    eventually(lambda: len(server.requests) == 300, "the run goes on")
+    for _ in range(2):  # "Loading widget…" at first, "model not found" once the kernel is idle
+        lab.wait_kernel_idle(page)
+        assert page.get_by_text(re.compile("widget")).filter(visible=True).count() == 0
+        page.wait_for_timeout(1000)
+    lab.run_cell(page, 2)
+    page.get_by_text(re.compile("^Done in")).wait_for()
 
 
 def test_two_background_runs_keep_to_their_own_panels(
