@@ -65,7 +65,12 @@ ONLY = {
     "sklearn": {"analysis.evaluate"},
     "scipy": {"analysis.compare"},
     "xllamacpp": {"llm.local.server_process"},
-    "marimo": {"display.marimo_panel"},
+    "marimo": {
+        "display.marimo_panel",
+        "display.marimo_view",
+        "display.marimo_review",
+        "display.job_panel",
+    },
     "ipywidgets": {"display.panel", "display.job_panel", "display.review_panel"},
     "sqlite3": {"store.sqlite"},
     "tqdm": {"display.bar"},

@@ -332,6 +332,12 @@ class Review:
 
         ReviewPanel(self).show()
 
+    def _display_(self) -> Any:
+        """What marimo shows."""
+        from ..display.marimo_review import MarimoReview
+
+        return MarimoReview(self).show()
+
     def text_at(self, place: int) -> list[tuple[str, str]]:
         """The inputs of the row at a position, as (name, text)."""
         row = self._df.iloc[place]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from . import html, notebook
+from .marimo_view import MarimoView
 
 _WORDS = {
     "submitting": "Submitting",
@@ -22,6 +23,7 @@ _WORDS = {
     "expired": "Expired: the provider's time limit passed",
     "cancelled": "Cancelled",
 }
+_CANCEL = "Have the provider stop; answers are kept"
 _LAYOUT = {
     "max_width": "760px",
     "overflow": "visible",
@@ -64,6 +66,8 @@ class JobView:
         self._widgets: list[Any] = []
         self._said: str | None = None
         self._follower: threading.Thread | None = None
+        self._marimo: MarimoView | None = None
+        self._state: JobFigures | None = None
 
     def show(self, state: JobFigures) -> None:
         """Show the job in the cell that runs now."""
@@ -79,6 +83,26 @@ class JobView:
         self._handles[cell] = display(self._box(), display_id=True)  # type: ignore[no-untyped-call]
         self.update(state)
 
+    def in_marimo(self, state: JobFigures) -> Any:
+        """The job as marimo's own elements, for the cell whose value it is."""
+        import marimo
+
+        button = marimo.ui.button(label="Cancel", tooltip=_CANCEL, on_click=self._clicked)
+
+        def paint() -> Any:
+            assert self._state is not None
+            shown = marimo.Html(job_html(self._state))
+            is_open = self._state.ended_at is None
+            return marimo.vstack([shown, button], align="start") if is_open else shown
+
+        self._state = state
+        self._marimo = MarimoView(paint, lambda: self._state is None or bool(self._state.ended_at))
+        return self._marimo.start()
+
+    def _clicked(self, value: Any) -> Any:
+        self._cancel()
+        return value
+
     def _box(self) -> Any:
         import ipywidgets
 
@@ -88,7 +112,7 @@ class JobView:
                 description="Cancel",
                 icon="stop",
                 layout={"width": "auto", "align_self": "flex-start"},
-                tooltip="Have the provider stop; answers are kept",
+                tooltip=_CANCEL,
             )
             button.on_click(lambda _: self._cancel())
             button.add_class("pardspy-job-cancel")
@@ -98,7 +122,10 @@ class JobView:
 
     def update(self, state: JobFigures) -> None:
         """Show the current state."""
-        if self._html is None:
+        self._state = state
+        if self._marimo is not None:
+            self._marimo.change()
+        elif self._html is None:
             self._say(state)
         elif state.ended_at is None:
             self._html.value = job_html(state)

@@ -210,7 +210,7 @@ def test_the_panel_decides_and_goes_on(df: pd.DataFrame) -> None:
     assert review.progress == (2, 3)
     panel._back.click()
     assert "decided" in panel._text.value
-    assert ReviewPanel(review)._at == 1, "a new panel goes on with the skipped row"
+    assert ReviewPanel(review)._state.at == 1, "a new panel goes on with the skipped row"
 
 
 def of(rows: list[str], said: list[str], like: pd.DataFrame) -> pd.DataFrame:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.batch_server import BatchServer
 from support.marimo_server import Marimo
-from support.scripted_server import ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 from support.waiting import eventually, stays
 
 pytestmark = pytest.mark.browser
@@ -98,3 +100,95 @@ def test_results_show_themselves(page: Any, server: ScriptedServer, tmp_path: Pa
         page.get_by_text("sent: system").wait_for()
     finally:
         marimo.stop()
+
+
+@pytest.mark.parametrize("waits", ["blocking", "background"])
+def test_a_group_of_errors_opens_to_a_story_and_stays_open(
+    page: Any, server: ScriptedServer, tmp_path: Path, waits: str
+) -> None:
+    """In the background its rows can be asked again, too."""
+    server.delay_s = 0.1
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message="too <b>long</b>")
+        if marker % 7 == 3 and attempt == 1
+        else Reply()
+    )
+    function = "run_parallel" if waits == "blocking" else "start_parallel"
+    call = f"run = pn.{function}(predict, reviews, max_workers=4, max_failures=None)"
+    marimo = running(tmp_path, server, page, call, rows=150)
+    try:
+        summary = page.locator("summary").filter(has_text="BadRequestError, e.g. row 3")
+        summary.click()
+        page.locator("summary").filter(has_text=re.compile("^row 3$")).click()
+        story = page.get_by_text("[sent: user] review: row-3 <b>bold</b>")
+        story.wait_for()
+        first = figure(page, "done")
+        eventually(lambda: figure(page, "done") > first + 10, "the figures move")
+        assert story.is_visible()
+        if waits == "background":
+            page.get_by_role("button", name="Retry these").click()
+            page.get_by_text("Asked again at the end").wait_for()
+        page.get_by_text(re.compile("^Done in")).last.wait_for()
+    finally:
+        marimo.stop()
+    assert len(server.requests) == (150 + 21 if waits == "background" else 150)
+
+
+def test_clicks_and_keys_decide_the_rows_of_a_review(
+    page: Any, server: ScriptedServer, tmp_path: Path
+) -> None:
+    call = (
+        "df = pn.run_parallel(predict, reviews)\n"
+        "review = df.parallel.review('sentiment', n=4, reviewer='ann')\n"
+        "review"
+    )
+    marimo = running(tmp_path, server, page, call, rows=20)
+    kept = tmp_path / "answers.sqlite.reviews.jsonl"
+
+    def decided() -> list[tuple[str, Any]]:
+        lines = kept.read_text().splitlines() if kept.exists() else []
+        return [(d["value"], d.get("note")) for d in map(json.loads, lines)]
+
+    try:
+        page.get_by_text("0 of 4 decided").wait_for()
+        assert page.get_by_text("the model's answer").count() == 0
+        page.get_by_placeholder("a note").fill("clear")
+        page.get_by_role("button", name="negative").click()
+        eventually(lambda: decided() == [("negative", "clear")], "the click is on the disk")
+        page.get_by_text("1 of 4 decided").wait_for()
+        # the focus stays on the button, so a key decides the next row alike
+        page.keyboard.press("Enter")
+        eventually(lambda: decided()[1:] == [("negative", None)], "the key decides")
+        page.get_by_text("row 3 of 4").wait_for()
+        page.get_by_role("button", name="Back").click()
+        page.get_by_text("the model's answer").wait_for()
+        page.get_by_role("button", name="positive").click()
+        eventually(lambda: decided()[2:] == [("positive", None)], "a decision can be changed")
+        page.get_by_role("button", name="Skip").click()
+        page.get_by_role("button", name="Skip").click()
+        page.get_by_text("All picked rows were shown.").wait_for()
+    finally:
+        marimo.stop()
+
+
+def test_a_job_is_watched_and_cancelled(page: Any, tmp_path: Path) -> None:
+    provider = BatchServer()
+    provider.start()
+    soon = "import pardspy_nb.runs.batch_api.job as later\nlater._POLL_S = 0.2\n"
+    cell = SETUP.format(url=provider.url, rows=8, call=f"{soon}pn.submit_batch(predict, reviews)")
+    marimo = Marimo(tmp_path, cell)
+    try:
+        marimo.open(page)
+        marimo.run_all(page)
+        page.get_by_text(re.compile("The provider looks at the requests")).first.wait_for()
+        provider.advance()
+        provider.advance(answers=3)
+        page.get_by_text(re.compile(r"The provider is at it: 3 of 8 requests")).first.wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        eventually(lambda: provider.batches["batch_0"]["status"] == "cancelling", "it is told")
+        provider.advance()
+        page.get_by_text(re.compile(r"Cancelled: 3 of 8 requests answered")).first.wait_for()
+        assert page.get_by_role("button", name="Cancel").count() == 0
+    finally:
+        marimo.stop()
+        provider.stop()

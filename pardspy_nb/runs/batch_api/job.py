@@ -303,6 +303,17 @@ class BatchJob:
             print(repr(self))
             return
         self._watch()
+        self._follow()
+
+    def _display_(self) -> Any:
+        """What marimo shows."""
+        if self._view is None:
+            self._view = JobView(self.cancel)
+        shown = self._view.in_marimo(self._figures())
+        self._follow()
+        return shown
+
+    def _follow(self) -> None:
         if self._view is not None and not self.done:
             self._view.follow(lambda: self.refresh().done, _POLL_S)
 
