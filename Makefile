@@ -126,6 +126,7 @@ bench: $(VENV)/.test
 	$(PY) benchmarks/processes.py
 	$(PY) benchmarks/scale.py
 	$(PY) benchmarks/store.py
+	$(PY) benchmarks/panel.py
 	$(PY) benchmarks/soak.py 5
 	$(PY) benchmarks/compare.py
 	$(PY) benchmarks/report.py

@@ -246,6 +246,11 @@ def note(words: str, *, colour: str = "inherit", spoken: bool = False) -> str:
     return f'<div{role} style="color:{colour};margin:2px 0">{escape(words)}</div>' if words else ""
 
 
+def line(parts: Iterable[str]) -> str:
+    """Parts side by side, as far as there is room."""
+    return f'<div style="display:flex;flex-wrap:wrap;gap:0 1.2em">{"".join(parts)}</div>'
+
+
 def passage(title: str, words: str) -> str:
     """A titled text, unchanged, with its line breaks."""
     return (

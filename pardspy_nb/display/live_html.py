@@ -35,7 +35,8 @@ def head_html(state: RunProgress) -> str:
         state.ok, state.failed, state.cancelled + state.skipped, state.total, title
     )
     waits = "" if not state.started else state.waits_for or ""
-    parts = [html.note(title), bar, html.note(waits, colour=html.ORANGE, spoken=True)]
+    # side by side, so that nothing below moves when the run begins or ceases to wait
+    parts = [html.line([html.note(title), html.note(waits, colour=html.ORANGE, spoken=True)]), bar]
     cost = state.usage.cost_usd if state.usage else None
     if state.max_cost_usd and cost is not None:
         words = f"{dollars(cost)} of max_cost_usd={dollars(state.max_cost_usd)}"

@@ -76,7 +76,7 @@ class MarimoPanel:
         if group.key not in self._again:
             self._again[group.key] = self._made(button)
         line = [self._mo.Html(words), self._again[group.key]]
-        return self._mo.hstack(line, justify="start", wrap=True)
+        return self._mo.hstack(line, align="start", widths=[6, 1])
 
     def _made(self, button: Button) -> Any:
         return self._mo.ui.button(

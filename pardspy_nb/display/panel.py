@@ -158,7 +158,7 @@ class _GroupLine:
 
         self._steering = steering
         self._rows, self._painted = 0, float("-inf")
-        self._count = ipywidgets.HTML(layout={"margin": "2px 0 0", "overflow": "visible"})
+        self._count = ipywidgets.HTML(layout={"margin": "2px 8px 0 2px", "overflow": "visible"})
         self._details = ipywidgets.HTML(layout={"flex": "1 1 240px", "overflow": "visible"})
         button = steering.retry_button(group)
         self.button = None if button is None else _made(button)

@@ -70,7 +70,8 @@ def histogram(values_ms: Sequence[float], *, live: bool = False) -> str:
     )
     figures = (("p50", latency.p50_ms), ("p90", latency.p90_ms), ("p99", latency.p99_ms))
     words = ", ".join(f"{name} {milliseconds(value)}" for name, value in figures)
-    end = milliseconds(top) + (f", slowest {milliseconds(slowest)}" if slowest > top else "")
+    end, last = milliseconds(top), milliseconds(slowest)
+    end += f", slowest {last}" if last != end else ""
     places = np.interp([p50, p90], edges, np.linspace(0, 300, _BINS + 1))
     marks = "".join(
         f'<path d="M{place:.1f} 0V48" stroke="{GREY}" stroke-width="2" stroke-dasharray="3 3"/>'

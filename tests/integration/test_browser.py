@@ -99,12 +99,16 @@ def test_buttons_steer_the_run_while_it_lasts(
 
 
 def test_notebook_7_has_the_panel_too(tmp_path: Path, page: Any, server: ScriptedServer) -> None:
-    """Numbers move, pause, resume, more workers, interrupt, and what stays after a reload."""
+    """Numbers move, pause, a group of errors and a row's story, resume, more workers, interrupt,
+    and what stays after a reload."""
     server.delay_s = 0.15
     seven = NotebookSeven(tmp_path)
     try:
-        call = "df = pn.run_parallel(predict, reviews, max_workers=4)"
+        call = "df = pn.run_parallel(predict, reviews, max_workers=4, max_failures=None)"
         path = seven.write("seven.ipynb", SETUP.format(url=server.url, rows=2000), call)
+        server.script = lambda marker, attempt: (
+            Reply("status", code=400, message="too long") if marker == 3 else Reply()
+        )
         seven.open(page, "seven.ipynb")
         seven.run_all(page)
         page.get_by_text(re.compile(r"Running: [1-9]\d* of 2,000 rows")).wait_for(timeout=60_000)
@@ -114,6 +118,9 @@ def test_notebook_7_has_the_panel_too(tmp_path: Path, page: Any, server: Scripte
         page.get_by_text(re.compile("^Paused")).wait_for()
         eventually(lambda: server.in_flight == 0, "rows in flight finish")
         assert stays(lambda: len(server.requests), 0.6), "a row started during the pause"
+        page.locator("summary").filter(has_text="BadRequestError, e.g. row 3").click()
+        page.get_by_text("row 3", exact=True).click()
+        page.get_by_text("[sent: user] review: row-3 <b>bold</b>").wait_for()
         page.get_by_role("button", name="Resume").click()
         page.get_by_role("button", name="More workers").click()
         eventually(lambda: server.max_in_flight == 5, "the server sees five rows in flight")

@@ -82,6 +82,8 @@ def test_a_run_in_the_background_has_buttons_that_work(
         page.get_by_role("button", name=re.compile("^Cancel")).click()
         page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
         assert page.get_by_role("button", name="Pause").count() == 0
+        page.reload()
+        page.get_by_text(re.compile(r"Stopped before the end: \d+ of 2,000 rows")).first.wait_for()
     finally:
         marimo.stop()
 
