@@ -28,8 +28,9 @@ from .modules.history import History
 from .modules.predict import ChainOfThought, Predict
 from .modules.prediction import Prediction
 from .runs.api import arun_parallel, run_parallel, start_parallel
+from .runs.open_runs import last_run
 from .runs.parallel import Parallel
-from .runs.run import Run, last_run
+from .runs.run import Run
 from .signatures.fields import InputField, OutputField
 from .signatures.image import Image
 from .signatures.signature import Signature

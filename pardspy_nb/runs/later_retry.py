@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ..core.error_groups import ErrorGroup
 from ..core.errors import ParallelError
 from ..display.notebook import WaitMode
 
-AskAgain = Callable[[Any, Any, str | ErrorGroup | None, Mapping[str, Any], WaitMode], Any]
+AskAgain = Callable[..., Any]  # see `retry.ask_again`
+
+
+class _Run(Protocol):
+    def cancel(self) -> None: ...
 
 
 class LaterRetry:
@@ -27,6 +31,7 @@ class LaterRetry:
     def __init__(self, ask: AskAgain | None) -> None:
         self._ask = ask
         self._asked: list[str | ErrorGroup | None] = []
+        self._run: _Run | None = None
         self.is_running = self.has_run = False
 
     @property
@@ -34,18 +39,20 @@ class LaterRetry:
         """Whether failed rows can be asked again."""
         return self._ask is not None
 
-    def ask(self, error: str | ErrorGroup | None) -> None:
-        """Note which failed rows are meant; see `retry_failed`. May be called from any thread."""
-        self._asked.append(error)
-
     @property
     def is_asked(self) -> bool:
         """Whether there is something to ask again."""
         return bool(self._asked)
 
+    def ask(self, error: str | ErrorGroup | None) -> None:
+        """Note which failed rows are meant; see `retry_failed`. May be called from any thread."""
+        self._asked.append(error)
+
     def drop(self) -> None:
-        """Ask nothing again that is not being asked yet."""
+        """Ask nothing again that is not done yet. May be called from any thread."""
         self._asked.clear()
+        if self._run is not None:
+            self._run.cancel()
 
     def run(self, df: Any, wait_mode: WaitMode, name: str | None) -> None:
         """Ask the rows again, into their places in `df`. A retry that ends early says so. `name` is
@@ -55,8 +62,11 @@ class LaterRetry:
             error = self._asked.pop(0)
             self.is_running = self.has_run = True
             try:
-                self._ask(df, None, error, options, wait_mode)
+                self._ask(df, None, error, options, wait_mode, self._began)
             except (ParallelError, ValueError) as trouble:
                 warnings.warn(f"the failed rows were not all asked again: {trouble}", stacklevel=2)
             finally:
-                self.is_running = False
+                self.is_running, self._run = False, None
+
+    def _began(self, run: _Run) -> None:
+        self._run = run

@@ -1,4 +1,4 @@
-"""The runs of this process that are still open, and what becomes of them when it ends."""
+"""The runs of this process: the latest one, and those that are still open when it ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,21 @@ if TYPE_CHECKING:
 
 _LEAVE_S = 2.0  # the interpreter's exit waits this long for runs that nobody waits for
 open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+_last: Run | None = None
 
 if hasattr(os, "register_at_fork"):  # a forked process has no part in its parent's runs
     os.register_at_fork(after_in_child=open_runs.clear)
+
+
+def last_run() -> Run | None:
+    """The run started last in this process, None before the first."""
+    return _last
+
+
+def set_last(run: Run | None) -> None:
+    """From now on this is the run started last."""
+    global _last
+    _last = run
 
 
 @atexit.register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,8 +62,9 @@ def ask_again(
     error: str | ErrorGroup | None,
     options: Mapping[str, Any],
     wait_mode: WaitMode,
+    began: Callable[[Run], None] = lambda run: None,
 ) -> Any:
-    """See `retry_failed`; `wait_mode` says how the caller waits."""
+    """See `retry_failed`; `wait_mode` says how the caller waits, and `began` is told the run."""
     about = df.attrs.get("pardspy", {})
     made_by = module_of(about.get("run"))
     if module is None and made_by is None:
@@ -96,7 +97,8 @@ def ask_again(
     )
     run = Run(plan_run(described, batch, options_again), attempts=attempts_of(about.get("run")))
     try:
-        rows = run.start(wait_mode).result()
+        began(run.start(wait_mode))
+        rows = run.result()
     except ParallelError as stopped:
         if stopped.df is not None:
             merge(df, at, own_names(stopped.df))

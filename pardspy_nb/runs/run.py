@@ -27,7 +27,7 @@ from .collectors.collector import Collector, Destination
 from .collectors.frame import FrameDestination
 from .engine_thread import EngineThread
 from .later_retry import AskAgain, LaterRetry
-from .open_runs import open_runs
+from .open_runs import last_run, open_runs, set_last
 from .plan import MakeExecutor, RunPlan, Workers, executor_for
 from .registry import register
 from .signals import interrupts_held
@@ -40,7 +40,6 @@ _BATCH_S = 0.03  # events are drained at most this often
 _TICK_S = 0.1  # and the display can repaint at least this often
 # a cancelled run may take this long to end, so that an interrupt returns within a second
 _GRACE_S = 0.7
-_last: Run | None = None
 
 
 class Run:
@@ -198,10 +197,14 @@ class Run:
 
     async def aresult(self) -> Any:
         """`result` for a running event loop."""
-        while not self.done:
+        ends_elsewhere = False
+        while not self.done or self._later.is_asked:
             try:
                 await asyncio.sleep(_BATCH_S)
                 self._pump()
+                if self.done and self._later.is_asked and not ends_elsewhere:
+                    self._tick_in_background()  # to ask rows again must not block this loop
+                    ends_elsewhere = True
             except asyncio.CancelledError:
                 self.cancel()
                 if not notebook.in_kernel():
@@ -243,14 +246,14 @@ class Run:
             StoreError: the given store cannot be used; nothing was sent.
             RuntimeError: the system gives no thread. What was sent by then is in `last_run()`.
         """
-        global _last
         self._wait_mode = wait_mode
         self._collector.prepare(self._thread.control)
-        before, _last = _last, self
+        before = last_run()
+        set_last(self)
         try:
             self._thread.start()
         except (StoreError, RuntimeError):  # it never began
-            _last = before
+            set_last(before)
             self._collector.drop()
             raise
         except KeyboardInterrupt:  # the thread may still have begun, with rows in flight
@@ -308,7 +311,6 @@ class Run:
 
     def _close(self) -> None:
         """Build the frame and give the display its final state, once."""
-        global _last
         with self._ending:
             if self._frame is not None:
                 return
@@ -319,11 +321,13 @@ class Run:
                     with self._collector.guarded():
                         self._collector.finish()
                     self._rows = self._collector.frame()
-            if self._collector.is_whole and self._later.is_asked:
+            if not self._collector.is_whole:
+                self._later.drop()
+            if self._later.is_asked:
                 self.progress.asks_again = True
                 self._pump()
                 self._later.run(self._rows, self._wait_mode, self.options.name)
-                _last = self
+                set_last(self)
             with self._drain, interrupts_held():
                 self._conclude(self._rows)
 
@@ -393,8 +397,3 @@ class Run:
         m = self.metrics
         state = "done" if self.done else "running"
         return f"<Run {state}: {m.successes} ok, {m.failures} failed of {m.total} rows>"
-
-
-def last_run() -> Run | None:
-    """The run started last in this process, None before the first."""
-    return _last

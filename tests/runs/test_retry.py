@@ -326,6 +326,57 @@ def test_a_retry_at_the_end_that_fails_again_costs_no_row(
     assert run.metrics.failures == df.parallel.metrics.failures == 4
 
 
+def slow_at_the_second_attempt(marker: int, attempt: int) -> Reply:
+    if marker in (2, 5):
+        return Reply("status", code=400, message="no") if attempt == 1 else Reply("stall")
+    return Reply()
+
+
+def test_asking_again_leaves_the_callers_loop_free(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = lambda marker, attempt: (
+        Reply("status", code=400, message="no") if marker == 2 and attempt == 1 else Reply()
+    )
+    server.latency_s = lambda marker: 0.5 if marker == 2 else 0.0
+
+    before = pn.last_run()
+
+    async def main() -> tuple[pd.DataFrame, int]:
+        waited = asyncio.ensure_future(
+            pn.arun_parallel(predict, reviews, max_failures=None, max_attempts=1, **QUIET)
+        )
+        while (run := pn.last_run()) is before:
+            await asyncio.sleep(0)
+        assert run is not None
+        run.retry_failed()
+        beats = 0
+        while not waited.done():
+            await asyncio.sleep(0.02)
+            beats += 1
+        return waited.result(), beats
+
+    df, beats = asyncio.run(main())
+    assert (df["status"] == "ok").all()
+    assert len(server.requests) == 13
+    assert beats > 25, "the loop was blocked while the row was asked again"
+
+
+def test_cancel_ends_what_is_asked_again_and_keeps_the_rest(
+    predict: pn.Predict, server: ScriptedServer, reviews: list[str]
+) -> None:
+    server.script = slow_at_the_second_attempt
+    run = pn.start_parallel(predict, reviews, max_failures=None, max_attempts=1, **QUIET)
+    run.retry_failed()
+    eventually(lambda: len(server.requests) == 14, "the failed rows are asked again")
+    assert not run.done
+    assert run.metrics.successes == 10, "the run can be looked at meanwhile"
+    run.cancel()
+    df = run.result()
+    assert (df["status"] == "ok").sum() == 10
+    assert set(df["status"]) == {"ok", "cancelled"}
+
+
 def test_a_group_of_errors_has_a_story_while_the_run_lasts(
     predict: pn.Predict, server: ScriptedServer, reviews: list[str]
 ) -> None:

@@ -213,7 +213,10 @@ class Collector:
         for place, error in results.errors.items():
             position = results.positions[place]
             name = position if index is None else index[position]
-            if type(error).__name__ == group.error_type and name == group.example:
+            is_it = name is group.example or (
+                type(name) is type(group.example) and name == group.example
+            )
+            if is_it and type(error).__name__ == group.error_type:
                 return self._frame([place])
         return None
 
