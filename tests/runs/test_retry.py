@@ -353,13 +353,13 @@ def test_asking_again_leaves_the_callers_loop_free(
         beats = 0
         while not waited.done():
             await asyncio.sleep(0.02)
-            beats += 1
+            beats += len(server.requests) == 13  # while the row is asked again
         return waited.result(), beats
 
     df, beats = asyncio.run(main())
     assert (df["status"] == "ok").all()
     assert len(server.requests) == 13
-    assert beats > 25, "the loop was blocked while the row was asked again"
+    assert beats > 5, "the loop was blocked while the row was asked again"
 
 
 def test_cancel_ends_what_is_asked_again_and_keeps_the_rest(
