@@ -60,6 +60,8 @@ def share_of(
     if not len(rest) or len(human) < 2:
         return alone
     tuned, share, spread = _tuned(human, said, rest, w)
+    freedom = len(human) / float((w**2).mean()) - 1  # by the effective number of rows
+    wider = 1.0 if weights is None else _student(z, freedom) / z
     errors = human - said
     n_missed, n_invented = int((errors > 0).sum()), int((errors < 0).sum())
     of_a_kind = min(human.sum(), len(human) - human.sum(), n_missed + n_invented)
@@ -67,16 +69,23 @@ def share_of(
         weights is not None and min(n_missed, n_invented) < _FEW_OF_A_SIDE
     )
     if not is_few:
-        found = Share(share, share - z * spread, share + z * spread, "ppi++")
+        found = Share(share, share - wider * z * spread, share + wider * z * spread, "ppi++")
     else:
         unseen = (tuned**2 + (1 - tuned) ** 2) * float((w**2).mean())
-        spread = _with_an_error(human, said, rest, w, tuned, unseen)
+        spread = wider * _with_an_error(human, said, rest, w, tuned, unseen)
         inside = min(max(share, 1e-9), 1 - 1e-9)
         effective = inside * (1 - inside) / spread**2
         low, _, high = wilson(inside * effective, effective, level)
         found = Share(inside, low, high, "ppi++ (few)")
     narrower = found.high - found.low < alone.high - alone.low
     return _within(found) if narrower else alone
+
+
+def _student(z: float, freedom: float) -> float:
+    """Student's quantile for a normal one (Abramowitz, Stegun 1964, 26.7.5): the spread of few
+    weighted rows is itself uncertain."""
+    freedom = max(freedom, 2.0)
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _tuned(human: Floats, said: Floats, rest: Floats, w: Floats) -> tuple[float, float, float]:
