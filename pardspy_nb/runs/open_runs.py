@@ -24,10 +24,11 @@ def last_run() -> Run | None:
     return _last
 
 
-def set_last(run: Run | None) -> None:
-    """From now on this is the run started last."""
+def set_last(run: Run | None) -> Run | None:
+    """From now on this is the run started last. Returns the one that was it before."""
     global _last
-    _last = run
+    before, _last = _last, run
+    return before
 
 
 @atexit.register

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.error_groups import ErrorGroup
 from ..core.errors import ParallelError, PardspyError, StoreError
+from ..core.fixed_names import FixedNames
 from ..core.metrics import ParallelMetrics
 from ..core.options import Options
 from ..display import notebook
@@ -27,14 +28,12 @@ from .collectors.collector import Collector, Destination
 from .collectors.frame import FrameDestination
 from .engine_thread import EngineThread
 from .later_retry import AskAgain, LaterRetry
-from .open_runs import last_run, open_runs, set_last
+from .open_runs import open_runs, set_last
 from .plan import MakeExecutor, RunPlan, Workers, executor_for
 from .registry import register
+from .row_story import RowStory, row_story
 from .signals import interrupts_held
 from .stories import stories_of
-
-if TYPE_CHECKING:
-    from .row_story import RowStory
 
 _BATCH_S = 0.03  # events are drained at most this often
 _TICK_S = 0.1  # and the display can repaint at least this often
@@ -42,7 +41,7 @@ _TICK_S = 0.1  # and the display can repaint at least this often
 _GRACE_S = 0.7
 
 
-class Run:
+class Run(FixedNames):
     """A run that goes on or is done: the result of `start_parallel`.
 
     `df` and `metrics` are live snapshots. `pause`, `resume`, `cancel`, `drop_stragglers` and
@@ -59,7 +58,7 @@ class Run:
         make_executor: MakeExecutor | None = None,
         attempts: FailedAttempts | None = None,
     ) -> None:
-        self._plan, self.options = plan, plan.options
+        self._plan = plan
         self._workers, self._adapts = plan.workers(plan.options.max_workers)
         make = make_executor or executor_for(plan.options)
         self._thread = EngineThread(
@@ -104,14 +103,17 @@ class Run:
 
     def row(self, label: Any, *, sample: int | None = None) -> RowStory:
         """A settled row's story so far; see `row_story`."""
-        from .row_story import row_story
-
         return row_story(self.df, label, sample=sample)
 
     @property
     def progress(self) -> RunProgress:
         """The accumulated state, which the displays show."""
         return self._collector.progress
+
+    @property
+    def options(self) -> Options:
+        """The run's options."""
+        return self._plan.options
 
     @property
     def is_empty(self) -> bool:
@@ -248,8 +250,7 @@ class Run:
         """
         self._wait_mode = wait_mode
         self._collector.prepare(self._thread.control)
-        before = last_run()
-        set_last(self)
+        before = set_last(self)
         try:
             self._thread.start()
         except (StoreError, RuntimeError):  # it never began

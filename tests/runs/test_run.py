@@ -745,3 +745,11 @@ def test_a_row_in_trouble_is_hedged_over_http_and_both_requests_count(
     assert 1 <= df.parallel.metrics.duplicates <= 4
     assert df["total_tokens"][50] == 2 * 18
     assert df.parallel.metrics.elapsed_s < 10
+
+
+def test_a_misspelt_setting_is_refused(predict: pn.Predict, reviews: list[str]) -> None:
+    run: Any = pn.start_parallel(predict, reviews, progress="none", store=None)
+    with pytest.raises(AttributeError, match="did you mean 'max_workers'"):
+        run.max_wokers = 3
+    run.max_workers = 3
+    assert len(run.result()) == 12
