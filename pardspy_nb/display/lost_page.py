@@ -2,9 +2,9 @@
 
 A page that is loaded anew shows the outputs of the saved file. In it the panel is a widget, whose
 model the page asks of the kernel in vain, as long as a cell keeps the kernel busy. So another
-output stands before the panel. It is invisible while its neighbour has the living panel, and takes
-its neighbour's place else. JupyterLab and Notebook 7 read these styles; other pages, whose outputs
-have other names, never show the words.
+output follows the panel. It is invisible while the one before it has the living panel, and takes
+its place else. JupyterLab and Notebook 7 read these styles; other pages, whose outputs have other
+names, never show the words.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def lost_page_html(state: RunProgress, name: str) -> str:
     """The last state in words, and how to get the panel back. `name` tells this panel from
     others."""
     words = f"pardspy-lost-{name}"
-    mine = f"{_OUTPUT}:has(.{words})"
+    without_panel = f"{_OUTPUT}:not(:has(.{PANEL_CLASS}))"
     style = (
         f".{words}{{display:none}}"
-        f"{mine}:not(:has(+ {_OUTPUT} .{PANEL_CLASS})) .{words}{{display:block}}"
-        f"{mine} + {_OUTPUT}:not(:has(.{PANEL_CLASS})){{display:none}}"
+        f"{without_panel} + {_OUTPUT} .{words}{{display:block}}"
+        f"{without_panel}:has(+ {_OUTPUT} .{words}){{display:none}}"
     )
     of = "" if state.total is None else f" of {state.total:,}"
     told = (

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 REFRESH_S = 0.2
 _DETAILS_S = 10.0  # between two updates of the first rows of a group of errors
 _WORDS_S = 1.0  # between two updates of the words for a page that has lost the panel
+_NOTHING = {"text/html": ""}  # an output cannot be taken back, only emptied
 _BOX_LAYOUT = {
     "max_width": "760px",
     "overflow": "visible",
@@ -48,7 +49,7 @@ class Panel:
         import ipywidgets
 
         self._steering, self._wait_mode = Steering(controls), wait_mode
-        self._handles: dict[int | None, tuple[Any, Any]] = {}  # by cell: the words, the panel
+        self._handles: dict[int | None, tuple[Any, Any]] = {}  # by cell: the panel, the words
         self._name, self._worded = secrets.token_hex(4), float("-inf")
         self._born = time.monotonic()
         self._painted = float("-inf")
@@ -71,7 +72,7 @@ class Panel:
         cell = notebook.current_cell()
         if cell not in self._handles:
             words = HTML(self._words())  # type: ignore[no-untyped-call]
-            shown = [display(part, display_id=True) for part in (words, self._box)]  # type: ignore[no-untyped-call]
+            shown = [display(part, display_id=True) for part in (self._box, words)]  # type: ignore[no-untyped-call]
             self._handles[cell] = (shown[0], shown[1])
             self._let_clicks_through()
 
@@ -82,10 +83,10 @@ class Panel:
             self._paint(state)
 
     def close(self, state: RunProgress, summary: Summary) -> None:
-        for words, panel in self._handles.values():
+        for panel, words in self._handles.values():
             if panel is not None:
                 panel.update(summary)
-                words.update({}, raw=True)  # an output cannot be taken back, only emptied
+                words.update(_NOTHING, raw=True)
         lines = [widget for line in self._groups.values() for widget in line.widgets]
         for widget in [*lines, *self._widgets]:
             for part in (getattr(widget, "style", None), widget.layout, widget):
@@ -101,7 +102,7 @@ class Panel:
         from IPython.display import HTML
 
         self._worded = time.monotonic()
-        for words, _ in self._handles.values():
+        for _, words in self._handles.values():
             if words is not None:
                 words.update(HTML(self._words()))  # type: ignore[no-untyped-call]
 

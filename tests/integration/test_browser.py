@@ -294,8 +294,12 @@ def test_what_stays_is_static_html_in_the_saved_file_and_in_the_reopened_page(
     assert "widget-view" not in text
     assert "widget-state" not in text
     outputs = saved["cells"][1]["outputs"]
-    assert [list(output["data"]) for output in outputs] == [[], ["text/html", "text/plain"]]
-    assert "<script" not in "".join(outputs[1]["data"]["text/html"])
+    assert [list(output["data"]) for output in outputs] == [
+        ["text/html", "text/plain"],
+        ["text/html"],
+    ]
+    assert "<script" not in "".join(outputs[0]["data"]["text/html"])
+    assert "".join(outputs[1]["data"]["text/html"]) == ""
     assert len(json.dumps(outputs)) < 20_000
 
     lab.open(page, "saved.ipynb")
