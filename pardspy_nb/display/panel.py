@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.2
 _DETAILS_S = 10.0  # between two updates of the first rows of a group of errors
-_WORDS_S = 1.0  # between two updates of the words for a page that has lost the panel
+_LONG_S = 5.0  # after so long, somebody may load the page anew
+_WORDS_S = 1.0  # between two updates of the words for such a page
 _NOTHING = {"text/html": ""}  # an output cannot be taken back, only emptied
 _BOX_LAYOUT = {
     "max_width": "760px",
@@ -49,7 +50,8 @@ class Panel:
         import ipywidgets
 
         self._steering, self._wait_mode = Steering(controls), wait_mode
-        self._handles: dict[int | None, tuple[Any, Any]] = {}  # by cell: the panel, the words
+        self._handles: dict[int | None, Any] = {}  # by cell
+        self._words: Any = None  # for a page that is loaded anew; see `lost_page`
         self._name, self._worded = secrets.token_hex(4), float("-inf")
         self._born = time.monotonic()
         self._painted = float("-inf")
@@ -67,13 +69,11 @@ class Panel:
 
     def show(self) -> None:
         """Display the panel in the cell that runs now, unless it is there already."""
-        from IPython.display import HTML, display
+        from IPython.display import display
 
         cell = notebook.current_cell()
         if cell not in self._handles:
-            words = HTML(self._words())  # type: ignore[no-untyped-call]
-            shown = [display(part, display_id=True) for part in (self._box, words)]  # type: ignore[no-untyped-call]
-            self._handles[cell] = (shown[0], shown[1])
+            self._handles[cell] = display(self._box, display_id=True)  # type: ignore[no-untyped-call]
             self._let_clicks_through()
 
     def update(self, state: RunProgress, events: Sequence[Event]) -> None:
@@ -83,33 +83,36 @@ class Panel:
             self._paint(state)
 
     def close(self, state: RunProgress, summary: Summary) -> None:
-        for panel, words in self._handles.values():
-            if panel is not None:
-                panel.update(summary)
-                words.update(_NOTHING, raw=True)
+        for handle in self._handles.values():
+            if handle is not None:
+                handle.update(summary)
+        if self._words is not None:
+            self._words.update(_NOTHING, raw=True)
         lines = [widget for line in self._groups.values() for widget in line.widgets]
         for widget in [*lines, *self._widgets]:
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:
                     part.close()
 
-    def _words(self) -> str:
-        state = self._steering.state
-        return "" if state is None else lost_page_html(state, self._name)
+    def _paint_words(self, state: RunProgress) -> None:
+        """Words for a page that is loaded anew while the cell runs: the file may be saved at any
+        time. In a kernel that is free, such a page finds the panel itself."""
+        now = time.monotonic()
+        is_long = now - self._born >= _LONG_S and self._wait_mode != "background"
+        if not is_long or now - self._worded < _WORDS_S:
+            return
+        from IPython.display import HTML, display
 
-    def _paint_words(self) -> None:
-        """Bring the words for a lost page up to date: the file may be saved at any time."""
-        from IPython.display import HTML
-
-        self._worded = time.monotonic()
-        for _, words in self._handles.values():
-            if words is not None:
-                words.update(HTML(self._words()))  # type: ignore[no-untyped-call]
+        self._worded = now
+        words = HTML(lost_page_html(state, self._name))  # type: ignore[no-untyped-call]
+        if self._words is not None:
+            self._words.update(words)
+        elif notebook.current_cell() in self._handles:
+            self._words = display(words, display_id=True)  # type: ignore[no-untyped-call]
 
     def _paint(self, state: RunProgress) -> None:
         self._steering.state = state
-        if time.monotonic() - self._worded >= _WORDS_S:
-            self._paint_words()
+        self._paint_words(state)
         self._head.value = head_html(state)
         self._body.value = body_html(state, self._hint())
         self._paint_errors(state.failures.largest_first())

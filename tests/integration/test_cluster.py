@@ -36,9 +36,9 @@ def client() -> Iterator[Client]:
 def _no_run_goes_on() -> Iterator[None]:
     """A test that fails must not leave a run to those after it."""
     yield
-    from pardspy_nb.runs.run import _open_runs
+    from pardspy_nb.runs.open_runs import open_runs
 
-    for run in list(_open_runs):
+    for run in list(open_runs):
         run.cancel()
         run._thread.done.wait(20)
 

@@ -52,7 +52,13 @@ class Marimo:
     def open(self, page: Any) -> None:
         page.goto(f"http://127.0.0.1:{self.port}/")
         page.get_by_test_id("run-button").last.wait_for(timeout=60_000)
-        page.wait_for_timeout(2000)  # until the page has its kernel, a click is lost
 
     def run_all(self, page: Any) -> None:
-        page.get_by_test_id("run-button").last.click()
+        """Until the page has its kernel, clicks are lost."""
+        until = time.monotonic() + 60
+        has_not_run = page.locator('[data-testid="cell-status"][data-status="outdated"]')
+        has_not_run.first.wait_for(state="attached", timeout=60_000)
+        while has_not_run.count():
+            assert time.monotonic() < until, "the page got no kernel"
+            page.get_by_test_id("run-button").last.click()
+            page.wait_for_timeout(1000)
