@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from support.scripted_server import Reply, ScriptedServer
+from support.waiting import eventually
 
 import pardspy_nb as pn
 from pardspy_nb.store import claims
@@ -82,17 +83,18 @@ def test_two_retries_at_once_pay_once(server: ScriptedServer, predict: pn.Predic
 
 
 def test_what_failed_elsewhere_is_asked_here(server: ScriptedServer, predict: pn.Predict) -> None:
-    server.delay_s = 0.05
+    server.gate = threading.Event()
     server.script = lambda marker, attempt: (
         Reply("status", code=400, message="prompt is too long") if attempt == 1 else Reply()
     )
     rows = [f"row-{i}" for i in range(10)]
     options = QUIET | {"max_failures": None, "retry_hopeless": True}
-    first = pn.start_parallel(predict, rows, **options)
-    time.sleep(0.02)
-    second = pn.run_parallel(predict, rows, **options)
+    first = pn.start_parallel(predict, rows, max_workers=10, **options)
+    eventually(lambda: len(server.requests) == 10, "the first run has sent all rows")
+    second = pn.start_parallel(predict, rows, **options)
+    server.gate.set()
     assert (first.result()["status"] == "failed").all()
-    assert (second["status"] == "ok").all()
+    assert (second.result()["status"] == "ok").all()
 
 
 @pytest.mark.slow
