@@ -37,8 +37,7 @@ from .stories import stories_of
 
 _BATCH_S = 0.03  # events are drained at most this often
 _TICK_S = 0.1  # and the display can repaint at least this often
-# a cancelled run may take this long to end, so that an interrupt returns within a second
-_GRACE_S = 0.7
+_GRACE_S = 0.7  # a cancelled run may take this long to end: an interrupt returns within a second
 
 
 class Run(FixedNames):
@@ -75,7 +74,7 @@ class Run(FixedNames):
         self._watchers = Watchers()
         self._wait_mode: notebook.WaitMode = "blocking"
         self._cancelled_at: float | None = None
-        self._ending = threading.RLock()  # one thread concludes the run
+        self._ending = threading.RLock()  # one thread concludes the run; taken before _drain
         self._later = LaterRetry(ask_again)
         self._rows: Any = None  # every row, once all are settled
         self._frame: Any = None
@@ -379,18 +378,19 @@ class Run(FixedNames):
         if not notebook.has_widgets() or self.is_empty:
             print(repr(self))
             return
+        if self.done:
+            self._close()
         with self._drain:
-            if self.done:
-                self._close()
+            if self._frame is not None:
                 display(self._summary or repr(self))  # type: ignore[no-untyped-call]
             else:
                 self._watchers.show_panel(self, self._wait_mode)
 
     def _mime_(self) -> tuple[str, str]:
         """What marimo shows: the run's state now; at its end, the summary."""
+        if self.done:
+            self._close()
         with self._drain:
-            if self.done:
-                self._close()
             shown = self._summary._repr_html_() if self._summary else head_html(self.progress)
         return "text/html", shown
 

@@ -18,9 +18,14 @@ import pandas as pd
 import pytest
 from support.scripted_server import COMPLETION_TOKENS, PROMPT_TOKENS, Reply, ScriptedServer
 from support.text_type import TEXT
+from support.waiting import eventually
 
 import pardspy_nb as pn
+from pardspy_nb.core.options import Options
 from pardspy_nb.llm.retry_after import parse_retry_after
+from pardspy_nb.modules.module import from_module
+from pardspy_nb.runs.plan import plan_run
+from pardspy_nb.runs.run import Run
 
 LABELS = ["positive", "neutral", "negative"]
 
@@ -753,3 +758,19 @@ def test_a_misspelt_setting_is_refused(predict: pn.Predict, reviews: list[str]) 
         run.max_wokers = 3
     run.max_workers = 3
     assert len(run.result()) == 12
+
+
+def test_a_run_that_is_looked_at_while_another_thread_concludes_it_blocks_neither() -> None:
+    """Whoever shows a finished run must not hold what its conclusion needs."""
+    run = Run(plan_run(from_module(lambda i: {"twice": 2 * i}), [1, 2], Options(progress="none")))
+    run.start()
+    eventually(lambda: run.done, "all rows are settled")
+    shown: list[Any] = []
+    with run._ending:  # as the thread does that concludes the run
+        looks = threading.Thread(target=lambda: shown.append(run._mime_()), daemon=True)
+        looks.start()
+        looks.join(0.3)
+        assert run._drain.acquire(timeout=2), "the thread that looks holds it"
+        run._drain.release()
+    looks.join(10)
+    assert "Done in" in shown[0][1]
